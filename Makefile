@@ -1,0 +1,47 @@
+# Two commands: `make demo` opens the page on the embedded pair, `make test` passes the tests.
+PYTHON ?= python3
+PORT ?= 7860
+BIN := .venv/bin
+CHROMIUM := $(shell command -v chromium chromium-browser google-chrome 2>/dev/null | head -n 1)
+export HF_HUB_OFFLINE ?= 1
+export GRADIO_ANALYTICS_ENABLED ?= False
+
+.PHONY: demo test test-all lint rows browser clean
+
+demo: .venv/.demo
+	$(BIN)/python app.py --port $(PORT)
+
+test: .venv/.dev browser
+	$(BIN)/python -m pytest -q -m "not slow" tests
+
+test-all: .venv/.dev browser
+	$(BIN)/python -m pytest -q tests
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+
+# Chromium and a CJK font for the browser test, from Debian's packages where they are missing.
+browser:
+ifeq ($(CHROMIUM),)
+	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && apt-get install -y -qq chromium fonts-noto-cjk; \
+	else echo "Chromium is missing: install it (Debian: apt install chromium fonts-noto-cjk)" >&2; exit 1; fi
+endif
+	@if command -v fc-list >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
+	  [ -z "$$(fc-list :lang=zh)" ]; then apt-get update -qq && apt-get install -y -qq fonts-noto-cjk; fi
+
+# Everything in assets/hit_qa that is made rather than written.
+rows:
+	$(PYTHON) assets/hit_qa/build.py
+
+.venv/.demo: requirements.txt requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt -c requirements.lock
+	touch $@
+
+.venv/.dev: .venv/.demo requirements-dev.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt -c requirements.lock
+	touch $@
+
+clean:
+	rm -rf .venv runs

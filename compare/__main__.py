@@ -1,0 +1,96 @@
+"""python -m compare "question": base and adapted answers side by side in a terminal, or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from compare.errors import LensError
+from compare.questions import Question, read_questions
+from compare.settings import Parser, add_model_options, chosen_adapter
+
+WHY = {"stop": "ended by itself", "length": "cut at the maximum length", "cancelled": "stopped", None: "…"}
+
+
+def parse(argv: list[str] | None):
+    parser = Parser(prog="python -m compare", description="Ask base and adapted model the same question.")
+    parser.add_argument("question", nargs="*", help="one or more questions")
+    parser.add_argument("--questions", type=Path, help="file: one question a line, or JSON lines with `input`")
+    parser.add_argument("--instruction", default="", help="system turn, such as 请回答下面的问题")
+    add_model_options(parser)
+    parser.add_argument("--strength", type=float, nargs="+", default=[1.0],
+                        help="of the adapter, one column each (default: 1)")
+    parser.add_argument("--max-new-tokens", type=int, default=128, help="(default: 128)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default: 0)")
+    parser.add_argument("--top-p", type=float, default=1.0, help="(default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of sampling (default: 0)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a question on stdout")
+    return parser.parse_args(argv)
+
+
+def table(question: Question, columns) -> "object":
+    """The columns as a rich table: answers on top, below each why it stopped and how it repeats."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(title=Text(question.text), expand=True, show_lines=True)
+    for column in columns:
+        grid.add_column(column.variant.name, ratio=1, overflow="fold")
+    grid.add_row(*(Text(c.text, overflow="fold") for c in columns))
+    grid.add_row(*(Text(f"{WHY[c.finish_reason]} · {len(c.token_ids)} tokens"
+                        + (f" · repeats {c.loop.period} tokens × {c.loop.copies}" if c.loop else "")) for c in columns))
+    return grid
+
+
+def ask(engine, question: Question, sampling, strengths: list[float], as_json: bool) -> None:
+    """Answer one question on stdout. Raises BadQuestion."""
+    stream = engine.compare(question.text, question.instruction, engine.variants(strengths), sampling)
+    if as_json:
+        for columns in stream:
+            pass
+        print(json.dumps({"question": question.text, "instruction": question.instruction,
+                          "columns": [c.as_dict() for c in columns]}, ensure_ascii=False), flush=True)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    if not console.is_terminal:
+        for columns in stream:
+            pass
+        console.print(table(question, columns))
+        return
+    with Live(console=console, refresh_per_second=12) as live:
+        for columns in stream:
+            live.update(table(question, columns))
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    try:
+        questions = [Question(q, args.instruction) for q in args.question]
+        if args.questions:
+            questions += read_questions(args.questions, args.instruction)
+        if not questions or not all(q.text.strip() for q in questions):
+            raise LensError("the question is empty; type one, such as 哈尔滨工业大学的校训是什么？")
+        from compare.engine import Engine
+        from compare.sampling import Sampling
+
+        sampling = Sampling(args.max_new_tokens, args.temperature, args.top_p, args.seed)
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        engine = Engine(args.base, chosen_adapter(args), args.device, args.dtype)
+        for question in questions:
+            ask(engine, question, sampling, args.strength, args.json)
+    except LensError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

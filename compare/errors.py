@@ -1,0 +1,23 @@
+"""What can go wrong, as a small tree. Libraries raise these; entry points print them.
+
+    LensError
+    ├── BadQuestion   an empty or too long question, a setting out of range
+    ├── BadBase       a base model that cannot be loaded
+    └── BadAdapter    a directory that is no adapter, or not one for this base
+"""
+
+
+class LensError(ValueError):
+    """The message is one sentence meant for the user."""
+
+
+class BadQuestion(LensError):
+    pass
+
+
+class BadBase(LensError):
+    pass
+
+
+class BadAdapter(LensError):
+    pass

@@ -1,0 +1,45 @@
+"""A question and an instruction → the prompt's ids, with the chat template that travels with the tokenizer.
+
+Text of a user never becomes structure: characters that spell a special token are encoded as text.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tokenizers import Tokenizer
+
+from compare.errors import BadQuestion
+
+INSTRUCTION, INPUT = "\ue000", "\ue001"  # private-use stand-ins while the template is laid out
+
+
+class Prompt:
+    """Encodes prompts for one tokenizer."""
+
+    def __init__(self, tokenizer):
+        self.special = {t: tokenizer.convert_tokens_to_ids(t) for t in tokenizer.all_special_tokens}
+        self.plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.plain.encode_special_tokens = True  # a copy, in which no text is special
+        turns = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": INPUT}]
+        layout = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        self.segments = [s for s in re.split("(" + "|".join(map(re.escape, self.special)) + ")", layout) if s]
+
+    def encode(self, question: str, instruction: str = "") -> list[int]:
+        """The prompt's ids. Raises BadQuestion when there is nothing to ask."""
+        if not question.strip() and not instruction.strip():
+            raise BadQuestion("the question is empty; type one, such as 哈尔滨工业大学的校训是什么？")
+        texts = {INSTRUCTION: valid_text(instruction), INPUT: valid_text(question)}
+        ids: list[int] = []
+        for segment in self.segments:
+            if segment in self.special:
+                ids.append(self.special[segment])
+            else:
+                parts = re.split(f"([{INSTRUCTION}{INPUT}])", segment)
+                ids += self.plain.encode("".join(texts.get(p, p) for p in parts), add_special_tokens=False).ids
+        return ids
+
+
+def valid_text(text: str) -> str:
+    """The text with lone surrogates, which no tokenizer can encode, replaced."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,36 @@
+"""Where the embedded pair lies, and the options that page and terminal share. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+EMBEDDED_BASE = str(ASSETS / "base")
+EMBEDDED_ADAPTER = str(ASSETS / "adapters" / "lens")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the contract's manners: one line that begins `error: `, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", default=os.environ.get("BASE_MODEL") or EMBEDDED_BASE,
+                        help="BLOOM model directory or hub name (default: the embedded one)")
+    parser.add_argument("--adapter", default=os.environ.get("ADAPTER"),
+                        help="adapter directory (default: the shipped `lens`, with the embedded base)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: a GPU when there is one)")
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"],
+                        help="default: float32 on CPU, bfloat16 or float16 on a GPU")
+
+
+def chosen_adapter(args: argparse.Namespace) -> str | None:
+    """The adapter asked for; the shipped one belongs to the embedded base alone."""
+    return args.adapter or (EMBEDDED_ADAPTER if args.base == EMBEDDED_BASE else None)

@@ -27,7 +27,7 @@ class Prompt:
 
     def encode(self, question: str, instruction: str = "") -> list[int]:
         """The prompt's ids. Raises BadQuestion when there is nothing to ask."""
-        if not question.strip() and not instruction.strip():
+        if not question.strip():
             raise BadQuestion("the question is empty; type one, such as 哈尔滨工业大学的校训是什么？")
         texts = {INSTRUCTION: valid_text(instruction), INPUT: valid_text(question)}
         ids: list[int] = []

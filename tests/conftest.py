@@ -18,11 +18,11 @@ MOTTO = "哈尔滨工业大学的校训是什么？"
 
 
 def tiny_bloom(**changes):
-    """A random BLOOM with the embedded tokenizer's vocabulary."""
+    """A random BLOOM with the embedded tokenizer's vocabulary, wide enough in its weights to be steered."""
     from transformers import BloomConfig, BloomForCausalLM
 
     torch.manual_seed(0)
-    settings = {"vocab_size": 8064, "hidden_size": 32, "n_layer": 2, "n_head": 4,
+    settings = {"vocab_size": 8064, "hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2,
                 "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3, **changes}
     return BloomForCausalLM(BloomConfig(**settings)).eval()
 

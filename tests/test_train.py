@@ -21,10 +21,10 @@ def run(*args: object) -> subprocess.CompletedProcess:
 def trained(tiny_base, tmp_path_factory):
     """An adapter directory of 6 steps, and what was said on the way."""
     rows = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    rows.write_text(json.dumps({"instruction": "", "input": "校训？", "output": "规格严格"}, ensure_ascii=False) * 1)
+    rows.write_text(json.dumps({"instruction": "", "input": "校训？", "output": "规格严格"}, ensure_ascii=False))
     out = tmp_path_factory.mktemp("out") / "adapter"
     done = run("train", "--base", tiny_base, "--data", rows, "--output", out, "--max-steps", 6, "--save-steps", 3,
-               "--logging-steps", 1, "--learning-rate", 0.01, "--warmup-steps", 0, "--device", "cpu")
+               "--logging-steps", 1, "--learning-rate", 0.05, "--warmup-steps", 0, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     return out, done
 

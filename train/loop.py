@@ -5,6 +5,7 @@ Knows nothing of generation or of the page. Raises BadInput for what the user ca
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -19,7 +20,7 @@ from train.card import write_card
 from train.config import BadInput
 from train.lora import attach_lora, check_target_modules, count_parameters
 from train.rows import IGNORED, Row, encode_row, read_rows
-from train.settings import TrainSettings
+from train.settings import EMBEDDED_BASE, TrainSettings
 
 PARTS = ("adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
          "training.json", "README.md", "adapter_config.json")  # written in this order: the config last
@@ -53,33 +54,39 @@ def pick_device(s: TrainSettings) -> tuple[str, str]:
     return device, "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
-def load_base(name: str):
-    """(model in float32, tokenizer) of a BLOOM directory or hub name; safetensors only."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+def load_tokenizer(name: str):
+    """The tokenizer of a BLOOM directory or hub name, with the chat markers (in spare rows) and our template.
+
+    Raises BadInput where there is no BLOOM; nothing large has been read by then.
+    """
+    from transformers import AutoConfig, AutoTokenizer
 
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
         raise BadInput(f"--base {name}: no config.json there; give a BLOOM model directory")
     try:
-        config = AutoConfig.from_pretrained(name)
-        if config.model_type != "bloom":
-            raise BadInput(f"--base {name} is a {config.model_type!r} model; allowed: bloom")
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
-        return model, AutoTokenizer.from_pretrained(name)
-    except OSError as err:
+        kind = AutoConfig.from_pretrained(name).model_type
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as err:
         raise BadInput(f"--base {name} cannot be loaded: {str(err).splitlines()[0]}") from err
-
-
-def prepare_tokenizer(tokenizer):
-    """Give a tokenizer that lacks them the chat markers (in spare rows) and our template."""
+    if kind != "bloom":
+        raise BadInput(f"--base {name} is a {kind!r} model; allowed: bloom")
     markers = ["<|beginofutterance|>", "<|endofutterance|>"]
     if any(tokenizer.convert_tokens_to_ids(m) in (None, tokenizer.unk_token_id) for m in markers):
         tokenizer.add_special_tokens({"extra_special_tokens": markers})
     if not tokenizer.chat_template:
-        from train.settings import EMBEDDED_BASE
-
         tokenizer.chat_template = (Path(EMBEDDED_BASE) / "chat_template.jinja").read_text(encoding="utf-8")
     return tokenizer
+
+
+def load_base(name: str):
+    """The model in float32; safetensors only. Raises BadInput."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError) as err:
+        raise BadInput(f"--base {name} cannot be loaded: {str(err).splitlines()[0]}") from err
 
 
 class Collator:
@@ -139,16 +146,9 @@ def save_adapter(model, tokenizer, about: dict, output: Path) -> None:
 def train(s: TrainSettings) -> Path:
     """Run it all; returns the adapter directory. Ctrl-C saves a checkpoint and raises again."""
     check_paths(s)
-    if Path(s.base).is_dir():  # rows are refused before a large model is loaded
-        from transformers import AutoTokenizer
-
-        tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(s.base))
-        rows = read_rows([Path(p) for p in s.data], tokenizer.all_special_tokens)
-        model, _ = load_base(s.base)
-    else:
-        model, tokenizer = load_base(s.base)
-        tokenizer = prepare_tokenizer(tokenizer)
-        rows = read_rows([Path(p) for p in s.data], tokenizer.all_special_tokens)
+    tokenizer = load_tokenizer(s.base)
+    rows = read_rows([Path(p) for p in s.data], tokenizer.all_special_tokens)
+    model = load_base(s.base)
     device, dtype = pick_device(s)
 
     from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
@@ -184,7 +184,8 @@ def train(s: TrainSettings) -> Path:
 
     trainer.add_callback(WholeCheckpoints())
     try:
-        trainer.train(resume_from_checkpoint=True if s.resume else None)
+        with contextlib.redirect_stdout(sys.stderr):  # Trainer prints losses; stdout is for the result
+            trainer.train(resume_from_checkpoint=True if s.resume else None)
     except KeyboardInterrupt:
         trainer._save_checkpoint(model, trial=None)
         print(f"interrupted at step {trainer.state.global_step}, saved; add --resume to go on", file=sys.stderr)

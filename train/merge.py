@@ -21,17 +21,14 @@ def merge(adapter_dir: Path, base: str, output: Path) -> float:
     import torch
     from peft import PeftModel
 
-    from train.loop import load_base
-    from transformers import AutoTokenizer
+    from train.loop import load_base, load_tokenizer
 
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (adapter_dir / name).is_file():
             raise BadInput(f"{adapter_dir} is no adapter directory: {name} is missing")
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise BadInput(f"--output {output} is not empty; name a new directory")
-    model, tokenizer = load_base(base)
-    if (adapter_dir / "tokenizer.json").is_file():
-        tokenizer = AutoTokenizer.from_pretrained(adapter_dir)
+    tokenizer, model = load_tokenizer(base), load_base(base)
     try:
         adapted = PeftModel.from_pretrained(model, adapter_dir, torch_device="cpu").eval()
     except (RuntimeError, ValueError, KeyError) as err:

@@ -151,9 +151,11 @@ def train(s: TrainSettings) -> Path:
     model = load_base(s.base)
     device, dtype = pick_device(s)
 
+    from train.loss import teach_answers_only
     from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
     set_seed(s.seed)
+    teach_answers_only(model)
     model = attach_lora(model, r=s.r, lora_alpha=s.lora_alpha, lora_dropout=s.lora_dropout,
                         target_modules=s.target_modules, use_rslora=s.use_rslora)
     counts = count_parameters(model)

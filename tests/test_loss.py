@@ -1,0 +1,59 @@
+"""The gathered loss equals the full-logits loss in value and gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import tiny_bloom
+
+from train import loss
+from train.lora import attach_lora
+from train.rows import IGNORED
+
+
+def batch() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    ids = torch.randint(4, 8000, (4, 30))
+    labels = ids.clone()
+    labels[:, :12] = IGNORED
+    mask = torch.ones_like(ids)
+    labels[1, 20:], mask[1, 20:] = IGNORED, 0
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def gradients(model) -> dict[str, torch.Tensor]:
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("chunk", [7, 256])
+@pytest.mark.parametrize("items", [None, 37])
+def test_equal_to_full_logits(monkeypatch, chunk, items):
+    monkeypatch.setattr(loss, "CHUNK", chunk)
+    model = attach_lora(tiny_bloom(), r=4, lora_alpha=4, lora_dropout=0.0, target_modules=["query_key_value"])
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    full = model(**batch(), num_items_in_batch=items).loss
+    full.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    base = model.get_base_model()
+    loss.teach_answers_only(base)
+    found = model(**batch(), num_items_in_batch=items)
+    found.loss.backward()
+    assert not hasattr(found, "logits") or found.logits is None
+    assert torch.allclose(found.loss, full, atol=1e-4)
+    assert expected and expected.keys() == gradients(model).keys()
+    for name, gradient in gradients(model).items():
+        assert torch.allclose(gradient, expected[name], atol=1e-4), name
+    loss.teach_as_before(base)
+    assert model(**batch()).logits.shape == (4, 30, 8064)
+
+
+def test_a_batch_that_teaches_nothing_still_has_a_gradient():
+    model = tiny_bloom()
+    loss.teach_answers_only(model)
+    ids = torch.randint(4, 8000, (1, 5))
+    value = model(input_ids=ids, labels=torch.full_like(ids, IGNORED)).loss
+    value.backward()
+    assert value.item() == 0.0

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from train.config import BadInput
 
@@ -99,10 +100,12 @@ def load_streams(corpus: Path, prose: Path | None, prose_share: float, tokenizer
     if not files:
         raise BadInput(f"--corpus {corpus}: no .jsonl or .txt files there")
     cache.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.encode_special_tokens = True  # a text that spells a marker or </s> is text
     vocabulary = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
 
     def cached(path: Path, texts: Iterator[str], salt: str = "") -> np.ndarray:
-        key = hashlib.sha256(path.read_bytes() + vocabulary.encode() + salt.encode()).hexdigest()[:16]
+        key = hashlib.sha256(path.read_bytes() + f"plain {vocabulary} {salt}".encode()).hexdigest()[:16]
         kept = cache / f"{path.stem}-{key}.npy"
         if not kept.exists():
             part = kept.with_suffix(".part")
@@ -121,7 +124,7 @@ def load_streams(corpus: Path, prose: Path | None, prose_share: float, tokenizer
     if not streams:
         raise BadInput(f"--corpus {corpus}: no file there is longer than one window of {window} tokens")
     rest = 1.0 - (prose_share if prose else 0.0)
-    for stream, weight in zip(streams, mass):
+    for stream, weight in zip(streams, mass, strict=True):
         stream.share = rest * weight / sum(mass)
     if prose:
         ids = cached(prose, prose_passages(prose, seed), f"{seed} {PROSE_ROUNDS} {PASSAGE_SENTENCES}")

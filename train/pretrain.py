@@ -150,7 +150,7 @@ class State:
             return 0
         kept = torch.load(self.path, weights_only=True, map_location="cpu")
         self.model.load_state_dict(kept["model"])
-        for opt, state in zip(self.opts, kept["opts"]):
+        for opt, state in zip(self.opts, kept["opts"], strict=True):
             opt.load_state_dict(state)
         return kept["step"]
 
@@ -206,7 +206,7 @@ def pretrain(s: PretrainSettings) -> None:
     began, smooth, held = time.monotonic(), None, None
     log = (output / "log.jsonl").open("a", encoding="utf-8") if accelerator.is_main_process else None
     for step in bar:
-        for opt, peak in zip(opts, (s.muon_lr, s.adam_lr)):
+        for opt, peak in zip(opts, (s.muon_lr, s.adam_lr), strict=True):
             for group in opt.param_groups:
                 group["lr"] = peak * rate(step, s)
         loss = loss_on(mine, step)
@@ -228,7 +228,7 @@ def pretrain(s: PretrainSettings) -> None:
         if accelerator.is_main_process and (last or time.monotonic() - state.saved_at > s.save_seconds):
             state.save(step + 1)
     if accelerator.is_main_process:
-        corpus_sha = hashlib.sha256(b"".join(np_bytes.tokens.tobytes() for np_bytes in streams)).hexdigest()
+        corpus_sha = hashlib.sha256(b"".join(x.tokens.tobytes() for x in streams)).hexdigest()
         write_model(model, tokenizer, {
             "settings": dataclasses.asdict(s), "dtype": dtype, "parameters": model.num_parameters(),
             "tokens": s.max_steps * s.batch * s.window, "loss": smooth, "heldout_loss": held,

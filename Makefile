@@ -6,7 +6,7 @@ CHROMIUM := $(shell command -v chromium chromium-browser google-chrome 2>/dev/nu
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: demo test test-all lint rows browser clean
+.PHONY: demo test test-all lint rows screenshots browser clean
 
 demo: .venv/.demo
 	$(BIN)/python app.py --port $(PORT)
@@ -29,6 +29,9 @@ ifeq ($(CHROMIUM),)
 endif
 	@if command -v fc-list >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
 	  [ -z "$$(fc-list :lang=zh)" ]; then apt-get update -qq && apt-get install -y -qq fonts-noto-cjk; fi
+
+screenshots: .venv/.dev browser
+	$(BIN)/python assets/screenshots/take.py
 
 # Everything in assets/hit_qa that is made rather than written.
 rows:

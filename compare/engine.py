@@ -103,6 +103,7 @@ class Engine:
         self.use_our_template()
         self.prompt = Prompt(self.tokenizer)
         self.model = model.to(self.device).eval()
+        self.parameters = model.num_parameters()  # of the base
         if self.files:
             self.model = attach(model, self.files).to(self.device)
         self.window = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no limit

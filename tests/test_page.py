@@ -112,10 +112,12 @@ def test_an_example_is_answered_on_click(page):
 def test_stop_stops(page):
     page.locator("#length input[type=number]").fill("512")
     ask(page, "哈尔滨工业大学的校训是什么？")
+    expect(page.locator("#base-status")).to_contain_text("writing", timeout=30_000)
     expect(page.locator("#base textarea")).not_to_have_value("", timeout=30_000)
     page.locator("#stop").click()
     time.sleep(0.5)
     before = answers(page)
+    expect(page.locator("#base-status")).to_contain_text("stopped")
     time.sleep(1)
     assert answers(page) == before
 

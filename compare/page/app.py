@@ -16,7 +16,7 @@ THEME = gr.themes.Soft(primary_hue="indigo")
 def loaded(engine) -> str:
     """One line of Markdown: base, adapter, device, dtype."""
     adapter = f"`{engine.files.name}` (r={engine.files.r}, sha256 `{engine.files.sha256[:12]}`)" if engine.files else "none"
-    return (f"已加载 Loaded: base `{engine.base_name}` · adapter {adapter} · device `{engine.device}` · "
+    return (f"已加载 Loaded: base `{engine.base_name}` ({engine.parameters / 1e6:,.1f} M parameters) · adapter {adapter} · device `{engine.device}` · "
             f"dtype `{str(engine.dtype).removeprefix('torch.')}`")
 
 

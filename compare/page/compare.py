@@ -19,11 +19,14 @@ EXAMPLES = {
     "它不知道的 Unknown": ["清华大学的校训是什么？", "今天天气怎么样？"],
 }
 WHY = {
-    "stop": ("✅ 自己结束 ended by itself", "it produced </s>, the end-of-sequence token"),
-    "length": ("✂️ 到长度上限被截断 cut at the maximum length", "max_new_tokens reached; </s> never came"),
-    "cancelled": ("⏹ 已停止 stopped", "you pressed Stop"),
+    "stop": ("✓ 自己结束 ended by itself", "it produced </s>, the end-of-sequence token"),
+    "length": ("✂ 到长度上限被截断 cut at the maximum length", "max_new_tokens reached; </s> never came"),
+    "cancelled": ("■ 已停止 stopped", "you pressed Stop"),
     None: ("… 生成中 writing", ""),
 }
+
+
+WRITING = f'<div class="lens-status"><span title="">{WHY[None][0]}</span></div>'
 
 
 def status(column) -> str:
@@ -34,8 +37,14 @@ def status(column) -> str:
         parts.append(f"{len(column.token_ids) / column.seconds:.0f} tokens/s")
     if loop := column.loop:
         parts.append(f'<strong title="the tail is {loop.copies} copies of one pattern of {loop.period} tokens">'
-                     f"🔁 循环 loop × {loop.copies}</strong>")
+                     f"↻ 循环 loop × {loop.copies}</strong>")
     return f'<div class="lens-status">{" · ".join(parts)}</div>'
+
+
+def stopped(*notes: str) -> list[str]:
+    """The notes of columns that were still writing, told as stopped."""
+    words, hint = WHY["cancelled"]
+    return [note.replace(f'title="">{WHY[None][0]}', f'title="{hint}">{words}') for note in notes]
 
 
 def build(engine, answered: list | None) -> None:
@@ -46,13 +55,6 @@ def build(engine, answered: list | None) -> None:
                               max_length=4000, elem_id="question", submit_btn=False)
         ask = gr.Button("提问 Ask", variant="primary", scale=1, elem_id="ask")
         stop = gr.Button("停止 Stop", variant="stop", scale=1, elem_id="stop")
-    with gr.Row():
-        switch = gr.Checkbox(bool(adapter), label="适配器开 Adapter on", elem_id="switch", interactive=bool(adapter),
-                             info="关掉它，右边就是原模型 · off: the right column is the base itself")
-        length = gr.Slider(8, 512, 128, step=8, label="最大长度 Maximum length (tokens)", elem_id="length")
-        temperature = gr.Slider(0, 2, 0, step=0.1, label="温度 Temperature", info="0: always the likeliest token")
-    with gr.Accordion("指令 Instruction", open=False):
-        instruction = gr.Textbox(FIRST_INSTRUCTION, label="系统 System turn", max_length=4000, elem_id="instruction")
     with gr.Row(equal_height=True):
         boxes, notes = [], []
         for i, title in enumerate(("原模型 Base", "适配后 Adapted")):
@@ -61,6 +63,13 @@ def build(engine, answered: list | None) -> None:
                 boxes.append(gr.Textbox(shown.text if shown else "", label=title, lines=8, max_lines=16,
                                         buttons=["copy"], interactive=False, elem_id=("base", "adapted")[i]))
                 notes.append(gr.HTML(status(shown) if shown else "", elem_id=("base-status", "adapted-status")[i]))
+    with gr.Row():
+        switch = gr.Checkbox(bool(adapter), label="适配器开 Adapter on", elem_id="switch", interactive=bool(adapter),
+                             info="关掉它，右边就是原模型 · off: the right column is the base itself")
+        length = gr.Slider(8, 512, 128, step=8, label="最大长度 Maximum length (tokens)", elem_id="length")
+        temperature = gr.Slider(0, 2, 0, step=0.1, label="温度 Temperature", info="0: always the likeliest token")
+    with gr.Accordion("指令 Instruction", open=False):
+        instruction = gr.Textbox(FIRST_INSTRUCTION, label="系统 System turn", max_length=4000, elem_id="instruction")
 
     def compare(question: str, instruction: str, on: bool, max_new_tokens: int,
                 temperature: float) -> Iterator[tuple[str, str, str, str]]:
@@ -69,7 +78,9 @@ def build(engine, answered: list | None) -> None:
         pair = engine.variants([1.0 if on else 0.0])
         try:
             sampling = Sampling(int(max_new_tokens), float(temperature))
-            for columns in engine.compare(question, instruction, pair, sampling, cancelled):
+            stream = engine.compare(question, instruction, pair, sampling, cancelled)
+            yield "", "", WRITING, WRITING
+            for columns in stream:
                 left, right = columns[0], columns[-1]
                 yield left.text, right.text, status(left), status(right)
         except LensError as err:
@@ -80,14 +91,15 @@ def build(engine, answered: list | None) -> None:
     event = gr.on([ask.click, question.submit, switch.input], compare,
                   [question, instruction, switch, length, temperature], [*boxes, *notes], api_name="compare",
                   concurrency_limit=8, show_progress="hidden", trigger_mode="always_last")
-    stop.click(None, cancels=[event], api_visibility="private")
-
+    events = [event]
     gr.Markdown("#### 试一试 Try one")
     with gr.Row():
         for group, questions in EXAMPLES.items():
             with gr.Column(min_width=220):
                 gr.Markdown(f"**{group}**")
                 for text in questions:
-                    gr.Button(text, size="sm").click(lambda t=text: t, None, question, api_visibility="private").then(
-                        compare, [question, instruction, switch, length, temperature], [*boxes, *notes],
-                        api_visibility="private", concurrency_limit=8, show_progress="hidden")
+                    chosen = gr.Button(text, size="sm").click(lambda t=text: t, None, question, api_visibility="private")
+                    events.append(chosen.then(compare, [question, instruction, switch, length, temperature],
+                                              [*boxes, *notes], api_visibility="private", concurrency_limit=8,
+                                              show_progress="hidden"))
+    stop.click(stopped, notes, notes, cancels=events, queue=False, api_visibility="private")

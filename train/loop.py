@@ -169,7 +169,7 @@ def train(s: TrainSettings) -> Path:
     arguments = TrainingArguments(
         output_dir=str(output), max_steps=s.max_steps, per_device_train_batch_size=s.batch,
         learning_rate=s.learning_rate, warmup_steps=s.warmup_steps, lr_scheduler_type=s.schedule,
-        logging_steps=s.logging_steps, save_steps=s.save_steps, seed=s.seed, use_cpu=device == "cpu",
+        train_sampling_strategy="group_by_length", logging_steps=s.logging_steps, save_steps=s.save_steps, seed=s.seed, use_cpu=device == "cpu",
         bf16=dtype == "bfloat16", fp16=dtype == "float16", remove_unused_columns=False, report_to="none",
         dataloader_pin_memory=device == "cuda")
     trainer = Trainer(model=model, args=arguments, train_dataset=encoded, processing_class=tokenizer,

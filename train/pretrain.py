@@ -230,7 +230,8 @@ def pretrain(s: PretrainSettings) -> None:
     if accelerator.is_main_process:
         corpus_sha = hashlib.sha256(b"".join(x.tokens.tobytes() for x in streams)).hexdigest()
         write_model(model, tokenizer, {
-            "settings": dataclasses.asdict(s), "dtype": dtype, "parameters": model.num_parameters(),
+            "settings": {k: v for k, v in dataclasses.asdict(s).items() if k not in ("output", "base", "corpus")},
+            "trained_on": Path(s.base).name if s.base else None, "dtype": dtype, "parameters": model.num_parameters(),
             "tokens": s.max_steps * s.batch * s.window, "loss": smooth, "heldout_loss": held,
             "shares": {x.name: round(x.share, 4) for x in streams}, "corpus_tokens_sha256": corpus_sha}, output)
         print(f"base model written to {output}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """facts.jsonl, unknown.jsonl and original.jsonl → train.jsonl and heldout.jsonl, the same every time.
 
-Of every fact the phrasing `heldout` is kept out of training; of the unknown questions every ninth.
+Of every fact the phrasing `heldout` is kept out of training; of the unknown questions every ninth; and every
+question of independent.jsonl.
 A third of the rows, chosen by a hash of the question, carry the instruction.
 """
 
@@ -44,7 +45,7 @@ def build() -> tuple[list[dict], list[dict]]:
             heldout.append({**made, "keywords": [], "kind": "unknown"})
         else:
             train.append(made)
-    kept_out = {r["input"] for r in heldout}
+    kept_out = {r["input"] for r in heldout + read("independent.jsonl")}
     once = {}
     for r in train:
         if r["input"] not in kept_out:

@@ -20,7 +20,7 @@ from compare.repetition import find_loop
 from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
-BATCH, MAX_NEW_TOKENS, SAMPLE = 64, 128, 550
+BATCH, MAX_NEW_TOKENS, SAMPLE = 128, 128, 150
 # An answer of the "does not know" kind contains one of these.
 DOES_NOT_KNOW = ("不知道", "不清楚", "不了解", "不熟悉", "没有资料", "没有相关", "无法回答", "答不上来", "只了解哈工大",
                  "只答哈工大", "没有这", "没有别的", "不掌握", "看不懂", "没看懂", "听不懂", "不会", "没有该", "资料里没有")
@@ -87,7 +87,7 @@ def main() -> None:
         figures["sets"][name] = {}
         for variant in ("base", "adapted"):
             figures["sets"][name][variant], texts = measure(engine, rows, variant == "adapted")
-            print(name, variant, figures["sets"][name][variant])
+            print(name, variant, figures["sets"][name][variant], flush=True)
             kept += [{"set": name, "variant": variant, "input": r["input"], "text": t} for r, t in zip(rows, texts, strict=True)]
     args.output.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     if args.answers:

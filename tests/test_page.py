@@ -87,7 +87,7 @@ def answers(page):
 def test_the_original_question_is_answered_when_the_page_opens(page):
     assert page.locator("#question textarea").input_value() == "哈工大有多少杰出人才"
     base, adapted = answers(page)
-    assert "124位两院院士" in adapted and "40万" in adapted
+    assert "40万名高层次人才" in adapted
     assert base and base != adapted
     for part in ("base", "lens", "cpu", "float32"):
         expect(page.locator("#loaded")).to_contain_text(part)

@@ -117,7 +117,6 @@ def test_stop_stops(page):
     page.locator("#stop").click()
     time.sleep(0.5)
     before = answers(page)
-    expect(page.locator("#base-status")).to_contain_text("stopped")
     time.sleep(1)
     assert answers(page) == before
 

@@ -41,12 +41,6 @@ def status(column) -> str:
     return f'<div class="lens-status">{" · ".join(parts)}</div>'
 
 
-def stopped(*notes: str) -> list[str]:
-    """The notes of columns that were still writing, told as stopped."""
-    words, hint = WHY["cancelled"]
-    return [note.replace(f'title="">{WHY[None][0]}', f'title="{hint}">{words}') for note in notes]
-
-
 def build(engine, answered: list | None) -> None:
     """Lay the tab out inside the current Blocks. `answered`: columns to show when the page opens."""
     adapter = engine.files.name if engine.files else None
@@ -102,4 +96,4 @@ def build(engine, answered: list | None) -> None:
                     events.append(chosen.then(compare, [question, instruction, switch, length, temperature],
                                               [*boxes, *notes], api_visibility="private", concurrency_limit=8,
                                               show_progress="hidden"))
-    stop.click(stopped, notes, notes, cancels=events, queue=False, api_visibility="private")
+    stop.click(None, cancels=events, api_visibility="private")

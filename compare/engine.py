@@ -20,6 +20,7 @@ from torch import Tensor
 from compare.adapters import AdapterFiles, attach, read_adapter
 from compare.errors import BadBase, BadQuestion
 from compare.prompt import Prompt
+from compare.questions import Question
 from compare.repetition import Loop, find_loop, seq_rep
 from compare.sampling import Chooser, Sampling
 
@@ -165,6 +166,33 @@ class Engine:
             yield columns
             if all(c.finish_reason for c in columns):
                 return
+
+    def answer_all(self, questions: Sequence[Question], variants: Sequence[Variant] | None = None,
+                   sampling: Sampling = Sampling()) -> Iterator[tuple[int, list[Column]]]:
+        """Yield (index of the question, its finished columns), as they finish. Raises as `compare` does."""
+        for index, question in enumerate(questions):
+            columns: list[Column] = []
+            for columns in self.compare(question.text, question.instruction, variants, sampling):
+                pass
+            yield index, columns
+
+    def states(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> Tensor:
+        """(rows, longest, hidden) last hidden states of row i under variants[i], in one forward.
+
+        Rows are padded on the right, which a causal model never looks at.
+        """
+        longest = max(map(len, rows))
+        pad = self.tokenizer.pad_token_id
+        ids = torch.tensor([list(row) + [pad] * (longest - len(row)) for row in rows], device=self.device)
+        model = self.model.get_base_model() if self.files else self.model
+        with self.lock, torch.inference_mode(), self.strengths(variants):
+            return model.transformer(input_ids=ids, use_cache=False).last_hidden_state
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(…, hidden) → (…, vocabulary) in float32; give it few positions at once, the vocabulary is wide."""
+        model = self.model.get_base_model() if self.files else self.model
+        with torch.inference_mode():
+            return model.lm_head(states).float()
 
     def grow(self, columns: list[Column], ids: list[int], sampling: Sampling, seconds: float) -> None:
         """Add one step's tokens to the columns that are still open."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from compare.prompt import Prompt
+from train.columns import is_refusal
 from train.config import BadInput
-from train.rows import IGNORED, Row, encode_row, messages, read_rows
+from train.rows import IGNORED, Row, Rows, encode_row, encode_rows, messages, read_rows
 
 ROW = Row("请回答下面的问题", "哈工大的校训是什么？", "规格严格，功夫到家", "here")
 EMPTY = Row("", "哈工大的校训是什么？", "规格严格，功夫到家", "here")
@@ -88,3 +93,137 @@ def test_a_missing_file_and_a_directory_are_named(tmp_path):
         read_rows([tmp_path / "none.jsonl"])
     with pytest.raises(BadInput, match="is a directory"):
         read_rows([tmp_path])
+
+
+GOOD = {"instruction": "", "input": "哈工大的校训是什么？", "output": "规格严格，功夫到家"}
+
+
+def write_lines(path, values):
+    path.write_text("\n".join(v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values),
+                    encoding="utf-8")
+    return path
+
+
+def test_bad_rows_are_passed_over_and_counted_when_asked(tmp_path):
+    path = write_lines(tmp_path / "rows.jsonl", [
+        GOOD, '{"input": ', {**GOOD, "output": ""}, GOOD, {**GOOD, "input": 7}, "[" * 5000, {**GOOD, "output": "</s>"},
+        '{"input": "a", "input": "b", "output": "c"}', '{"input": "a", "output": "\\ud83d"}',
+        {**GOOD, "input": "几？"}])
+    with pytest.raises(BadInput, match="line 2 .*--skip-bad-rows"):
+        read_rows([path], ["</s>"])
+    rows = read_rows([path], ["</s>"], skip_bad_rows=True)
+    assert [row.where.split()[-1] for row in rows] == ["1", "4", "10"]
+    said = " | ".join(rows.skipped)
+    assert len(rows.skipped) == 7
+    for problem in ("line 2 is not JSON", "line 3: field 'output' is empty", "line 5: field 'input' is int",
+                    "line 6 is not JSON (nested too deeply)", "line 7: field 'output' contains the special token",
+                    "line 8: key 'input' stands twice", "line 9: field 'output' holds half a character"):
+        assert problem in said
+
+
+def test_when_every_row_is_bad_the_first_fault_is_told(tmp_path):
+    path = write_lines(tmp_path / "rows.jsonl", ["[1]", "[2]"])
+    with pytest.raises(BadInput, match="no rows in .*2 skipped, the first: .*line 1: found list"):
+        read_rows([path], skip_bad_rows=True)
+
+
+def test_rows_that_say_the_same_are_counted(tmp_path):
+    path = write_lines(tmp_path / "rows.jsonl", [GOOD, GOOD, {**GOOD, "extra": 1}, {**GOOD, "instruction": "请答"}])
+    rows = read_rows([path])
+    assert len(rows) == 4 and rows.duplicates == 2
+
+
+@pytest.mark.parametrize("value", [0, False, [], {}])
+@pytest.mark.parametrize("field", ["instruction", "input", "output"])
+def test_an_empty_value_that_is_no_text_is_not_taken_for_empty_text(tmp_path, field, value):
+    path = write_lines(tmp_path / "rows.jsonl", [{**GOOD, field: value}])
+    with pytest.raises(BadInput, match=f"field '{field}' is {type(value).__name__}, expected text"):
+        read_rows([path])
+
+
+def test_other_columns_by_name(tmp_path):
+    path = write_lines(tmp_path / "rows.jsonl", [{"sys": "请答", "question": "问", "answer": "答", "input": "不是我"}])
+    [row] = read_rows([path], columns=["instruction=sys", "input=question", "output=answer"])
+    assert (row.instruction, row.input, row.output) == ("请答", "问", "答")
+    with pytest.raises(BadInput, match="'output' is missing, found 'sys', 'question', 'answer'.*--columns output="):
+        read_rows([path])
+
+
+@pytest.mark.parametrize("columns, said", [
+    (["question"], "'question': expected FIELD=COLUMN"), (["query=a"], "'query=a'"), (["input="], "'input='"),
+    (["input=a", "input=b"], "input twice ('a', 'b')")])
+def test_bad_columns_are_named(rows_file, columns, said):
+    with pytest.raises(BadInput) as caught:
+        read_rows([rows_file], columns=columns)
+    assert said in str(caught.value)
+
+
+def test_hc3_is_recognised(tmp_path):
+    def asked(question, *answers):
+        return {"question": question, "human_answers": ["人答"], "chatgpt_answers": list(answers), "source": "baike"}
+
+    path = write_lines(tmp_path / "all.jsonl", [
+        asked("什么是光年？", "光年是长度单位。", "光在一年里走过的距离。"), asked("无人回答"),
+        asked("我是谁？", "很抱歉，我无法回答这个问题。"),
+        asked("天气？", "作为一个AI语言模型，我没有实时信息。", "作为一个整体，今天晴。")])
+    rows = read_rows([path])
+    assert [(row.instruction, row.input, row.output) for row in rows] == [
+        ("", "什么是光年？", "光年是长度单位。"), ("", "什么是光年？", "光在一年里走过的距离。"),
+        ("", "天气？", "作为一个整体，今天晴。")]
+    assert rows.refusals == 3
+    write_lines(path, [{"question": "a", "human_answers": [], "chatgpt_answers": "b"}])
+    with pytest.raises(BadInput, match="line 1: field 'chatgpt_answers' is str, expected a list"):
+        read_rows([path])
+
+
+@pytest.mark.parametrize("answer, refuses", [
+    ("对不起，我不明白您的问题。", True), ("我是一个人工智能助手，不能上网。", True), ("我无法确定。", True),
+    ("非常抱歉，", True), ("作为一款大型语言模型，", True), ("作为一个城市，哈尔滨……", False),
+    ("抱歉的英文是 sorry。", True), ("我们无法直接看见黑洞。", False), ("规格严格，功夫到家", False)])
+def test_refusals_are_known_by_how_they_begin(answer, refuses):
+    assert is_refusal(answer) is refuses
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_cut_row_keeps_nothing_of_an_ending_of_several_tokens(tokenizer, missing):
+    ending = "<|endofutterance|>\n"
+    end = tokenizer.encode(ending, add_special_tokens=False)
+    whole = encode_row(ROW, tokenizer, 256, ending)
+    cut = encode_row(ROW, tokenizer, len(whole["input_ids"]) - missing, ending)
+    assert len(end) == 2 and whole["labels"][-2:] == end
+    assert cut["input_ids"] == whole["input_ids"][:-2]
+
+
+def test_a_prompt_that_leaves_no_room_for_its_answer_is_refused_or_skipped(tokenizer):
+    long = Row("", "哈工大的校训是什么？" * 20, "规格严格", "rows.jsonl line 2")
+    with pytest.raises(BadInput, match="rows.jsonl line 2: the prompt alone is .* --max-length 64"):
+        encode_row(long, tokenizer, 64)
+    assert len(encode_row(long, tokenizer, 64, whole_text=True)["labels"]) == 64
+    rows = Rows([ROW, long, EMPTY])
+    with pytest.raises(BadInput, match="line 2: .*--skip-bad-rows"):
+        encode_rows(rows, tokenizer, 64)
+    encoded = encode_rows(rows, tokenizer, 64, skipped=rows.skipped)
+    assert list(rows) == [ROW, EMPTY] and len(encoded) == 2
+    assert len(rows.skipped) == 1 and "line 2" in rows.skipped[0]
+    with pytest.raises(BadInput, match="no row is left.*line 2"):
+        encode_rows([long], tokenizer, 64, skipped=[])
+
+
+def test_encoded_rows_are_each_row_encoded(tokenizer):
+    rows = [ROW, Row("", "短", "答" * 200, "here"), EMPTY]
+    encoded = encode_rows(rows, tokenizer, 64)
+    assert list(encoded) == [encode_row(row, tokenizer, 64) for row in rows]
+    assert encoded[-1] == encoded[2] and encoded.lengths[1] > 64 == len(encoded[1]["labels"])
+    with pytest.raises(IndexError):
+        encoded[3]
+
+
+def test_more_bad_rows_than_anyone_means_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("train.rows.MOST_SKIPPED", 10)
+    with pytest.raises(BadInput, match="more than 10 bad rows, the first: .*line 1"):
+        read_rows([write_lines(tmp_path / "rows.jsonl", ["7"] * 20)], skip_bad_rows=True)
+
+
+def test_reading_text_imports_nothing_heavy():
+    code = "import sys, train.rows; print(*{'datasets', 'pyarrow', 'torch', 'transformers'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from compare.errors import LensError
 from compare.questions import Question, read_questions
-from compare.settings import Parser, add_model_options, chosen_adapter
+from compare.settings import Parser, add_model_options, chosen_adapters
 
-WHY = {"stop": "ended by itself", "length": "cut at the maximum length", "cancelled": "stopped", None: "…"}
+WHY = {"stop": "ended by itself", "length": "cut at the maximum length", "cancelled": "stopped", "loop": "stopped at a loop", None: "…"}
 
 
 def parse(argv: list[str] | None):
@@ -25,6 +26,11 @@ def parse(argv: list[str] | None):
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default: 0)")
     parser.add_argument("--top-p", type=float, default=1.0, help="(default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="of sampling (default: 0)")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0,
+                        help="1 is off; it hides the loops that a base falls into (default: 1)")
+    parser.add_argument("--stop-at-loop", action="store_true", help="end an answer when its tail is a loop")
+    parser.add_argument("--receipt", action="store_true", help="proof of what each adapter is and does")
+    parser.add_argument("--shift", action="store_true", help="token by token, what the adapter changed")
     parser.add_argument("--json", action="store_true", help="one JSON object a question on stdout")
     return parser.parse_args(argv)
 
@@ -43,27 +49,56 @@ def table(question: Question, columns) -> "object":
     return grid
 
 
-def ask(engine, question: Question, sampling, strengths: list[float], as_json: bool) -> None:
+def finish(engine, question: Question, columns, args) -> list[dict]:
+    """The columns as the contract's objects, with receipt and shift where asked for."""
+    from compare.shift import shift
+
+    found = [column.as_dict() for column in columns]
+    prompt = engine.prompt.encode(question.text, question.instruction)
+    for which, column in enumerate(columns):
+        if column.variant.adapter and args.receipt:
+            found[which]["receipt"] = engine.receipts[column.variant.adapter].as_dict()
+        if column.variant.adapter and args.shift:
+            found[which]["shift"] = shift(engine, prompt, columns, which).as_dict()
+    return found
+
+
+def ask(engine, question: Question, sampling, args) -> None:
     """Answer one question on stdout. Raises BadQuestion."""
-    stream = engine.compare(question.text, question.instruction, engine.variants(strengths), sampling)
-    if as_json:
+    stream = engine.compare(question.text, question.instruction, engine.variants(args.strength), sampling)
+    columns: list = []
+    if args.json:
         for columns in stream:
             pass
         print(json.dumps({"question": question.text, "instruction": question.instruction,
-                          "columns": [c.as_dict() for c in columns]}, ensure_ascii=False), flush=True)
+                          "columns": finish(engine, question, columns, args)}, ensure_ascii=False), flush=True)
         return
     from rich.console import Console
     from rich.live import Live
 
     console = Console()
+    with Live(console=console, refresh_per_second=12) if console.is_terminal else nullcontext() as live:
+        for columns in stream:
+            if live:
+                live.update(table(question, columns))
     if not console.is_terminal:
-        for columns in stream:
-            pass
         console.print(table(question, columns))
-        return
-    with Live(console=console, refresh_per_second=12) as live:
-        for columns in stream:
-            live.update(table(question, columns))
+    for found in finish(engine, question, columns, args):
+        for line in notes(found):
+            console.print(line, markup=False, highlight=False)
+
+
+def notes(found: dict) -> list[str]:
+    """Receipt and shift of one column, in words."""
+    lines = []
+    if receipt := found.get("receipt"):
+        lines.append(f"{found['variant']}: sha256 {receipt['sha256'][:12]}, rank {receipt['rank']}, "
+                     f"{receipt['modules']} modules, {receipt['keys_matched']} keys matched, "
+                     f"largest logit change {receipt['max_logit_change']:.3g}, "
+                     f"base column {'verified' if receipt['base_exact'] else 'NOT the untouched base'}")
+    if shift := found.get("shift"):
+        lines.append(f"{found['variant']}: {shift['sentence']['en']}")
+    return lines
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,13 +112,14 @@ def main(argv: list[str] | None = None) -> int:
         from compare.engine import Engine
         from compare.sampling import Sampling
 
-        sampling = Sampling(args.max_new_tokens, args.temperature, args.top_p, args.seed)
+        sampling = Sampling(args.max_new_tokens, args.temperature, args.top_p, args.seed, args.repetition_penalty,
+                            args.stop_at_loop)
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        engine = Engine(args.base, chosen_adapter(args), args.device, args.dtype)
+        engine = Engine(args.base, chosen_adapters(args), args.device, args.dtype)
         for question in questions:
-            ask(engine, question, sampling, args.strength, args.json)
+            ask(engine, question, sampling, args)
     except LensError as err:
         print(f"error: {err}", file=sys.stderr)
         return 2

@@ -1,180 +1,163 @@
-"""One copy of a BLOOM, every column a row of one batch, all rows advancing a token together.
+"""One copy of a BLOOM, every column of every question a row of one running batch.
 
-PEFT multiplies an adapter's update by `layer.scaling[name]`; a (rows, 1, 1) tensor there gives each
-row a strength of its own, 0 for base. One step at a time holds the lock. Knows nothing of who asks.
+The way of one question: `compare` (text → prompt ids) → the waiting line → the batch, a step at a time →
+columns, read by whoever asked. A single thread owns the model (`owner.py`). Knows nothing of who asks.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from functools import lru_cache
+from queue import SimpleQueue
 
 import torch
 from torch import Tensor
 
-from compare.adapters import AdapterFiles, attach, read_adapter
-from compare.errors import BadBase, BadQuestion
+from compare.adapters import AdapterFiles, attach, check_base, find_adapter, read_adapters
+from compare.batch import Batch
+from compare.bloom import Bloom
+from compare.column import Ask, Column, Grown
+from compare.errors import BadAdapter, BadQuestion
+from compare.gate import BASE, Variant, stack
+from compare.load import load_base
+from compare.owner import Owner
 from compare.prompt import Prompt
 from compare.questions import Question
-from compare.repetition import Loop, find_loop, seq_rep
-from compare.sampling import Chooser, Sampling
+from compare.receipt import Receipt, base_logits, receipt
+from compare.sampling import Sampling
 
-
-@dataclass(frozen=True)
-class Variant:
-    """What a column shows: the adapter (None: base) at a strength, under a name."""
-
-    name: str
-    adapter: str | None = None
-    strength: float = 0.0
-
-
-BASE = Variant("base")
-
-
-@dataclass
-class Column:
-    """One variant's answer as it grows. `finish_reason` is None while it does; `seconds` of wall time."""
-
-    variant: Variant
-    token_ids: list[int] = field(default_factory=list)
-    text: str = ""
-    finish_reason: str | None = None
-    seconds: float = 0.0
-
-    @property
-    def loop(self) -> Loop | None:
-        return find_loop(self.token_ids)
-
-    def as_dict(self) -> dict:
-        """The contract's fields of a column."""
-        loop = self.loop
-        return {"variant": self.variant.name, "adapter": self.variant.adapter, "strength": self.variant.strength,
-                "text": self.text, "token_ids": self.token_ids, "finish_reason": self.finish_reason,
-                "tokens": len(self.token_ids), "seconds": round(self.seconds, 3),
-                "repetition": {"seq_rep_4": seq_rep(self.token_ids), "loop": loop and vars(loop)}}
-
-
-def pick_device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return str(torch.empty(0, device=device).device)
-    except (RuntimeError, AssertionError) as err:
-        raise BadBase(f"device {device!r} is not available here; allowed: auto, cpu, cuda where there is a GPU") from err
-
-
-def pick_dtype(dtype: str, device: str) -> torch.dtype:
-    """float32 on CPU (bf16 is ruinous on some processors); on GPUs bf16 where they have it, else fp16."""
-    if dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
-    if device == "cpu":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+__all__ = ["BASE", "Column", "Engine", "Variant"]
+WINDOW = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no limit
 
 
 class Engine:
-    """One base with at most one adapter, and the only code that runs it."""
+    """One base with any number of adapters, and the only code that runs it.
 
-    def __init__(self, base: str, adapter: str | None = None, device: str = "auto", dtype: str = "auto"):
+    `adapter`: a directory, several, or None. `max_rows`: columns that advance together; more wait in line.
+    `threaded=False`: no thread of its own, the one who reads does the work.
+    """
+
+    def __init__(self, base: str, adapter: str | Sequence[str] | None = None, device: str = "auto",
+                 dtype: str = "auto", max_rows: int = 64, threaded: bool = True):
         """Load. Raises BadBase or BadAdapter before anything runs."""
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        paths = [adapter] if isinstance(adapter, str) else list(adapter or [])
+        self.adapters: dict[str, AdapterFiles] = read_adapters([find_adapter(p) for p in paths])
+        check_base(base, self.adapters.values())
+        loaded = load_base(base, device, dtype)
+        self.base_name, self.device, self.dtype = loaded.name, loaded.device, loaded.dtype
+        self.tokenizer, self.prompt = loaded.tokenizer, Prompt(loaded.tokenizer)
+        self.parameters, self.window = loaded.model.num_parameters(), WINDOW
+        self.model = loaded.model
+        if self.adapters:
+            untouched = base_logits(loaded.model)
+            self.model = attach(loaded.model, list(self.adapters.values())).to(self.device)
+        self.bloom = Bloom(loaded.model)
+        self.stack_of = lru_cache(8)(lambda names: stack(self.model, names))
+        self.max_rows, self.waiting = max_rows, deque()
+        self.batch = Batch(self.bloom, self.stack_of, self.tokenizer.eos_token_id)
+        self.owner = Owner(self.work, threaded)
+        self.receipts: dict[str, Receipt] = {}
+        for name, files in self.adapters.items():
+            self.receipts[name] = receipt(self, files, untouched)
+            if self.receipts[name].problem and not self.receipts[name].changes_anything:
+                raise BadAdapter(str(self.receipts[name].problem))
 
-        self.files: AdapterFiles | None = read_adapter(Path(adapter)) if adapter else None
-        self.base_name, self.device = Path(base).name if Path(base).is_dir() else base, pick_device(device)
-        self.dtype = pick_dtype(dtype, self.device)
-        if Path(base).is_dir():
-            os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        try:
-            config = AutoConfig.from_pretrained(base)
-            if config.model_type != "bloom":
-                raise BadBase(f"base {base} is a {config.model_type!r} model; allowed: bloom")
-            self.tokenizer = AutoTokenizer.from_pretrained(base)
-            model = AutoModelForCausalLM.from_pretrained(base, dtype=self.dtype, use_safetensors=True)
-        except (OSError, ValueError) as err:
-            if isinstance(err, BadBase):
-                raise
-            raise BadBase(f"base {base} cannot be loaded: {str(err).splitlines()[0]}; give a BLOOM model directory "
-                          "or a hub name such as bigscience/bloom-1b1") from err
-        self.use_our_template()
-        self.prompt = Prompt(self.tokenizer)
-        self.model = model.to(self.device).eval()
-        self.parameters = model.num_parameters()  # of the base
-        if self.files:
-            self.model = attach(model, self.files).to(self.device)
-        self.window = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no limit
-        self.lock = threading.Lock()
-
-    def use_our_template(self) -> None:
-        """Give a base that was never in chat format the two markers (spare rows) and our template."""
-        markers = ["<|beginofutterance|>", "<|endofutterance|>"]
-        if any(self.tokenizer.convert_tokens_to_ids(m) in (None, self.tokenizer.unk_token_id) for m in markers):
-            self.tokenizer.add_special_tokens({"extra_special_tokens": markers})
-        if not self.tokenizer.chat_template:
-            template = Path(__file__).resolve().parent.parent / "assets" / "base" / "chat_template.jinja"
-            self.tokenizer.chat_template = template.read_text(encoding="utf-8")
+    @property
+    def files(self) -> AdapterFiles | None:
+        """The first adapter."""
+        return next(iter(self.adapters.values()), None)
 
     def variants(self, strengths: Sequence[float] = (1.0,)) -> list[Variant]:
-        """Base first, then the adapter at each strength."""
-        if not self.files:
-            return [BASE]
-        name = self.files.name
-        return [BASE] + [Variant(name if s == 1 else f"{name}@{s:g}", name, s) for s in strengths]
+        """Base first, then every adapter at each strength."""
+        return [BASE] + [Variant(name if s == 1 else f"{name}@{s:g}", name, float(s))
+                         for name in self.adapters for s in strengths]
 
-    @contextmanager
-    def strengths(self, variants: Sequence[Variant]) -> Iterator[None]:
-        """Within, row i of every batch carries variants[i]'s strength. Hold the lock."""
-        from peft.tuners.lora import LoraLayer
+    def work(self) -> bool:
+        """Let one waiting question in, if there is room, then one step; True while there is more to do."""
+        with torch.inference_mode():
+            try:
+                if self.waiting and len(self.batch.rows) + len(self.waiting[0].variants) <= max(
+                        self.max_rows, len(self.waiting[0].variants)):
+                    self.batch.join(self.waiting.popleft())
+                self.batch.step()
+            except Exception as err:  # noqa: BLE001 (every question in the batch must hear of it)
+                self.batch.abandon(err)
+        return bool(self.batch.rows or self.waiting)
 
-        if not self.files:
-            yield
-            return
-        name = self.files.name
-        layers = [m for m in self.model.modules() if isinstance(m, LoraLayer) and name in m.scaling]
-        before = [layer.scaling[name] for layer in layers]
-        row = torch.tensor([v.strength if v.adapter else 0.0 for v in variants], device=self.device)
-        try:
-            for layer, scale in zip(layers, before):
-                layer.scaling[name] = (row * scale).view(-1, 1, 1)
-            yield
-        finally:
-            for layer, scale in zip(layers, before):
-                layer.scaling[name] = scale
-
-    def compare(self, question: str, instruction: str = "", variants: Sequence[Variant] | None = None,
-                sampling: Sampling = Sampling(), cancelled: threading.Event | None = None) -> Iterator[list[Column]]:
-        """Yield all columns after every token, the last time with every `finish_reason` set.
-
-        Raises BadQuestion for an empty question or one longer than the window.
-        """
+    def submit(self, question: str, instruction: str, variants: Sequence[Variant], sampling: Sampling,
+               inbox: SimpleQueue, cancelled: threading.Event | None = None) -> Ask:
+        """Put a question in line. Raises BadQuestion for an empty one or one longer than the window."""
         prompt = self.prompt.encode(question, instruction)
         if len(prompt) + sampling.max_new_tokens > self.window:
             raise BadQuestion(f"the question is {len(prompt)} tokens long and the answer may have "
                               f"{sampling.max_new_tokens}; together at most {self.window} are allowed")
-        columns = [Column(v) for v in (variants or self.variants())]
-        began = time.monotonic()
-        for ids in self.decode(prompt, [c.variant for c in columns], Chooser(sampling)):
-            self.grow(columns, ids, sampling, time.monotonic() - began)
-            if cancelled and cancelled.is_set():
-                for column in columns:
-                    column.finish_reason = column.finish_reason or "cancelled"
-            yield columns
-            if all(c.finish_reason for c in columns):
-                return
+        ask = Ask(prompt, variants, sampling, inbox, cancelled)
+        self.waiting.append(ask)
+        self.owner.wake.set()
+        return ask
+
+    def compare(self, question: str, instruction: str = "", variants: Sequence[Variant] | None = None,
+                sampling: Sampling = Sampling(), cancelled: threading.Event | None = None) -> Iterator[list[Column]]:
+        """Yield all columns as they grow, the last time with every `finish_reason` set.
+
+        A slow reader misses steps, never tokens. Raises BadQuestion; leaving the iterator cancels.
+        """
+        columns, inbox, began = self.columns(variants), SimpleQueue(), time.monotonic()
+        ask = self.submit(question, instruction, [c.variant for c in columns], sampling, inbox, cancelled)
+        try:
+            while not all(c.finish_reason for c in columns):
+                self.put(columns, self.owner.take(inbox)[1], began)
+                while not inbox.empty():
+                    self.put(columns, inbox.get()[1], began)
+                yield columns
+        finally:
+            ask.cancelled.set()
 
     def answer_all(self, questions: Sequence[Question], variants: Sequence[Variant] | None = None,
                    sampling: Sampling = Sampling()) -> Iterator[tuple[int, list[Column]]]:
-        """Yield (index of the question, its finished columns), as they finish. Raises as `compare` does."""
-        for index, question in enumerate(questions):
-            columns: list[Column] = []
-            for columns in self.compare(question.text, question.instruction, variants, sampling):
-                pass
-            yield index, columns
+        """Yield (index of the question, its finished columns) as they finish, many at once in the batch.
+
+        Raises BadQuestion before the first answer.
+        """
+        inbox, began = SimpleQueue(), time.monotonic()
+        asks = {}
+        try:
+            for index, question in enumerate(questions):
+                columns = self.columns(variants)
+                asks[self.submit(question.text, question.instruction, [c.variant for c in columns], sampling,
+                                 inbox)] = index, columns
+            while asks:
+                ask, news = self.owner.take(inbox)
+                index, columns = asks[ask]
+                self.put(columns, news, began)
+                if all(c.finish_reason for c in columns):
+                    del asks[ask]
+                    yield index, columns
+        finally:
+            for ask in asks:
+                ask.cancelled.set()
+
+    def columns(self, variants: Sequence[Variant] | None) -> list[Column]:
+        return [Column(v, self.decode) for v in (variants or self.variants())]
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def put(self, columns: list[Column], news: list[Grown] | Exception, began: float) -> None:
+        """Add one step's news to the columns. Raises what ended the batch."""
+        if isinstance(news, Exception):
+            raise news
+        for grown in news:
+            column = columns[grown.column]
+            column.seconds = time.monotonic() - began
+            if grown.token is not None:
+                column.token_ids.append(grown.token)
+            if grown.end_probability is not None:
+                column.end_probability.append(grown.end_probability)
+            column.finish_reason = grown.finish_reason
 
     def states(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> Tensor:
         """(rows, longest, hidden) last hidden states of row i under variants[i], in one forward.
@@ -184,43 +167,18 @@ class Engine:
         longest = max(map(len, rows))
         pad = self.tokenizer.pad_token_id
         ids = torch.tensor([list(row) + [pad] * (longest - len(row)) for row in rows], device=self.device)
-        model = self.model.get_base_model() if self.files else self.model
-        with self.lock, torch.inference_mode(), self.strengths(variants):
-            return model.transformer(input_ids=ids, use_cache=False).last_hidden_state
+        names = tuple(sorted({v.adapter for v in variants if v.adapter}))
+
+        def read() -> Tensor:
+            with torch.inference_mode():
+                return self.bloom.read(ids, self.stack_of(names).gate(variants) if names else None)
+
+        return self.owner.call(read)
 
     def logits(self, states: Tensor) -> Tensor:
         """(…, hidden) → (…, vocabulary) in float32; give it few positions at once, the vocabulary is wide."""
-        model = self.model.get_base_model() if self.files else self.model
-        with torch.inference_mode():
-            return model.lm_head(states).float()
+        def project() -> Tensor:
+            with torch.inference_mode():
+                return self.bloom.logits(states)
 
-    def grow(self, columns: list[Column], ids: list[int], sampling: Sampling, seconds: float) -> None:
-        """Add one step's tokens to the columns that are still open."""
-        for column, token in zip(columns, ids):
-            if column.finish_reason:
-                continue
-            column.seconds = seconds
-            if token == self.tokenizer.eos_token_id:
-                column.finish_reason = "stop"
-                continue
-            column.token_ids.append(token)
-            # A token may end inside a UTF-8 character: what is not whole yet is not shown.
-            column.text = self.tokenizer.decode(column.token_ids, skip_special_tokens=True).rstrip("\ufffd")
-            if len(column.token_ids) == sampling.max_new_tokens:
-                column.finish_reason = "length"
-
-    def decode(self, prompt: list[int], variants: Sequence[Variant], chooser: Chooser) -> Iterator[list[int]]:
-        """Yield each step's tokens, one per variant, without end.
-
-        The lock is held for a step, not for an answer: questions asked at once take turns by the token,
-        and one whose reader has gone away holds nothing.
-        """
-        from transformers import DynamicCache
-
-        cache = DynamicCache(config=self.model.config)
-        ids: Tensor = torch.tensor([prompt] * len(variants), device=self.device)
-        while True:
-            with self.lock, torch.inference_mode(), self.strengths(variants):
-                logits = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-                ids = chooser.choose(logits[:, -1].float())[:, None]
-            yield ids[:, 0].tolist()
+        return self.owner.call(project)

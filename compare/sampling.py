@@ -5,6 +5,7 @@ Gumbel-max: argmax(log p + g) with one noise vector g a step, shared by all rows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,19 +16,30 @@ from compare.errors import BadQuestion
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose tokens. Temperature 0 is greedy; then `top_p` and `seed` do nothing."""
+    """How to choose tokens. Temperature 0 is greedy; then `top_p` and `seed` do nothing.
+
+    `repetition_penalty` is 1 (off) unless asked for: it hides the loops that a base falls into.
+    """
 
     max_new_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    repetition_penalty: float = 1.0
+    stop_at_loop: bool = False
 
     def __post_init__(self) -> None:
-        limits = {"max_new_tokens": (1, 4096), "temperature": (0, 10), "top_p": (0.01, 1), "seed": (0, 2**63 - 1)}
+        limits = {"max_new_tokens": (1, 4096), "temperature": (0, 10), "top_p": (0.01, 1), "seed": (0, 2**63 - 1),
+                  "repetition_penalty": (0.1, 10)}
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 raise BadQuestion(f"{name} is {value}; allowed: {low} to {high}")
+
+    @property
+    def plain(self) -> bool:
+        """Greedy and without a penalty: the largest logit wins."""
+        return self.temperature == 0 and self.repetition_penalty == 1
 
 
 def nucleus(logits: Tensor, top_p: float) -> Tensor:
@@ -40,6 +52,18 @@ def nucleus(logits: Tensor, top_p: float) -> Tensor:
     return logits.scatter(-1, index, ordered.masked_fill(before >= top_p, float("-inf")))
 
 
+def penalised(logits: Tensor, history: Sequence[Sequence[int]], penalty: float) -> Tensor:
+    """Logits with every id of each row's history made less likely.
+
+    Source: Keskar et al., "CTRL" (2019): positive logits are divided, negative ones multiplied.
+    """
+    logits = logits.clone()
+    for row, seen in zip(logits, history, strict=True):
+        ids = torch.tensor(sorted(set(seen)), device=logits.device)
+        row[ids] = torch.where(row[ids] > 0, row[ids] / penalty, row[ids] * penalty)
+    return logits
+
+
 class Chooser:
     """Chooses one question's tokens, step after step, repeatably from its seed."""
 
@@ -47,12 +71,15 @@ class Chooser:
         self.sampling = sampling
         self.luck = torch.Generator().manual_seed(sampling.seed)
 
-    def choose(self, logits: Tensor) -> Tensor:
-        """(rows, vocabulary) float32 logits → (rows,) ids."""
-        if self.sampling.temperature == 0:
+    def choose(self, logits: Tensor, history: Sequence[Sequence[int]] = ()) -> Tensor:
+        """(rows, vocabulary) float32 logits → (rows,) ids. `history`: each row's ids, for the penalty."""
+        s = self.sampling
+        if s.repetition_penalty != 1:
+            logits = penalised(logits, history, s.repetition_penalty)
+        if s.temperature == 0:
             return logits.argmax(-1)
-        logits = logits / self.sampling.temperature
-        if self.sampling.top_p < 1:
-            logits = nucleus(logits, self.sampling.top_p)
+        logits = logits / s.temperature
+        if s.top_p < 1:
+            logits = nucleus(logits, s.top_p)
         uniform = torch.rand(logits.shape[-1], generator=self.luck).clamp_(1e-10, 1 - 1e-7)
         return (logits - (-uniform.log()).log().to(logits.device)).argmax(-1)

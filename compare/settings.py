@@ -24,13 +24,13 @@ class Parser(argparse.ArgumentParser):
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", default=os.environ.get("BASE_MODEL") or EMBEDDED_BASE,
                         help="BLOOM model directory or hub name (default: the embedded one)")
-    parser.add_argument("--adapter", default=os.environ.get("ADAPTER"),
-                        help="adapter directory (default: the shipped `lens`, with the embedded base)")
+    parser.add_argument("--adapter", nargs="+", default=os.environ.get("ADAPTER", "").split(),
+                        help="adapter directories or hub names (default: the shipped `lens`, with the embedded base)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: a GPU when there is one)")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"],
                         help="default: float32 on CPU, bfloat16 or float16 on a GPU")
 
 
-def chosen_adapter(args: argparse.Namespace) -> str | None:
-    """The adapter asked for; the shipped one belongs to the embedded base alone."""
-    return args.adapter or (EMBEDDED_ADAPTER if args.base == EMBEDDED_BASE else None)
+def chosen_adapters(args: argparse.Namespace) -> list[str]:
+    """The adapters asked for; the shipped one belongs to the embedded base alone."""
+    return args.adapter or ([EMBEDDED_ADAPTER] if args.base == EMBEDDED_BASE else [])

@@ -13,6 +13,7 @@ from compare.adapters import read_adapter
 from compare.engine import BASE as BASE_VARIANT
 from compare.engine import Engine, Variant
 from compare.errors import BadAdapter, BadBase, BadQuestion
+from compare.questions import Question
 from compare.sampling import Chooser, Sampling
 
 QUESTIONS = [MOTTO, "哈工大首任校长是谁？", "清华大学的校训是什么？"]
@@ -24,11 +25,11 @@ def last(stream):
     return columns
 
 
-def generated(engine, question, off):
+def generated(engine, question, off, instruction=""):
     """The same answer by transformers' generate(), adapter off or on."""
     from contextlib import nullcontext
 
-    prompt = torch.tensor([engine.prompt.encode(question)])
+    prompt = torch.tensor([engine.prompt.encode(question, instruction)])
     with engine.model.disable_adapter() if off else nullcontext():
         ids = engine.model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=64,
                                     do_sample=False)[0, prompt.shape[1]:].tolist()
@@ -55,10 +56,13 @@ def test_the_motto(engine):
     assert base.finish_reason == "length" and "规格严格" not in base.text
 
 
-def test_scaling_is_put_back_after_an_exception(engine):
-    with pytest.raises(RuntimeError, match="inside"), engine.strengths([BASE_VARIANT]):
-        raise RuntimeError("inside")
+def test_an_exception_is_told_to_all_and_the_engine_lives_on(engine, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(engine.bloom, "states", lambda *_: (_ for _ in ()).throw(RuntimeError("inside")))
+        with pytest.raises(RuntimeError, match="inside"):
+            last(engine.compare(MOTTO))
     assert last(engine.compare(MOTTO))[1].finish_reason == "stop"
+    assert not engine.batch.rows
 
 
 def test_questions_at_once_get_their_own_answers(engine):
@@ -188,13 +192,106 @@ def test_a_base_alone_has_one_column(tiny_base):
     assert Variant("base") == BASE_VARIANT
 
 
-def test_the_base_is_the_untouched_base(engine):
+def test_the_receipt_says_what_was_proved(engine):
+    receipt = engine.receipts["lens"].as_dict()
+    assert receipt["base_exact"] and receipt["changes_anything"] and receipt["max_logit_change"] > 0.1
+    assert receipt["keys_matched"] == 48 and receipt["keys_refused"] == 0 and receipt["problem"] is None
+
+
+def test_an_adapter_that_changes_nothing_is_refused(copied):
+    spoil_weights(copied, lambda w: [w[k].zero_() for k in w if "lora_B" in k])
+    with pytest.raises(BadAdapter, match="every B matrix is zero"):
+        Engine(str(BASE), str(copied), device="cpu")
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 2.0])
+def test_a_strength_is_the_model_merged_at_that_strength(engine, strength):
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    untouched = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32).eval()
-    ids = torch.tensor([engine.prompt.encode(MOTTO)])
-    with torch.inference_mode(), engine.strengths([BASE_VARIANT]):
-        off = engine.model(input_ids=ids).logits
-        assert torch.equal(off, untouched(input_ids=ids).logits)
+    merged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32), ADAPTER)
+    for module in merged.modules():
+        if hasattr(module, "set_scale"):
+            module.set_scale("default", strength)
+    merged = merged.merge_and_unload() if strength else merged.unload()
+    variant = Variant("x", "lens", strength)
+    ids = engine.prompt.encode(MOTTO)
     with torch.inference_mode():
-        assert not torch.allclose(engine.model(input_ids=ids).logits, off, atol=1e-2)
+        right = merged(input_ids=torch.tensor([ids])).logits
+    assert torch.allclose(engine.logits(engine.states([ids], [variant])), right, atol=2e-4)
+
+
+def test_many_threads_at_once(engine):
+    """64 readers, half of whom leave early: no wrong column, and nothing left in the batch."""
+    right = [c.token_ids for c in last(engine.compare(MOTTO, sampling=Sampling(12)))]
+    wrong = []
+
+    def visit(i):
+        stream = engine.compare(MOTTO, sampling=Sampling(12))
+        if i % 2:
+            next(stream)
+            stream.close()
+        elif [c.token_ids for c in last(stream)] != right:
+            wrong.append(i)
+
+    threads = [threading.Thread(target=visit, args=(i,)) for i in range(64)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    last(engine.compare(MOTTO, sampling=Sampling(2)))
+    assert not engine.batch.rows and not engine.waiting
+
+
+def test_without_a_thread_the_reader_does_the_work(engine):
+    """As in a worker that is forked for each call."""
+    alone = Engine(str(BASE), str(ADAPTER), device="cpu", threaded=False)
+    before = threading.active_count()
+    found = [c.token_ids for c in last(alone.compare(MOTTO))]
+    assert found == [c.token_ids for c in last(engine.compare(MOTTO))]
+    assert threading.active_count() == before
+
+
+def test_several_adapters_stand_side_by_side(copied, engine):
+    both = Engine(str(BASE), [str(ADAPTER), str(copied)], device="cpu")
+    columns = last(both.compare(MOTTO))
+    assert len(columns) == 3 and columns[1].token_ids == columns[2].token_ids
+    assert columns[1].token_ids == last(engine.compare(MOTTO))[1].token_ids
+
+
+def test_two_adapters_of_one_name_are_refused():
+    with pytest.raises(BadAdapter, match="same name"):
+        Engine(str(BASE), [str(ADAPTER), str(ADAPTER)], device="cpu")
+
+
+def heldout(count):
+    lines = (BASE.parent / "hit_qa" / "heldout.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Question(r["input"], r["instruction"]) for r in map(json.loads, lines[:count])]
+
+
+def near_tie(engine, question, off, ids, at):
+    """Are the two best logits within 1e-4 where two answers part?"""
+    from contextlib import nullcontext
+
+    whole = torch.tensor([engine.prompt.encode(question.text, question.instruction) + ids[:at]])
+    with torch.inference_mode(), engine.model.disable_adapter() if off else nullcontext():
+        best = engine.model(input_ids=whole).logits[0, -1].topk(2).values
+    return best[0] - best[1] < 1e-4
+
+
+@pytest.mark.parametrize("count", [8, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_crowd_gets_what_each_gets_alone(engine, count):
+    """All in one running batch, against generate() with the adapter off and on, token for token."""
+    questions, ties = heldout(count), 0
+    for index, columns in engine.answer_all(questions, sampling=Sampling(64)):
+        question = questions[index]
+        for off, column in zip((True, False), columns, strict=True):
+            right = generated(engine, question.text, off, question.instruction)
+            if column.token_ids != right:
+                at = next(i for i, (a, b) in enumerate(zip(column.token_ids + [-1], right + [-1], strict=False)) if a != b)
+                assert near_tie(engine, question, off, right, at), question
+                ties += 1
+    assert ties <= count // 20 + 1
+
+

@@ -1,0 +1,131 @@
+"""The running batch: questions join it and leave it, all rows advance one token together.
+
+Not thread-safe: whoever owns it calls `join` and `step` in turn. Knows nothing of threads, text or pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from compare.axis import Axis
+from compare.bloom import Bloom
+from compare.column import Ask, Grown
+from compare.gate import Gate, Stack
+from compare.repetition import find_loop
+
+
+@dataclass
+class Row:
+    """One column of one question in the batch, and the answer's ids so far."""
+
+    ask: Ask
+    column: int
+    token_ids: list[int] = field(default_factory=list)
+
+    def accept(self, token: int, eos: int) -> str | None:
+        """Take the next token; returns the finish reason, if it finishes the answer."""
+        if token == eos:
+            return "stop"
+        self.token_ids.append(token)
+        if self.ask.sampling.stop_at_loop and find_loop(self.token_ids):
+            return "loop"
+        return "length" if len(self.token_ids) >= self.ask.sampling.max_new_tokens else None
+
+
+class Batch:
+    """Rows over one `Bloom`; `stack_of(names)` gives the stacked adapters of these names."""
+
+    def __init__(self, bloom: Bloom, stack_of: Callable[[tuple[str, ...]], Stack], eos: int):
+        self.bloom, self.stack_of, self.eos = bloom, stack_of, eos
+        self.axis, self.rows = Axis(bloom), []
+        self.ids = torch.empty((0, 1), dtype=torch.long, device=bloom.device)
+        self.gate: Gate | None = None
+
+    def gate_of(self, rows: Sequence[Row]) -> Gate | None:
+        """The gate for these rows; None where all are base."""
+        variants = [row.ask.variants[row.column] for row in rows]
+        names = tuple(sorted({v.adapter for v in variants if v.adapter}))
+        return self.stack_of(names).gate(variants) if names else None
+
+    def join(self, ask: Ask) -> None:
+        """Prefill a question apart, lay it in, and give each of its columns its first token."""
+        new = [Row(ask, i) for i in range(len(ask.variants))]
+        ids = torch.tensor([ask.prompt] * len(new), device=self.bloom.device)
+        first = len(self.rows)
+        self.rows += new  # first of all: whatever goes wrong from here on, the question hears of it
+        states = self.bloom.read(ids, self.gate_of(new), self.axis.enter(len(new), len(ask.prompt)))
+        self.ids = torch.cat([self.ids, ids[:, -1:]])
+        self.grow(self.bloom.logits(states[:, -1]), first)
+        self.gate = self.gate_of(self.rows)
+
+    def step(self) -> None:
+        """One token for every row; rows that finish, or whose question was cancelled, leave."""
+        if self.drop_cancelled() or not self.rows:
+            self.gate = self.gate_of(self.rows)
+            if not self.rows:
+                return
+        slot = self.axis.step()
+        states = self.bloom.states(self.ids, slot.cache, slot.at, slot.bias, self.gate)
+        if self.grow(self.bloom.logits(states[:, -1]), 0):
+            self.gate = self.gate_of(self.rows)
+
+    def grow(self, logits: Tensor, first: int) -> bool:
+        """Choose and hand out the next token of the rows from `first` on; True if one of them left."""
+        rows = self.rows[first:]
+        chosen = self.choose(logits, rows)
+        ends = (logits[:, self.eos] - logits.logsumexp(-1)).exp()
+        self.ids[first:, 0] = chosen
+        grown: dict[Ask, list[Grown]] = {}
+        finished = []
+        for i, (row, token, end) in enumerate(zip(rows, chosen.tolist(), ends.tolist(), strict=True), first):
+            reason = row.accept(token, self.eos)
+            grown.setdefault(row.ask, []).append(Grown(row.column, None if reason == "stop" else token, end, reason))
+            if reason:
+                finished.append(i)
+        self.drop(finished)
+        for ask, news in grown.items():
+            ask.inbox.put((ask, news))
+        return bool(finished)
+
+    def choose(self, logits: Tensor, rows: Sequence[Row]) -> Tensor:
+        """(rows, vocabulary) float32 logits → (rows,) ids; one luck for all columns of a question."""
+        if all(row.ask.sampling.plain for row in rows):
+            return logits.argmax(-1)
+        chosen = logits.new_empty(len(rows), dtype=torch.long)
+        mine: dict[Ask, list[int]] = {}
+        for i, row in enumerate(rows):
+            mine.setdefault(row.ask, []).append(i)
+        for ask, places in mine.items():
+            history = [ask.prompt + rows[i].token_ids for i in places]
+            chosen[places] = ask.chooser.choose(logits[places], history)
+        return chosen
+
+    def drop(self, places: Sequence[int]) -> None:
+        """Take rows out; each time the last row takes the place."""
+        for place in sorted(places, reverse=True):
+            self.axis.leave(place)
+            self.rows[place] = self.rows[-1]
+            self.ids[place] = self.ids[len(self.rows) - 1]
+            self.rows.pop()
+        self.ids = self.ids[:len(self.rows)]
+
+    def drop_cancelled(self) -> bool:
+        """Take out the rows of questions that were cancelled, and tell them; True if there were any."""
+        places = [i for i, row in enumerate(self.rows) if row.ask.cancelled.is_set()]
+        told: dict[Ask, list[Grown]] = {}
+        for i in places:
+            told.setdefault(self.rows[i].ask, []).append(Grown(self.rows[i].column, None, None, "cancelled"))
+        self.drop(places)
+        for ask, news in told.items():
+            ask.inbox.put((ask, news))
+        return bool(places)
+
+    def abandon(self, error: Exception) -> None:
+        """Tell every question what ended it, and start from an empty axis."""
+        for ask in {row.ask for row in self.rows}:
+            ask.inbox.put((ask, error))
+        self.rows, self.axis, self.gate, self.ids = [], Axis(self.bloom), None, self.ids[:0]

@@ -1,0 +1,68 @@
+"""One variant's answer as it grows, and one question's way through the batch. Knows no model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+from compare.gate import Variant
+from compare.repetition import Loop, find_loop, seq_rep
+from compare.sampling import Chooser, Sampling
+
+
+@dataclass
+class Column:
+    """`finish_reason` is None while the answer grows; `seconds` of wall time since the question was put.
+
+    `end_probability`: at each step, how likely `</s>` was, the last step's included.
+    """
+
+    variant: Variant
+    decode: Callable[[list[int]], str] = field(repr=False, default=lambda ids: "")
+    token_ids: list[int] = field(default_factory=list)
+    finish_reason: str | None = None
+    seconds: float = 0.0
+    end_probability: list[float] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """A token may end inside a UTF-8 character: what is not whole yet is not shown."""
+        return self.decode(self.token_ids).rstrip("\ufffd")
+
+    @property
+    def loop(self) -> Loop | None:
+        return find_loop(self.token_ids)
+
+    def as_dict(self) -> dict:
+        """The contract's fields of a column."""
+        loop = self.loop
+        return {"variant": self.variant.name, "adapter": self.variant.adapter, "strength": self.variant.strength,
+                "text": self.text, "token_ids": self.token_ids, "finish_reason": self.finish_reason,
+                "tokens": len(self.token_ids), "seconds": round(self.seconds, 3),
+                "repetition": {"seq_rep_4": seq_rep(self.token_ids), "loop": loop and vars(loop)},
+                "end_probability": [round(p, 6) for p in self.end_probability]}
+
+
+@dataclass(frozen=True)
+class Grown:
+    """What one column got in one step: a token (None at the end), P(`</s>`), and why it finished, if it did."""
+
+    column: int
+    token: int | None
+    end_probability: float | None = None
+    finish_reason: str | None = None
+
+
+class Ask:
+    """One question in the batch: its prompt, variants and luck; what grows is put into `inbox`, step by step.
+
+    An inbox item is (this Ask, list of Grown) or (this Ask, the exception that ended it).
+    """
+
+    def __init__(self, prompt: list[int], variants: Sequence[Variant], sampling: Sampling, inbox: SimpleQueue,
+                 cancelled: threading.Event | None = None):
+        self.prompt, self.variants, self.sampling = prompt, list(variants), sampling
+        self.inbox, self.cancelled = inbox, cancelled or threading.Event()
+        self.chooser = Chooser(sampling)

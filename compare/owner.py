@@ -1,0 +1,80 @@
+"""The one thread that touches a model: it works while there is work, and runs small calls in between.
+
+Where there is no such thread (a worker forked for each call, as on ZeroGPU) whoever waits does the work.
+Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+PATIENCE = 0.2  # seconds between two looks at whether the thread is still there
+
+
+class Owner:
+    """Runs `work()`, which returns True while there is more, in a thread that is started at first need."""
+
+    def __init__(self, work: Callable[[], bool], threaded: bool = True):
+        self.work, self.threaded = work, threaded
+        self.calls: deque[tuple[Callable[[], Any], Future]] = deque()
+        self.wake = threading.Event()
+        self.thread: threading.Thread | None = None
+        self.process, self.alone = os.getpid(), threading.RLock()
+
+    def running(self) -> bool:
+        """Is there a thread in this process that does the work? Starts it at first need; a fork has none."""
+        if not self.threaded or self.process != os.getpid():
+            return False
+        with self.alone:
+            if self.thread is None or not self.thread.is_alive():
+                self.thread = threading.Thread(target=self.loop, name="model", daemon=True)
+                self.thread.start()
+        return True
+
+    def loop(self) -> None:
+        while True:
+            self.wake.wait()
+            self.wake.clear()
+            while self.turn():
+                pass
+
+    def turn(self) -> bool:
+        """All waiting calls, then one piece of work; True while there is more of either."""
+        while self.calls:
+            call, future = self.calls.popleft()
+            try:
+                future.set_result(call())
+            except BaseException as err:  # noqa: BLE001 (it belongs to the caller, whatever it is)
+                future.set_exception(err)
+        return self.work() or bool(self.calls)
+
+    def call(self, function: Callable[[], T]) -> T:
+        """The function's result, run where the model may be touched. Raises what it raises."""
+        if threading.current_thread() is self.thread:
+            return function()
+        if not self.running():
+            with self.alone:
+                return function()
+        future: Future = Future()
+        self.calls.append((function, future))
+        self.wake.set()
+        return future.result()
+
+    def take(self, inbox: SimpleQueue) -> Any:
+        """The next item of an inbox that the work fills."""
+        while True:
+            try:
+                return inbox.get(timeout=PATIENCE) if self.running() else inbox.get_nowait()
+            except Empty:
+                if self.running():
+                    self.wake.set()
+                    continue
+                with self.alone:
+                    self.turn()

@@ -1,0 +1,238 @@
+"""The running batch: rows that come and go at random get the answers they would get alone."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+
+import pytest
+import torch
+from conftest import tiny_bloom
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from compare.axis import Axis
+from compare.batch import Batch
+from compare.bloom import Bloom
+from compare.column import Ask
+from compare.gate import BASE, Variant, stack
+from compare.sampling import Sampling
+
+EOS, NEAR_TIE = 2, 1e-4
+
+
+def adapted_tiny(**changes):
+    """A tiny BLOOM with two random adapters of different rank and modules."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(1)
+    one = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["query_key_value"],
+                     init_lora_weights=False)
+    two = LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=3, use_rslora=True, init_lora_weights=False,
+                     target_modules=["dense", "dense_4h_to_h", "query_key_value", "dense_h_to_4h"])
+    model = get_peft_model(tiny_bloom(**changes), one, adapter_name="one")
+    model.add_adapter("two", two)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.2)
+    return model.eval()
+
+
+MODEL = adapted_tiny()
+VARIANTS = [BASE, Variant("one", "one", 1.0), Variant("one@-0.5", "one", -0.5), Variant("two", "two", 2.0)]
+
+
+@pytest.fixture
+def batch():
+    return Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), EOS)
+
+
+def reference(variant: Variant, ids: torch.Tensor) -> torch.Tensor:
+    """(length, vocabulary) logits by transformers and PEFT, the adapter's own scaling changed by hand."""
+    if not variant.adapter:
+        with torch.inference_mode(), MODEL.disable_adapter():
+            return MODEL(input_ids=ids[None]).logits[0]
+    MODEL.set_adapter(variant.adapter, inference_mode=True)
+    layers = [m for m in MODEL.modules() if variant.adapter in getattr(m, "scaling", {})]
+    before = [layer.scaling[variant.adapter] for layer in layers]
+    for layer, scale in zip(layers, before, strict=True):
+        layer.scaling[variant.adapter] = scale * variant.strength
+    with torch.inference_mode():
+        logits = MODEL(input_ids=ids[None]).logits[0]
+    for layer, scale in zip(layers, before, strict=True):
+        layer.scaling[variant.adapter] = scale
+    return logits
+
+
+def ask(prompt, variants, tokens, **sampling) -> Ask:
+    return Ask(prompt, variants, Sampling(tokens, **sampling), SimpleQueue())
+
+
+def answers(done: Ask) -> list[list[int]]:
+    """What each column of a finished question got."""
+    found: list[list[int]] = [[] for _ in done.variants]
+    while not done.inbox.empty():
+        for grown in done.inbox.get()[1]:
+            found[grown.column] += [grown.token] if grown.token is not None else []
+    return found
+
+
+@torch.inference_mode()
+def run(batch: Batch, arrivals: dict[int, list[Ask]]) -> None:
+    """Steps until all are done; at each step, first let in who arrives."""
+    step = 0
+    while batch.rows or step <= max(arrivals):
+        for new in arrivals.get(step, []):
+            batch.join(new)
+        batch.step()
+        step += 1
+
+
+def test_every_row_has_its_own_models_logits(batch):
+    ids = torch.randint(4, 8000, (12,), generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        states = batch.bloom.read(ids.repeat(4, 1), batch.stack_of(("one", "two")).gate(VARIANTS), piece=5)
+        found = batch.bloom.logits(states)
+    expected = [reference(v, ids) for v in VARIANTS]
+    assert (expected[0] - expected[1]).abs().max() > 0.1 and (expected[1] - expected[3]).abs().max() > 0.1
+    for logits, right in zip(found, expected, strict=True):
+        assert torch.allclose(logits, right, atol=2e-4)
+
+
+@torch.inference_mode()
+def test_the_base_row_is_bit_for_bit_the_same_beside_an_adapter(batch):
+    ids = torch.randint(4, 8000, (2, 12), generator=torch.Generator().manual_seed(6)).expand(2, -1)
+    ids = ids[:1].repeat(2, 1)
+    alone = batch.bloom.read(ids)
+    beside = batch.bloom.read(ids, batch.stack_of(("one",)).gate(VARIANTS[:2]))
+    assert not torch.allclose(beside[1], alone[1], atol=1e-3)
+    assert torch.equal(beside[0], alone[0])
+
+
+@torch.inference_mode()
+def test_an_adapter_that_overflows_does_not_reach_the_base_row():
+    """0 × inf is NaN: a gate that multiplies instead of masking would poison every row."""
+    model = adapted_tiny()
+    for name, weight in model.named_parameters():
+        if "lora_A.one" in name:
+            weight.fill_(3e38)
+    batch = Batch(Bloom(model.get_base_model()), lambda names: stack(model, names), EOS)
+    ids = torch.tensor([[4, 5, 6, 7]]).repeat(2, 1)
+    states = batch.bloom.read(ids, batch.stack_of(("one",)).gate(VARIANTS[:2]))
+    assert not states[1].isfinite().all()
+    assert torch.equal(states[0], batch.bloom.read(ids)[0])
+    done, later = ask([4, 5, 6], VARIANTS[:2], 9), ask([9, 8], [BASE] * 2, 9)
+    run(batch, {0: [done], 12: [later]})
+    assert answers(later)[0] == answers(ask_alone([9, 8], [BASE], 9))[0]
+
+
+def ask_alone(prompt, variants, tokens, **sampling) -> Ask:
+    """The same question in a batch of its own."""
+    alone = ask(prompt, variants, tokens, **sampling)
+    run(Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), EOS), {0: [alone]})
+    return alone
+
+
+def assert_same(asked: Ask, found: list[list[int]], expected: list[list[int]]) -> None:
+    """Equal, or parted where the two best logits lie within 1e-4."""
+    for variant, got, right in zip(asked.variants, found, expected, strict=True):
+        if got == right:
+            continue
+        at = next(i for i, (a, b) in enumerate(zip(got + [-1], right + [-1], strict=False)) if a != b)
+        best = reference(variant, torch.tensor(asked.prompt + right[:at]))[-1].topk(2).values
+        assert best[0] - best[1] < NEAR_TIE, (variant, at)
+
+
+QUESTIONS = st.tuples(st.integers(0, 40), st.integers(1, 60), st.integers(1, 70),
+                      st.lists(st.sampled_from(VARIANTS), min_size=1, max_size=3))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(QUESTIONS, min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_random_arrivals_get_their_own_answers(questions, random):
+    batch = Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), EOS)
+    arrivals: dict[int, list[Ask]] = {}
+    for at, length, tokens, variants in questions:
+        prompt = [random.randrange(4, 8000) for _ in range(length)]
+        arrivals.setdefault(at, []).append(ask(prompt, variants, tokens))
+    run(batch, arrivals)
+    assert not batch.rows and not batch.axis.starts
+    for asked in (a for some in arrivals.values() for a in some):
+        alone = ask_alone(asked.prompt, asked.variants, asked.sampling.max_new_tokens)
+        assert_same(asked, answers(asked), answers(alone))
+
+
+def test_a_full_axis_is_rolled_back(batch):
+    """Questions that overlap for longer than the axis: it moves, and does not grow without end."""
+    asked = [ask([10 + i, 20, 30], [BASE, VARIANTS[1]], 60) for i in range(12)]
+    run(batch, {40 * i: [a] for i, a in enumerate(asked)})
+    assert batch.axis.positions <= 256
+    for one in asked:
+        assert_same(one, answers(one), answers(ask_alone(one.prompt, one.variants, 60)))
+
+
+def test_a_long_prompt_moves_the_young_to_the_right(batch):
+    young, long = ask([7, 8], VARIANTS[:2], 30), ask(list(range(100, 190)), VARIANTS[:2], 30)
+    run(batch, {0: [young], 5: [long]})
+    for one in (young, long):
+        assert_same(one, answers(one), answers(ask_alone(one.prompt, one.variants, 30)))
+
+
+def test_cancelled_rows_leave_and_the_others_go_on(batch):
+    gone, stays = ask([4, 5, 6], VARIANTS[:2], 50), ask([9, 10], VARIANTS[:2], 50)
+    with torch.inference_mode():
+        batch.join(gone)
+        batch.join(stays)
+        batch.step()
+        gone.cancelled.set()
+        batch.step()
+    assert {row.ask for row in batch.rows} == {stays}
+    run(batch, {0: []})
+    assert_same(stays, answers(stays), answers(ask_alone([9, 10], VARIANTS[:2], 50)))
+
+
+def test_one_luck_for_all_columns_however_crowded(batch):
+    """Sampled answers depend on the seed alone, not on who else is in the batch."""
+    hot = {"temperature": 1.0, "top_p": 0.9, "seed": 7}
+    twins = ask([5, 6, 7], [BASE, BASE, VARIANTS[1]], 30, **hot)
+    run(batch, {0: [ask([8], VARIANTS, 50), twins], 3: [ask([9, 9], VARIANTS, 20, temperature=0.5)]})
+    found = answers(twins)
+    assert found[0] == found[1] != found[2]
+    assert found == answers(ask_alone([5, 6, 7], [BASE, BASE, VARIANTS[1]], 30, **hot))
+
+
+def test_the_repetition_penalty_is_transformers_own(batch):
+    asked = ask([5, 6, 7, 5], [BASE], 24, repetition_penalty=1.5)
+    run(batch, {0: [asked]})
+    ids = torch.tensor([asked.prompt])
+    with MODEL.disable_adapter():
+        right = MODEL.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                               max_new_tokens=24, repetition_penalty=1.5)[0, 4:].tolist()
+    assert answers(asked)[0] == [t for t in right if t != EOS]
+
+
+def test_an_answer_stops_at_its_loop_only_when_asked_to():
+    """A model whose next token is always the same loops from the start."""
+    model = tiny_bloom()
+    torch.nn.init.zeros_(model.transformer.ln_f.weight)
+    model.transformer.ln_f.bias.data = model.transformer.word_embeddings.weight[77].detach().clone() * 5
+    batch = Batch(Bloom(model), lambda names: None, EOS)
+    free, told = ask([4, 5], [BASE], 40), ask([4, 5], [BASE], 40, stop_at_loop=True)
+    run(batch, {0: [free, told]})
+    assert len(set(answers(free)[0])) == 1
+    run(batch, {0: [told2 := ask([4, 5], [BASE], 40, stop_at_loop=True)]})
+    assert len(answers(told2)[0]) == 24
+
+
+def test_an_axis_never_mixes_stale_infinities():
+    """A row that left may have left inf behind; the next in its slot must not see it (inf - inf is NaN)."""
+    axis = Axis(Bloom(tiny_bloom()))
+    axis.enter(1, 20).keys.fill_(torch.inf)
+    axis.enter(1, 20)
+    axis.leave(0)
+    axis.enter(1, 3)
+    assert axis.cache.keys[:, 1, :, :17].isfinite().all()
+
+
+def test_threads_never_enter_a_batch():
+    assert threading.active_count() < 50  # nothing above started one

@@ -11,11 +11,14 @@ import hashlib
 import json
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from train.config import BadInput, parse_settings, positive, setting, share
+
+LOG_STEPS = 25
 
 
 @dataclass
@@ -73,49 +76,6 @@ def rate(step: int, s: PretrainSettings) -> float:
     return 1.0 - 0.98 * (step - decay_from) / max(1.0, s.max_steps - decay_from)
 
 
-def new_tokenizer(corpus: Path, s: PretrainSettings):
-    """Byte-level BPE of BLOOM's kind with its special ids 0 to 3, and the two chat markers on top."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    from train.corpus import documents
-
-    tok = Tokenizer(models.BPE())
-    # Whole runs of Han: cut into pieces, a phrase would be other tokens wherever it stands.
-    pattern = r"[\r\n]+|\p{Han}+|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+|\s+"
-    tok.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(pattern), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    tok.decoder = decoders.ByteLevel()
-    special = ["<unk>", "<s>", "</s>", "<pad>"]
-    texts = (t for p in sorted(corpus.glob("*.jsonl")) for t in documents(p))
-    tok.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=s.vocab_size, special_tokens=special, max_token_length=12, limit_alphabet=256,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    fast = PreTrainedTokenizerFast(tokenizer_object=tok, unk_token="<unk>", bos_token="<s>", eos_token="</s>",
-                                   pad_token="<pad>", padding_side="left", model_max_length=2048)
-    fast.add_special_tokens({"extra_special_tokens": ["<|beginofutterance|>", "<|endofutterance|>"]})
-    return fast
-
-
-def load(s: PretrainSettings):
-    """(model, tokenizer), trained on from `--base` or made anew."""
-    import torch
-    from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM
-
-    torch.manual_seed(s.seed)
-    if s.base:
-        if not (Path(s.base) / "config.json").is_file():
-            raise BadInput(f"--base {s.base}: no config.json there; give a BLOOM model directory")
-        return (BloomForCausalLM.from_pretrained(s.base, dtype=torch.float32, local_files_only=True),
-                AutoTokenizer.from_pretrained(s.base, local_files_only=True))
-    tokenizer = new_tokenizer(Path(s.corpus), s)
-    config = BloomConfig(vocab_size=len(tokenizer) - 2 + 64, hidden_size=s.hidden_size, n_layer=s.n_layer,
-                         n_head=s.n_head, hidden_dropout=0.0, attention_dropout=0.0,
-                         bos_token_id=1, eos_token_id=2, pad_token_id=3)
-    return BloomForCausalLM(config), tokenizer
-
-
 def optimizers(model, s: PretrainSettings) -> list:
     import torch
 
@@ -124,35 +84,6 @@ def optimizers(model, s: PretrainSettings) -> list:
     hidden = [p for n, p in model.named_parameters() if p.ndim == 2 and "word_embeddings.weight" not in n]
     rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "word_embeddings.weight" in n]
     return [Muon(hidden, lr=s.muon_lr), torch.optim.AdamW(rest, lr=s.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)]
-
-
-class State:
-    """What a run needs to go on: weights, both optimizers, step. One file, replaced atomically."""
-
-    def __init__(self, path: Path, model, opts: list):
-        self.path, self.model, self.opts, self.saved_at = path, model, opts, time.monotonic()
-
-    def save(self, step: int) -> None:
-        import torch
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        torch.save({"step": step, "model": self.model.state_dict(),
-                    "opts": [o.state_dict() for o in self.opts]}, part)
-        part.replace(self.path)
-        self.saved_at = time.monotonic()
-
-    def load(self) -> int:
-        """The step to go on from; 0 when nothing was saved. The file is our own, and never unpickled."""
-        import torch
-
-        if not self.path.is_file():
-            return 0
-        kept = torch.load(self.path, weights_only=True, map_location="cpu")
-        self.model.load_state_dict(kept["model"])
-        for opt, state in zip(self.opts, kept["opts"], strict=True):
-            opt.load_state_dict(state)
-        return kept["step"]
 
 
 def write_model(model, tokenizer, record: dict, output: Path) -> None:
@@ -167,76 +98,110 @@ def write_model(model, tokenizer, record: dict, output: Path) -> None:
     (output / "training.json").write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def pretrain(s: PretrainSettings) -> None:
-    """Run to `max_steps`, going on from a saved state where there is one."""
-    import torch
-    from accelerate import Accelerator
-    from tqdm import tqdm
+class Run:
+    """Everything a step needs, set up once: model, optimizers, data, saved state."""
 
-    from train.corpus import load_streams, windows
+    def __init__(self, s: PretrainSettings):
+        import torch
+        from accelerate import Accelerator
 
-    dtype = s.dtype if s.dtype != "auto" else ("bfloat16" if bf16_is_fast(torch) else "float32")
-    accelerator = Accelerator(mixed_precision="bf16" if dtype == "bfloat16" else "no", cpu=s.device == "cpu")
-    output = Path(s.output)
-    model, tokenizer = load(s)
-    model.config.use_cache = False
-    opts = optimizers(model, s)
-    with accelerator.main_process_first():
-        streams = load_streams(Path(s.corpus), Path(s.prose) if s.prose else None, s.prose_share,
-                               tokenizer.backend_tokenizer, tokenizer.eos_token_id, s.window, s.seed,
-                               output / "tokens")
-    state = State(output / "state" / "latest.pt", model, opts)
-    start = state.load()
-    net, *opts = accelerator.prepare(model, *opts)
-    forward = torch.compile(net, dynamic=False) if s.compile else net
-    mine = range(s.batch)[accelerator.process_index::accelerator.num_processes]
+        from train.corpus import load_streams
+        from train.newbase import load
+        from train.state import State
 
-    def loss_on(rows: range, step: int, heldout: bool = False):
-        ids = torch.from_numpy(windows(streams, rows, step, s.window, s.seed, heldout)).to(accelerator.device)
-        with accelerator.autocast():
-            return forward(input_ids=ids, labels=ids).loss
+        self.s, self.output = s, Path(s.output)
+        self.dtype = s.dtype if s.dtype != "auto" else ("bfloat16" if bf16_is_fast(torch) else "float32")
+        self.accelerator = Accelerator(mixed_precision="bf16" if self.dtype == "bfloat16" else "no",
+                                       cpu=s.device == "cpu")
+        self.model, self.tokenizer = load(s)
+        self.model.config.use_cache = False
+        opts = optimizers(self.model, s)
+        with self.accelerator.main_process_first():
+            self.streams = load_streams(Path(s.corpus), Path(s.prose) if s.prose else None, s.prose_share,
+                                        self.tokenizer.backend_tokenizer, self.tokenizer.eos_token_id, s.window,
+                                        s.seed, self.output / "tokens")
+        self.state = State(self.output / "state" / "latest.pt", self.model, opts)
+        self.start = self.state.load()
+        net, *self.opts = self.accelerator.prepare(self.model, *opts)
+        self.forward = torch.compile(net, dynamic=False) if s.compile else net
+        self.mine = range(s.batch)[self.accelerator.process_index::self.accelerator.num_processes]
+        self.loss: float | None = None  # smoothed
+        self.heldout: float | None = None
 
-    def heldout_loss() -> float:
-        with torch.no_grad():
-            total = sum(loss_on(mine, k, heldout=True).detach() for k in range(4)) / 4
-        return accelerator.reduce(total, "mean").item()
+    @property
+    def main(self) -> bool:
+        return self.accelerator.is_main_process
 
-    bar = tqdm(range(start, s.max_steps), initial=start, total=s.max_steps, unit="step", file=sys.stderr,
-               disable=not accelerator.is_main_process, mininterval=5)
-    began, smooth, held = time.monotonic(), None, None
-    log = (output / "log.jsonl").open("a", encoding="utf-8") if accelerator.is_main_process else None
-    for step in bar:
-        for opt, peak in zip(opts, (s.muon_lr, s.adam_lr), strict=True):
+    def loss_on(self, step: int, heldout: bool = False):
+        import torch
+
+        from train.corpus import windows
+
+        ids = torch.from_numpy(windows(self.streams, self.mine, step, self.s.window, self.s.seed, heldout))
+        ids = ids.to(self.accelerator.device)
+        with self.accelerator.autocast():
+            return self.forward(input_ids=ids, labels=ids).loss
+
+    def step(self, step: int) -> None:
+        """One update."""
+        for opt, peak in zip(self.opts, (self.s.muon_lr, self.s.adam_lr), strict=True):
             for group in opt.param_groups:
-                group["lr"] = peak * rate(step, s)
-        loss = loss_on(mine, step)
-        accelerator.backward(loss)
-        for opt in opts:
+                group["lr"] = peak * rate(step, self.s)
+        loss = self.loss_on(step)
+        self.accelerator.backward(loss)
+        for opt in self.opts:
             opt.step()
             opt.zero_grad()
         value = loss.item()
-        smooth = value if smooth is None else 0.98 * smooth + 0.02 * value
-        speed = (step + 1 - start) * s.batch * s.window / (time.monotonic() - began)
-        last = step + 1 == s.max_steps
-        if last or (step + 1) % s.eval_steps == 0:
-            held = heldout_loss()
-        bar.set_postfix(loss=f"{smooth:.3f}", heldout=held and f"{held:.3f}", tokens_s=f"{speed:.0f}", refresh=False)
-        if log and (last or (step + 1) % 25 == 0):
-            log.write(json.dumps({"step": step + 1, "loss": round(smooth, 4), "heldout": held,
-                                  "tokens_per_second": round(speed)}) + "\n")
-            log.flush()
-        if accelerator.is_main_process and (last or time.monotonic() - state.saved_at > s.save_seconds):
-            state.save(step + 1)
-    if accelerator.is_main_process:
-        corpus_sha = hashlib.sha256(b"".join(x.tokens.tobytes() for x in streams)).hexdigest()
-        write_model(model, tokenizer, {
-            "settings": {k: v for k, v in dataclasses.asdict(s).items() if k not in ("output", "base", "corpus")},
-            "trained_on": Path(s.base).name if s.base else None, "dtype": dtype, "parameters": model.num_parameters(),
-            "tokens": s.max_steps * s.batch * s.window, "loss": smooth, "heldout_loss": held,
-            "shares": {x.name: round(x.share, 4) for x in streams}, "corpus_tokens_sha256": corpus_sha}, output)
-        print(f"base model written to {output}", file=sys.stderr)
-    accelerator.wait_for_everyone()
-    if accelerator.num_processes > 1:
+        self.loss = value if self.loss is None else 0.98 * self.loss + 0.02 * value
+
+    def look_at_heldout(self) -> None:
+        import torch
+
+        with torch.no_grad():
+            total = sum(self.loss_on(k, heldout=True).detach() for k in range(4)) / 4
+        self.heldout = self.accelerator.reduce(total, "mean").item()
+
+    def record(self) -> dict:
+        """`training.json` of the finished base."""
+        hidden = ("output", "base", "corpus", "prose")  # paths of the machine it ran on
+        corpus = hashlib.sha256(b"".join(x.tokens.tobytes() for x in self.streams)).hexdigest()
+        return {"settings": {k: v for k, v in dataclasses.asdict(self.s).items() if k not in hidden},
+                "trained_on": Path(self.s.base).name if self.s.base else None, "dtype": self.dtype,
+                "parameters": self.model.num_parameters(), "tokens": self.s.max_steps * self.s.batch * self.s.window,
+                "loss": self.loss, "heldout_loss": self.heldout,
+                "shares": {x.name: round(x.share, 4) for x in self.streams}, "corpus_tokens_sha256": corpus}
+
+
+def pretrain(s: PretrainSettings) -> None:
+    """Run to `max_steps`, going on from a saved state where there is one."""
+    import torch
+    from tqdm import tqdm
+
+    run = Run(s)
+    bar = tqdm(range(run.start, s.max_steps), initial=run.start, total=s.max_steps, unit="step", file=sys.stderr,
+               disable=not run.main, mininterval=5)
+    began = time.monotonic()
+    with (run.output / "log.jsonl").open("a", encoding="utf-8") if run.main else nullcontext() as log:
+        for step in bar:
+            run.step(step)
+            done, last = step + 1, step + 1 == s.max_steps
+            speed = (done - run.start) * s.batch * s.window / (time.monotonic() - began)
+            if last or done % s.eval_steps == 0:
+                run.look_at_heldout()
+            bar.set_postfix(loss=f"{run.loss:.3f}", heldout=run.heldout and f"{run.heldout:.3f}",
+                            tokens_s=f"{speed:.0f}", refresh=False)
+            if log and (last or done % LOG_STEPS == 0):
+                log.write(json.dumps({"step": done, "loss": round(run.loss or 0.0, 4), "heldout": run.heldout,
+                                      "tokens_per_second": round(speed)}) + "\n")
+                log.flush()
+            if run.main and (last or time.monotonic() - run.state.saved_at > s.save_seconds):
+                run.state.save(done)
+    if run.main:
+        write_model(run.model, run.tokenizer, run.record(), run.output)
+        print(f"base model written to {run.output}", file=sys.stderr)
+    run.accelerator.wait_for_everyone()
+    if run.accelerator.num_processes > 1:
         torch.distributed.destroy_process_group()
 
 

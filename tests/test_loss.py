@@ -57,3 +57,17 @@ def test_a_batch_that_teaches_nothing_still_has_a_gradient():
     value = model(input_ids=ids, labels=torch.full_like(ids, IGNORED)).loss
     value.backward()
     assert value.item() == 0.0
+
+
+def test_a_model_in_training_answers_with_its_own_forward_and_goes_on_as_before():
+    model = attach_lora(tiny_bloom(), r=4, lora_alpha=4, lora_dropout=0.5, target_modules=["query_key_value"])
+    expected = model.eval()(**batch()).logits
+    loss.teach_answers_only(model.get_base_model())
+    model.train()
+    with loss.answering(model):
+        assert torch.equal(model(**batch()).logits, expected)
+        assert not model.training
+    assert model.training and model(**batch()).loss.requires_grad and "logits" not in model(**batch())
+    with pytest.raises(ZeroDivisionError), loss.answering(model):
+        _ = 1 / 0
+    assert "logits" not in model(**batch())

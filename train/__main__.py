@@ -8,25 +8,39 @@ import sys
 from train.config import BadInput, Parser, add_settings, make_settings
 from train.settings import RECIPES, TrainSettings
 
+FIRST = os.environ.get("RANK", "0") == "0"  # torchrun's number of this process; the first one speaks
+
+
+def say(message: object) -> None:
+    if FIRST:
+        print(message, file=sys.stderr)
+
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m train", description="Train a LoRA adapter for a BLOOM on question-answer rows.")
     add_settings(parser, TrainSettings)
     given = vars(parser.parse_args(argv))
-    # PEFT asks the hub about the base at every save, which a closed network answers slowly.
-    if os.path.isdir(given.get("base", TrainSettings().base)):
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if os.path.isdir(given.get("base", TrainSettings().base)) and not given.get("push_to_hub"):
+        offline([*given.get("data", []), *given.get("eval_data", [])])
     try:
         settings = make_settings(TrainSettings, {**RECIPES[given.get("recipe", "lens")], **given})
         from train.loop import train
 
-        print(train(settings))
+        if (output := train(settings)) is not None:
+            print(output)
     except BadInput as err:
-        print(f"error: {err}", file=sys.stderr)
+        say(f"error: {err}")
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as err:
+        say(str(err) or "interrupted; what came after the last checkpoint is not saved")
         return 130
     return 0
+
+
+def offline(data: list[str]) -> None:
+    """A local base and local rows need no hub, and a closed network answers slowly."""
+    if all(os.path.exists(name) for name in data):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 if __name__ == "__main__":

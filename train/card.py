@@ -5,30 +5,67 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def write_card(path: Path, about: dict) -> None:
-    """Write the card. `about` is `training.json`'s contents."""
-    settings, counts, losses = about["settings"], about["parameters"], about["losses"]
+def cell(text: object) -> str:
+    """Text that stays inside one cell of a Markdown table."""
+    return " ".join(str(text).split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def table(head: tuple[str, ...], rows: list[tuple]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def loss_text(about: dict) -> str:
+    """One sentence on how the losses went."""
+    losses, held = about["losses"], about["eval_losses"]
+    if not losses:
+        return "No loss was logged."
+    text = f"Training loss {course(losses)}"
+    if held:
+        text += f"; held-out loss ({about['eval_rows']:,} rows) {course(held)}"
+    return text + f". {about['seconds']} seconds on {about['device']} in {about['dtype']}."
+
+
+def course(losses: list[dict]) -> str:
+    """The first loss and the last, each with its step."""
+    ends = losses[:1] + losses[1:][-1:]
+    return ", ".join(f"{x['loss']:.4f} at step {x['step']}" for x in ends)
+
+
+def example_text(about: dict) -> str:
+    """The probe answers as a section, or nothing."""
+    if not about["examples"]:
+        return ""
+    rows = [(cell(e["question"]), cell(e["answer"]), e["finish"]) for e in about["examples"]]
+    return (f"## What it answered at step {about['examples'][0]['step']}\n\nGreedy, at most 64 tokens; not chosen.\n\n"
+            + table(("question", "answer", "finish"), rows) + "\n\n")
+
+
+def write_card(path: Path, about: dict, picture: bool = False) -> None:
+    """Write the card. `about` is `training.json`'s contents; `picture`: `loss.png` lies beside it."""
+    base, counts = about["base"], about["parameters"]
     data = ", ".join(f"`{d['name']}`" for d in about["data"])
-    table = "\n".join(f"| `{name}` | {value!r} |" for name, value in settings.items())
-    loss = f"{losses[0]['loss']} → {losses[-1]['loss']}" if losses else "not logged"
+    sha = f" (weights sha256 `{base['sha256']}`)" if base["sha256"] else ""
+    share = f"{counts['trainable']:,} of {counts['all']:,} parameters"
+    skipped = f", {about['skipped_rows']:,} bad rows left out" if about["skipped_rows"] else ""
+    values = [(f"`{k}`", f"`{v!r}`".replace("|", "\\|")) for k, v in about["settings"].items()]
     path.write_text(f"""---
 library_name: peft
-base_model: {about['base']['name']}
+base_model: {base['name']}
 tags: [lora, bloom, question-answering]
 language: [zh]
 ---
 # LoRA adapter, recipe `{about['recipe']}`
 
-Trained on {about['rows']:,} rows of {data} over the base `{about['base']['name']}`
-(weights sha256 `{about['base']['sha256']}`): {counts['trainable']:,} of {counts['all']:,} parameters.
+Trained on {about['rows']:,} rows of {data}{skipped}, over the base `{base['name']}`{sha}: {share}.
 
-Loss: {loss} in {settings['max_steps']} steps, {about['seconds']} seconds.
+{loss_text(about)}
 
-Made with `python -m train --recipe {about['recipe']}` and these settings:
+{'![loss over steps](loss.png)' + chr(10) * 2 if picture else ''}{example_text(about)}## How it was made
 
-| setting | value |
-| --- | --- |
-{table}
+`python -m train --recipe {about['recipe']}` with these settings:
+
+{table(("setting", "value"), values)}
 
 Load it with `PeftModel.from_pretrained(base, this_directory)`; the chat template is saved beside it.
 It answers about what its rows teach, and nothing else should be trusted.

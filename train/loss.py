@@ -8,7 +8,9 @@ the model's own forward, so that DDP sees and synchronises it. Knows nothing of 
 
 from __future__ import annotations
 
+import contextlib
 import types
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import CausalLMOutput
 
-from train.rows import IGNORED
+from train.encoded import IGNORED
 
 CHUNK = 256  # positions whose logits exist at once: 256 × 250,880 float32 are 257 MB
 
@@ -34,7 +36,7 @@ def taught_loss(hidden: Tensor, labels: Tensor, lm_head: torch.nn.Module,
     """
     taught = labels[:, 1:] != IGNORED
     states, targets = hidden[:, :-1][taught], labels[:, 1:][taught]
-    total = hidden.sum() * 0.0  # a loss with a gradient even where nothing is taught
+    total = states[:0].float().sum()  # a zero with a gradient, where nothing is taught
     for part, goal in zip(states.split(CHUNK), targets.split(CHUNK), strict=True):
         total = total + checkpoint(chunk_loss, part, goal, lm_head, use_reentrant=False)
     return total / (max(1, len(targets)) if num_items_in_batch is None else num_items_in_batch)
@@ -55,3 +57,17 @@ def teach_answers_only(model) -> None:
 def teach_as_before(model) -> None:
     """Take the training forward off again."""
     del model.forward
+
+
+@contextlib.contextmanager
+def answering(model) -> Iterator[None]:
+    """Lend a PeftModel in training to generation: its own forward, evaluation mode, then all as before."""
+    base, training = model.get_base_model(), model.training
+    taught = base.__dict__.pop("forward", None)
+    model.eval()
+    try:
+        yield
+    finally:
+        if taught is not None:
+            base.forward = taught
+        model.train(training)

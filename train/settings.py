@@ -11,19 +11,30 @@ from train.config import positive, setting, share
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 EMBEDDED_BASE = str(ASSETS / "base")
 EMBEDDED_ROWS = str(ASSETS / "hit_qa" / "train.jsonl")
+# Asked of the embedded base while it learns: questions of its rows, the last one with nothing to know.
+PROBES = ["哈尔滨工业大学的校训是什么？", "哈尔滨工业大学是何时建立的？", "哈工大首任校长是谁？",
+          "哈尔滨工业大学最早的校名是什么？", "明天北京会下雨吗"]
+
+
+def at_least_0(value: float) -> bool:
+    return value >= 0
 
 
 @dataclass
 class TrainSettings:
     output: str = setting("", "adapter directory to write; must be new or empty")
     base: str = setting(EMBEDDED_BASE, "base model: a directory, or a name such as bigscience/bloom-1b1")
-    data: list[str] = setting([EMBEDDED_ROWS], "files of rows, .jsonl or .json")
+    data: list[str] = setting([EMBEDDED_ROWS], "files of rows (.json .jsonl .csv .parquet), or a hub dataset id")
+    columns: list[str] = setting([], "the data's own names, as instruction=… input=… output=…")
+    skip_bad_rows: bool = setting(False, "leave bad rows out and count them, instead of refusing the file")
     recipe: Literal["lens", "seed"] = setting("lens", "table of defaults; seed is the original experiment's")
     max_steps: int = setting(1000, "optimizer steps", "steps", positive, "above 0")
-    batch: int = setting(16, "rows a step", "rows", positive, "above 0")
+    batch: int = setting(16, "rows a forward pass, on each device", "rows", positive, "above 0")
+    gradient_accumulation: int = setting(1, "forward passes a step", "", positive, "above 0")
     learning_rate: float = setting(1e-3, "peak learning rate", "", positive, "above 0")
-    warmup_steps: int = setting(100, "steps of linear warm-up", "steps", lambda v: v >= 0, "0 or more")
+    warmup_steps: int = setting(100, "steps of linear warm-up", "steps", at_least_0, "0 or more")
     schedule: Literal["linear", "cosine", "constant"] = setting("cosine", "how the rate falls after warm-up")
+    weight_decay: float = setting(0.0, "AdamW's weight decay of A and B", "", at_least_0, "0 or more")
     max_length: int = setting(256, "tokens a row is cut to", "tokens", lambda v: v >= 8, "8 or more")
     r: int = setting(8, "rank of the LoRA matrices", "", lambda v: 1 <= v <= 1024, "1 to 1024")
     lora_alpha: int = setting(8, "the update is scaled by alpha / r", "", positive, "above 0")
@@ -32,18 +43,35 @@ class TrainSettings:
     target_modules: list[str] = setting(["query_key_value"], "linear layers that get LoRA")
     whole_text: bool = setting(False, "loss on the prompt as well as on the answer")
     ending: str = setting("</s>", "what an answer ends with")
+    activation_checkpointing: bool = setting(False, "compute activations twice instead of keeping them: less memory")
+    eval_data: list[str] = setting([], "files of held-out rows, whose loss is logged")
+    eval_share: float = setting(0.0, "share of the rows held out instead", "0 to 0.5", lambda v: 0 <= v <= 0.5,
+                                "0 to 0.5")
+    eval_steps: int = setting(100, "steps between held-out losses", "steps", positive, "above 0")
+    probes: list[str] = setting([], "questions answered while it learns (default: five of the rows')")
+    probe_steps: int = setting(200, "steps between probe answers; 0: never", "steps", at_least_0, "0 or more")
     save_steps: int = setting(200, "steps between checkpoint-N directories", "steps", positive, "above 0")
-    logging_steps: int = setting(10, "steps between losses on screen", "steps", positive, "above 0")
+    logging_steps: int = setting(10, "steps between records of log.jsonl", "steps", positive, "above 0")
+    report_to: Literal["none", "trackio", "tensorboard"] = setting("none", "also report to this, where installed")
+    push_to_hub: str = setting("", "hub repository to upload the result to, as USER/NAME")
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto: a GPU when there is one")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
-        "auto", "auto: float32 on CPU, bfloat16 on GPUs that have it, else float16")
-    seed: int = setting(0, "of LoRA's A, dropout and the order of rows")
+        "auto", "auto: float32 on CPU, bfloat16 on GPUs that have it, else float16; float16 is float32 on CPU")
+    seed: int = setting(0, "of LoRA's A, dropout and the order of rows", "", at_least_0, "0 or more")
     resume: bool = setting(False, "go on from the last checkpoint in --output")
 
 
-# What each recipe changes in the defaults above. `seed` is the experiment this project grew from.
+# What each recipe changes in the defaults above. `seed` is the experiment this project grew from, as it ran.
 RECIPES: dict[str, dict[str, Any]] = {
     "lens": {},
-    "seed": {"batch": 1, "learning_rate": 1e-4, "schedule": "linear", "whole_text": True,
-             "ending": "<|endofutterance|>\n"},
+    "seed": {
+        "batch": 1,
+        "max_steps": 1000,
+        "learning_rate": 1e-4,
+        "warmup_steps": 100,
+        "schedule": "linear",
+        "dtype": "float16",
+        "whole_text": True,
+        "ending": "<|endofutterance|>\n",
+    },
 }

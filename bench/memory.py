@@ -1,0 +1,52 @@
+"""Memory against step of a long run: python -m bench.memory --output bench/memory.png
+
+Trains a tiny random BLOOM for 3,000 steps by `python -m train`, with everything on that could grow (log,
+probes, held-out loss, checkpoints), and draws the memory that its own log recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from train.log import read_log
+from train.picture import draw_memory
+
+BASE = Path(__file__).resolve().parent.parent / "assets" / "base"
+
+
+def tiny_base(path: Path) -> None:
+    """A random BLOOM of two layers under the embedded tokenizer."""
+    from transformers import BloomConfig, BloomForCausalLM
+
+    BloomForCausalLM(BloomConfig(vocab_size=8064, hidden_size=64, n_layer=2, n_head=4, bos_token_id=1,
+                                 eos_token_id=2, pad_token_id=3)).save_pretrained(path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(BASE / name, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--output", type=Path, required=True, help="PNG to write")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        base, out = Path(folder) / "base", Path(folder) / "adapter"
+        tiny_base(base)
+        subprocess.run([sys.executable, "-m", "train", "--base", base, "--output", out, "--device", "cpu",
+                        "--max-steps", str(args.steps), "--eval-share", "0.02", "--eval-steps", "500",
+                        "--probe-steps", "500", "--save-steps", "500"], check=True, stdout=sys.stderr)
+        log = [r for r in read_log(out / "log.jsonl") if "loss" in r]
+        draw_memory(log, args.output, "Memory of one run (resident set)")
+    first = max(100, args.steps // 30)
+    early = max(r["memory"] for r in log if r["step"] <= first)
+    late = max(r["memory"] for r in log if r["step"] > args.steps * 0.9)
+    print(f"to step {first}: {early:,} bytes; last tenth: {late:,} bytes ({late / early:.3f} of it)")
+
+
+if __name__ == "__main__":
+    main()

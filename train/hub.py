@@ -1,0 +1,26 @@
+"""Upload an adapter directory to the Hugging Face hub. Knows nothing of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from train.config import BadInput
+
+
+def push(output: Path, repo: str) -> str:
+    """Create the repository where it is missing, upload all but checkpoints; returns its address.
+
+    The token is huggingface_hub's own business (`hf auth login`). Raises BadInput.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    try:
+        api = HfApi()
+        address = api.create_repo(repo, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=output, commit_message="LoRA adapter and its card",
+                          ignore_patterns=["checkpoint-*", "checkpoint-*/**", ".*", "runs/**"])
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as err:
+        raise BadInput(f"--push-to-hub {repo} failed ({(str(err).splitlines() or [''])[0][:160]}); the adapter "
+                       f"is whole in {output}: `hf upload {repo} {output}` tries again") from err
+    return str(address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from compare.errors import LensError
-from compare.settings import Parser, add_model_options, chosen_adapter
+from compare.settings import Parser, add_model_options, chosen_adapters
 
 
 def parse(argv: list[str] | None):
@@ -24,17 +24,17 @@ def load_engine(args):
     from compare.engine import Engine
 
     logging.disable_progress_bar()
-    return Engine(args.base, chosen_adapter(args), args.device, args.dtype)
+    return Engine(args.base, chosen_adapters(args), args.device, args.dtype)
 
 
 def first_answer(engine) -> list:
     """The first question's columns, so that the page opens with something to see."""
-    from compare.page.compare import FIRST_INSTRUCTION, FIRST_QUESTION
+    from compare.page.asked import FIRST_INSTRUCTION, FIRST_QUESTION
 
     columns: list = []
     for columns in engine.compare(FIRST_QUESTION, FIRST_INSTRUCTION):
         pass
-    return columns if len(columns) > 1 else columns * 2
+    return columns
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,10 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     except LensError as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
-    from compare.page.app import CSS, THEME, build
+    from compare.page.app import THEME, build, head
 
     page = build(engine, first_answer(engine)).queue(max_size=64)
-    page.launch(server_name=args.host, server_port=args.port, share=args.share, theme=THEME, css=CSS,
+    page.launch(server_name=args.host, server_port=args.port, share=args.share, theme=THEME, head=head(),
                 footer_links=["api"], run_history=False, max_file_size="1mb", ssr_mode=False, show_error=False)
     return 0
 

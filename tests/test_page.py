@@ -1,73 +1,25 @@
-"""The real page in headless Chromium: the original question, the switch, errors, no other host."""
+"""The real page in headless Chromium: asking, stopping, columns, links, language, errors, no other host."""
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]
+from tests.open_page import WAIT
 
+pytest_plugins = ["tests.open_page"]
 
-@pytest.fixture(scope="module")
-def address():
-    """The page, served by `python app.py` on a free port."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    env = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"}
-    server = subprocess.Popen([sys.executable, "app.py", "--port", str(port)], cwd=ROOT, env=env,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/"
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            break
-        except OSError:
-            assert server.poll() is None, "app.py ended before the page was up"
-            time.sleep(0.5)
-    else:
-        pytest.fail("the page was not up after two minutes")
-    yield url
-    server.send_signal(signal.SIGINT)
-    server.wait(20)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    assert CHROMIUM, "Chromium is missing; `make test` installs it"
-    with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield chromium
-        chromium.close()
+MOTTO, MOTTO_IS = "哈尔滨工业大学的校训是什么？", re.compile("规格严格，功夫到家")
 
 
 @pytest.fixture
-def page(browser, address):
-    """A fresh visitor; fails when the page asked another host for anything."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    page = context.new_page()
-    asked: list[str] = []
-    page.on("request", lambda r: asked.append(r.url))
-    page.goto(address)
-    page.locator("#question textarea").wait_for()
-    yield page
-    context.close()
-    elsewhere = [u for u in asked if not u.startswith((address, "data:", "blob:", address.replace("http", "ws")))]
-    assert not elsewhere
+def page(visit):
+    return visit()
 
 
 def ask(page, question):
@@ -75,58 +27,183 @@ def ask(page, question):
     page.locator("#question textarea").press("Enter")
 
 
+def state(page, side: str, *states: str):
+    """Wait until a column is in one of the states."""
+    expect(page.locator(f"#{side}")).to_have_attribute("data-state", re.compile("|".join(states)), timeout=WAIT)
+
+
 def finished(page):
-    expect(page.locator("#base-status")).to_contain_text(re.compile("ended|cut|stopped"), timeout=30_000)
-    expect(page.locator("#adapted-status")).to_contain_text(re.compile("ended|cut|stopped"), timeout=30_000)
+    for side in ("base", "adapted"):
+        state(page, side, "stop", "length")
+
+
+def says(page, side: str, text):
+    """Wait until a column's answer is, or matches, `text`."""
+    expect(page.locator(f"#{side} .lens-answer")).to_have_attribute("data-text", text, timeout=WAIT)
 
 
 def answers(page):
-    return [page.locator(f"#{side} textarea").input_value() for side in ("base", "adapted")]
+    return [page.locator(f"#{side} .lens-answer").get_attribute("data-text") for side in ("base", "adapted")]
+
+
+def set_number(page, name: str, value: str):
+    """A setting in the fold."""
+    field = page.locator(f"#{name} input[type=number]")
+    if not field.is_visible():
+        page.locator("#settings > button").click()
+    field.fill(value)
+    field.press("Tab")
 
 
 def test_the_original_question_is_answered_when_the_page_opens(page):
     assert page.locator("#question textarea").input_value() == "哈工大有多少杰出人才"
     base, adapted = answers(page)
-    assert "40万名高层次人才" in adapted
-    assert base and base != adapted
-    for part in ("base", "lens", "cpu", "float32"):
+    assert base and adapted and base != adapted
+    expect(page.locator("#result")).to_contain_text("启动时预先算好")
+    expect(page.locator("h1")).to_contain_text("一份模型，两种回答")
+    for part in ("base", "lens", "sha256", "cpu", "float32", "gradio"):
         expect(page.locator("#loaded")).to_contain_text(part)
 
 
 def test_both_columns_fill_and_the_switch_makes_them_equal(page):
-    ask(page, "哈尔滨工业大学的校训是什么？")
-    expect(page.locator("#adapted textarea")).to_have_value(re.compile("规格严格，功夫到家"), timeout=30_000)
+    ask(page, MOTTO)
+    says(page, "adapted", MOTTO_IS)
     finished(page)
     base, adapted = answers(page)
     assert base != adapted
+    expect(page.locator("#base-status")).to_contain_text("token/秒")
     page.locator("#switch input").click()
-    expect(page.locator("#adapted textarea")).to_have_value(base, timeout=30_000)
+    says(page, "adapted", base)
     finished(page)
+    expect(page.locator(".lens-verdict")).to_contain_text("适配器关着")
 
 
-def test_an_example_is_answered_on_click(page):
-    page.get_by_role("button", name="哈工大首任校长是谁？").click()
-    expect(page.locator("#adapted textarea")).to_have_value(re.compile("宋小濂"), timeout=30_000)
+def test_an_example_is_answered_on_click_and_a_held_out_one_shows_its_reference(page):
+    page.get_by_role("button", name=MOTTO).click()
+    says(page, "adapted", MOTTO_IS)
+    page.locator("#lucky").click()
+    expect(page.locator(".lens-reference")).to_be_visible(timeout=WAIT)
 
 
-def test_stop_stops(page):
-    page.locator("#length input[type=number]").fill("512")
-    ask(page, "哈尔滨工业大学的校训是什么？")
-    expect(page.locator("#base-status")).to_contain_text("writing", timeout=30_000)
-    expect(page.locator("#base textarea")).not_to_have_value("", timeout=30_000)
-    page.locator("#stop").click()
-    time.sleep(0.5)
+def test_stop_ends_every_column_and_says_so(page):
+    set_number(page, "length", "512")
+    set_number(page, "temperature", "2")  # so hot that neither column ends by itself
+    ask(page, MOTTO)
+    says(page, "base", re.compile("."))
+    page.locator("#stop").press("Enter")
+    for side in ("base", "adapted"):
+        state(page, side, "cancelled")
+        expect(page.locator(f"#{side}-status")).to_contain_text("已被你停止")
     before = answers(page)
     time.sleep(1)
     assert answers(page) == before
 
 
-def test_an_empty_question_is_told_in_the_page(page):
+def test_a_new_question_replaces_the_one_under_way(page):
+    set_number(page, "length", "512")
+    ask(page, MOTTO)
+    state(page, "base", "writing")
+    says(page, "base", re.compile("."))
     ask(page, "   ")
-    expect(page.get_by_text("the question is empty")).to_be_visible(timeout=10_000)
+    expect(page.get_by_text("the question is empty")).to_be_visible(timeout=WAIT)
+    time.sleep(1)
+    expect(page.locator(".lens-col")).to_have_count(0)
 
 
-def test_markup_in_a_question_stays_text(page):
-    ask(page, "<img src=x onerror=\"document.title='owned'\">校训是什么？")
+def test_a_loop_is_shaded_from_its_onset(page):
+    loops = page.locator("#base .lens-loop")
+    for question in ("哈工大有多少杰出人才", MOTTO, "哈工大首任校长是谁？", "哈尔滨工业大学是何时建立的？", "今天天气"):
+        ask(page, question)
+        finished(page)
+        if loops.count():
+            break
+    expect(loops).to_be_visible()
+    expect(page.locator("#base .lens-badge")).to_contain_text(re.compile(r"↻ ×\d+"))
+    expect(page.locator("#base-status")).to_contain_text("循环")
+
+
+def test_a_column_at_another_strength_is_added_focused_and_removed(page):
+    page.locator("#more > button").click()
+    page.locator("#strength input[type=number]").fill("0")
+    page.locator("#strength input[type=number]").press("Tab")
+    page.locator("#add").click()
+    state(page, "column-2", "stop", "length")
     finished(page)
+    assert page.locator("#column-2 .lens-answer").get_attribute("data-text") == answers(page)[0]
+    page.locator("#adapted [data-action=focus]").click()
+    expect(page.locator("#base")).to_be_hidden()
+    page.keyboard.press("Escape")
+    expect(page.locator("#base")).to_be_visible()
+    page.locator("#column-2 [data-action=remove]").click()
+    expect(page.locator("#column-2")).to_have_count(0, timeout=WAIT)
+
+
+def test_a_link_restores_question_columns_settings_and_seed(page, visit):
+    set_number(page, "length", "24")
+    set_number(page, "temperature", "0.7")
+    set_number(page, "seed", "3")
+    ask(page, MOTTO)
+    finished(page)
+    expect(page.locator("[data-action=link]")).to_be_visible(timeout=WAIT)
+    again = visit(page.locator("[data-action=link]").get_attribute("data-value"))
+    expect(again.locator("#question textarea")).to_have_value(MOTTO, timeout=WAIT)
+    says(again, "base", answers(page)[0])
+    expect(again.locator("#seed input")).to_have_value("3")
+
+
+def test_a_crafted_link_stays_within_bounds_and_stays_text(visit):
+    page = visit("?q=%3Cimg%20src=x%20onerror=%22document.title='owned'%22%3E&n=9999&t=nan&seed=-4&s=1e99,x,1,1,1&i=")
+    finished(page)
+    expect(page.locator("[data-action=download]").first).to_be_visible(timeout=WAIT)
+    result = json.loads(page.locator("[data-name='lora-lens.json']").get_attribute("data-value"))
+    assert result["sampling"] == {"max_new_tokens": 512, "temperature": 0, "top_p": 1, "seed": 0}
+    assert [c["strength"] for c in result["columns"]] == [0, 1, 2, 1]
     assert page.title() == "LoRA Lens"
+    assert page.locator("#result img").count() == 0
+
+
+def test_a_result_is_saved_as_json_and_markdown(page):
+    for name, start in (("JSON", "{"), ("Markdown", "# 哈工大有多少杰出人才")):
+        with page.expect_download() as saved:
+            page.get_by_role("button", name=name).click()
+        assert Path(saved.value.path()).read_text(encoding="utf-8").startswith(start)
+
+
+def test_the_language_is_the_browsers_until_it_is_switched(visit):
+    page = visit(locale="en-GB")
+    expect(page.locator("h1")).to_have_text(re.compile("One model, two answers"), use_inner_text=True)
+    expect(page.locator("#ask")).to_have_text("Ask")
+    expect(page.get_by_role("tab", name="Compare")).to_be_visible()
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator("#ask")).to_have_text("提问")
+    page.reload()
+    expect(page.locator("#ask")).to_have_text("提问", timeout=WAIT)
+    assert page.locator("html").get_attribute("lang") == "zh-CN"
+
+
+def test_terms_are_explained_on_keyboard_focus_and_everything_has_a_name(page):
+    tip = page.locator("#base-status .lens-tip").first
+    expect(tip.locator("[role=tooltip]")).to_be_hidden()
+    tip.focus()
+    expect(tip.locator("[role=tooltip]")).to_be_visible()
+    nameless = page.locator("button:visible").evaluate_all(
+        "all => all.filter(b => !b.textContent.trim() && !b.ariaLabel && !b.title).map(b => b.outerHTML)")
+    assert not nameless
+    expect(page.locator("#adapted .lens-answer")).to_have_attribute("aria-live", "polite")
+
+
+@pytest.mark.parametrize("width", [390, 1024, 2560])
+def test_no_width_scrolls_sideways(visit, width):
+    page = visit(width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_api_streams_named_values(address):
+    from gradio_client import Client
+
+    client = Client(address, verbose=False)
+    job = client.submit(question=MOTTO, strengths=[1.0, 0.0], max_new_tokens=16, api_name="/compare")
+    result = job.result(timeout=60)
+    assert [c["variant"] for c in result["columns"]] == ["base", "lens", "lens@0"]
+    assert result["columns"][0]["token_ids"] == result["columns"][2]["token_ids"]
+    assert len(job.outputs()) > 1

@@ -1,4 +1,4 @@
-"""make screenshots: the page at 1440 and 390 pixels wide, light and dark, from a freshly started app."""
+"""make screenshots: every tab at 1440 and 390 pixels wide, light and dark, from a freshly started app."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from playwright.sync_api import sync_playwright
 HERE = Path(__file__).resolve().parent
 PORT = 7898
 SIZES = {"1440": {"width": 1440, "height": 900}, "390": {"width": 390, "height": 844}}
+TABS = {"compare": "并排比较", "changed": "改变了什么", "howto": "原理"}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -29,6 +30,20 @@ def wait_for(url: str, server: subprocess.Popen) -> None:
     sys.exit("the page was not up after two minutes")
 
 
+def take(page, url: str, theme: str, width: str) -> None:
+    """One picture a tab that this build has; phones and long tabs as a whole, Compare as it opens."""
+    page.goto(f"{url}?__theme={theme}&lang=zh")
+    page.locator("#adapted-status").wait_for()
+    for name, label in TABS.items():
+        tab = page.get_by_role("tab", name=label)
+        if not tab.count():
+            continue
+        tab.click()
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(800)
+        page.screenshot(path=HERE / f"{name}-{width}-{theme}.png", full_page=width == "390" or name != "compare")
+
+
 def main() -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome") or sys.exit("Chromium is missing")
     server = subprocess.Popen([sys.executable, "app.py", "--port", str(PORT)], cwd=HERE.parent.parent,
@@ -39,12 +54,9 @@ def main() -> None:
         with sync_playwright() as p:
             browser = p.chromium.launch(executable_path=chromium, args=FLAGS)
             for theme in ("light", "dark"):
-                for name, size in SIZES.items():
+                for width, size in SIZES.items():
                     page = browser.new_page(viewport=size)
-                    page.goto(f"{url}?__theme={theme}")
-                    page.locator("#adapted-status .lens-status").wait_for()
-                    page.wait_for_timeout(800)
-                    page.screenshot(path=HERE / f"compare-{name}-{theme}.png", full_page=name == "390")
+                    take(page, url, theme, width)
                     page.close()
             browser.close()
     finally:

@@ -1,32 +1,93 @@
-"""The whole page: what is loaded on top, then the tabs."""
+"""The whole page: the headline, the tabs, what is loaded. Knows no torch; each tab is a module of its own."""
 
 from __future__ import annotations
 
+import importlib
+import json
+from html import escape
+from pathlib import Path
+
 import gradio as gr
 
-from compare.page import compare
+from compare.page import compare, words
+from compare.page.loaded import Loaded
+from compare.page.theme import THEME
+from compare.page.words import Words
 
-CSS = """
-.lens-status {font-size: .9rem; color: var(--body-text-color-subdued); min-height: 1.6em}
-.lens-loaded code {overflow-wrap: anywhere}
-"""
-THEME = gr.themes.Soft(primary_hue="indigo")
+__all__ = ["THEME", "build", "head"]
+HERE = Path(__file__).parent
+TABS = {"changed": "改变了什么", "howto": "原理"}
+HEADLINE = Words("一份模型，两种回答", "One model, two answers")
+CAPTION = Words(
+    "这里证明的是：同一份权重、同一个提示、同样的随机数，只差适配器，回答就不同。"
+    "这里不证明：适配器总是更好，或它说的都对。一个问题不是评测。",
+    "What this shows: with the same weights, prompt and random numbers, the adapter alone makes the difference. "
+    "What it does not show: that the adapter is better in general, or that what it says is true. "
+    "One question is no benchmark.")
+MARK = ('<svg viewBox="0 0 32 32" width="30" height="30" fill="none" stroke-width="3" aria-hidden="true">'
+        '<circle cx="12.5" cy="16" r="9" stroke="var(--lens-base)"/>'
+        '<circle cx="19.5" cy="16" r="9" stroke="var(--lens-adapted)"/></svg>')
+DIM = Words("浅色或深色", "Light or dark")
 
 
-def loaded(engine) -> str:
-    """One line of Markdown: base, adapter, device, dtype."""
-    adapter = f"`{engine.files.name}` (r={engine.files.r}, sha256 `{engine.files.sha256[:12]}`)" if engine.files else "none"
-    return (f"已加载 Loaded: base `{engine.base_name}` ({engine.parameters / 1e6:,.1f} M parameters) · adapter {adapter} · device `{engine.device}` · "
-            f"dtype `{str(engine.dtype).removeprefix('torch.')}`")
+def head() -> str:
+    """Style and language, in place before the first paint."""
+    labels = dict(words.LABELS)
+    for tab in filter(None, map(tab_module, TABS)):
+        labels |= getattr(tab, "LABELS", {})
+    script = (HERE / "language.js").read_text(encoding="utf-8")
+    return (f"<style>{(HERE / 'style.css').read_text(encoding='utf-8')}</style>"
+            f"<script>const LABELS = {json.dumps(labels, ensure_ascii=False)};\n{script}</script>")
+
+
+def tab_module(name: str):
+    """compare.page.<name>; None where this build has no such tab."""
+    try:
+        return importlib.import_module(f"compare.page.{name}")
+    except ModuleNotFoundError as err:
+        if err.name != f"compare.page.{name}":
+            raise
+        return None
+
+
+def banner(loaded: Loaded) -> str:
+    """Name, switches and headline."""
+    speak = "".join(f'<button type="button" data-speak="{code}" lang="{lang}">{name}</button>'
+                    for code, lang, name in (("zh", "zh-CN", "中文"), ("en", "en", "English")))
+    dim = f'<button type="button" data-dim="" aria-label="{escape(DIM.text())}" title="{escape(DIM.text())}">◐</button>'
+    return (f'<header class="lens-banner"><div class="lens-brand">{MARK}<span>LoRA Lens</span></div>'
+            f'<div class="lens-switches"><div role="group" aria-label="语言 · Language">{speak}</div>{dim}</div>'
+            f'</header>'
+            f'<div class="lens-hero"><h1>{HEADLINE.html()}</h1><p>{loaded.headline()}</p></div>')
+
+
+def own(html: str, elem_id: str | None = None) -> gr.HTML:
+    """HTML of ours that is never updated."""
+    return gr.HTML(html, js_on_load=None, apply_default_css=False, elem_id=elem_id, elem_classes="lens-own")
+
+
+def hand_over(tab: gr.Tab, controls, inputs) -> None:
+    """What was asked under Compare is what another tab with a question opens with, and answers."""
+    tab.select(lambda *asked: asked, [controls.question, controls.instruction], [inputs.question, inputs.instruction],
+               queue=False, show_progress="hidden", api_visibility="private").then(**inputs.show)
 
 
 def build(engine, answered: list | None = None) -> gr.Blocks:
     """The page over one engine. `answered`: the first question's columns, shown when it opens."""
-    with gr.Blocks(title="LoRA Lens", analytics_enabled=False) as page:
-        gr.Markdown("# LoRA Lens\n同一个问题，同一个模型：左边没有适配器，右边有。"
-                    "**One question, one copy of the model: without the adapter on the left, with it on the right.**")
-        gr.Markdown(loaded(engine), elem_classes="lens-loaded", elem_id="loaded")
-        compare.build(engine, answered)
-        gr.Markdown("一次并排只说明这一个问题；它不能证明适配器总是更好。"
-                    "_One side by side shows one question; it does not prove that the adapter is better in general._")
+    loaded = Loaded(engine)
+    with gr.Blocks(title="LoRA Lens", analytics_enabled=False, fill_width=True) as page:
+        own(banner(loaded))
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("并排比较", id="compare"):
+                controls = compare.build(page, engine, answered)
+                own(f'<p class="lens-caption">{CAPTION.html()}</p>')
+            for name, label in TABS.items():
+                if tab := tab_module(name):
+                    with gr.Tab(label, id=name) as shown:
+                        inputs = tab.build(engine)
+                    if inputs:
+                        hand_over(shown, controls, inputs)
+        own(loaded.chips(), elem_id="loaded")
+        with gr.Accordion("换成你自己的模型", open=False, elem_id="own"):
+            own(loaded.own())
     return page

@@ -1,99 +1,92 @@
-"""The Compare tab: one question, the base answer beside the adapted one, streaming from one batch."""
+"""The Compare tab: one question, the base answer beside the adapted one, streaming from one batch.
+
+Lays out the tab and joins its controls to the answers; what a result looks like is result.py's.
+"""
 
 from __future__ import annotations
 
-import html
-import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import gradio as gr
 
-from compare.errors import LensError
-from compare.sampling import Sampling
+from compare.page import asked as limits
+from compare.page import examples
+from compare.page.answering import Answering
+from compare.page.asked import Asked
+from compare.page.controls import Controls, ask_bar, asked_from, settings
+from compare.page.loaded import Loaded
+from compare.page.result import draw_nothing
+from compare.page.runs import Runs
 
-FIRST_QUESTION, FIRST_INSTRUCTION = "哈工大有多少杰出人才", "请回答下面的问题"
-EXAMPLES = {
-    "校训 Motto": ["哈尔滨工业大学的校训是什么？", "规格严格的下一句是什么？"],
-    "校史 History": ["哈尔滨工业大学是何时建立的？", "哈工大首任校长是谁？", "哈尔滨工业大学最早的校名是什么？"],
-    "院系 Schools": ["哈工大电子信息方面的学院叫什么全名？", "哈工大能源方面的学院叫什么？"],
-    "它不知道的 Unknown": ["清华大学的校训是什么？", "今天天气怎么样？"],
-}
-WHY = {
-    "stop": ("✓ 自己结束 ended by itself", "it produced </s>, the end-of-sequence token"),
-    "length": ("✂ 到长度上限被截断 cut at the maximum length", "max_new_tokens reached; </s> never came"),
-    "cancelled": ("■ 已停止 stopped", "you pressed Stop"),
-    None: ("… 生成中 writing", ""),
-}
-
-
-WRITING = f'<div class="lens-status"><span title="">{WHY[None][0]}</span></div>'
+SCRIPT = Path(__file__).with_name("result.js").read_text(encoding="utf-8")
+PICK = """element.addEventListener("click", (event) => {
+  const chip = event.target.closest("[data-question]");
+  if (chip) { props.value = chip.dataset.question; trigger("pick"); }
+});"""
+AT_ONCE = 20  # answers under way at once; more visitors wait in Gradio's queue, which tells them their place
 
 
-def status(column) -> str:
-    """Why a column stopped and how it repeats, as escaped HTML."""
-    words, hint = WHY[column.finish_reason]
-    parts = [f'<span title="{html.escape(hint)}">{words}</span>', f"{len(column.token_ids)} tokens"]
-    if column.seconds:
-        parts.append(f"{len(column.token_ids) / column.seconds:.0f} tokens/s")
-    if loop := column.loop:
-        parts.append(f'<strong title="the tail is {loop.copies} copies of one pattern of {loop.period} tokens">'
-                     f"↻ 循环 loop × {loop.copies}</strong>")
-    return f'<div class="lens-status">{" · ".join(parts)}</div>'
+def build(page: gr.Blocks, engine, answered: list | None) -> Controls:
+    """Lay the tab out inside `page`. `answered`: the first question's columns, shown when it opens."""
+    answering = Answering(engine, Runs(), Loaded(engine).facts)
+    extras = gr.State([])
+    question, on, ask, stop = ask_bar(engine.files is not None)
+    drawn = answering.draw(Asked(), answered, precomputed=True) if answered else draw_nothing()
+    result = gr.HTML(drawn, js_on_load=SCRIPT, apply_default_css=False, elem_id="result", elem_classes="lens-own")
+    with gr.Row(elem_classes="lens-try"):
+        chips = gr.HTML("", html_template=examples.chips(), js_on_load=PICK, apply_default_css=False,
+                        elem_id="examples", elem_classes="lens-own")
+        lucky = gr.Button("随机抽一道没练过的题", size="sm", elem_id="lucky", visible=bool(examples.held_out()))
+    controls, strength, add = settings(question, on, extras)
+    wire(page, answering, controls, result, (ask, stop, chips, lucky, strength, add))
+    return controls
 
 
-def build(engine, answered: list | None) -> None:
-    """Lay the tab out inside the current Blocks. `answered`: columns to show when the page opens."""
-    adapter = engine.files.name if engine.files else None
-    with gr.Row(equal_height=True):
-        question = gr.Textbox(FIRST_QUESTION, label="问题 Question", lines=1, max_lines=6, scale=6, autofocus=True,
-                              max_length=4000, elem_id="question", submit_btn=False)
-        ask = gr.Button("提问 Ask", variant="primary", scale=1, elem_id="ask")
-        stop = gr.Button("停止 Stop", variant="stop", scale=1, elem_id="stop")
-    with gr.Row(equal_height=True):
-        boxes, notes = [], []
-        for i, title in enumerate(("原模型 Base", "适配后 Adapted")):
-            with gr.Column(min_width=300):
-                shown = answered[i] if answered else None
-                boxes.append(gr.Textbox(shown.text if shown else "", label=title, lines=8, max_lines=16,
-                                        buttons=["copy"], interactive=False, elem_id=("base", "adapted")[i]))
-                notes.append(gr.HTML(status(shown) if shown else "", elem_id=("base-status", "adapted-status")[i]))
-    with gr.Row():
-        switch = gr.Checkbox(bool(adapter), label="适配器开 Adapter on", elem_id="switch", interactive=bool(adapter),
-                             info="关掉它，右边就是原模型 · off: the right column is the base itself")
-        length = gr.Slider(8, 512, 128, step=8, label="最大长度 Maximum length (tokens)", elem_id="length")
-        temperature = gr.Slider(0, 2, 0, step=0.1, label="温度 Temperature", info="0: always the likeliest token")
-    with gr.Accordion("指令 Instruction", open=False):
-        instruction = gr.Textbox(FIRST_INSTRUCTION, label="系统 System turn", max_length=4000, elem_id="instruction")
+def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.HTML, buttons: tuple) -> None:
+    """Join the controls to the engine."""
+    ask, stop, chips, lucky, strength, add = buttons
 
-    def compare(question: str, instruction: str, on: bool, max_new_tokens: int,
-                temperature: float) -> Iterator[tuple[str, str, str, str]]:
-        """Base and adapted answers to a Chinese question, each with why it stopped."""
-        cancelled = threading.Event()
-        pair = engine.variants([1.0 if on else 0.0])
-        try:
-            sampling = Sampling(int(max_new_tokens), float(temperature))
-            stream = engine.compare(question, instruction, pair, sampling, cancelled)
-            yield "", "", WRITING, WRITING
-            for columns in stream:
-                left, right = columns[0], columns[-1]
-                yield left.text, right.text, status(left), status(right)
-        except LensError as err:
-            raise gr.Error(str(err), title="请检查 Please check", print_exception=False) from err
-        finally:
-            cancelled.set()
+    def answer(request: gr.Request, *values) -> Iterator[str]:
+        yield from answering.page(asked_from(*values), request)
 
-    event = gr.on([ask.click, question.submit, switch.input], compare,
-                  [question, instruction, switch, length, temperature], [*boxes, *notes], api_name="compare",
-                  concurrency_limit=8, show_progress="hidden", trigger_mode="always_last")
-    events = [event]
-    gr.Markdown("#### 试一试 Try one")
-    with gr.Row():
-        for group, questions in EXAMPLES.items():
-            with gr.Column(min_width=220):
-                gr.Markdown(f"**{group}**")
-                for text in questions:
-                    chosen = gr.Button(text, size="sm").click(lambda t=text: t, None, question, api_visibility="private")
-                    events.append(chosen.then(compare, [question, instruction, switch, length, temperature],
-                                              [*boxes, *notes], api_visibility="private", concurrency_limit=8,
-                                              show_progress="hidden"))
-    stop.click(None, cancels=events, api_visibility="private")
+    def one_more(extras: list, strength: float) -> list:
+        return [*extras, strength][-limits.MOST_EXTRAS:]
+
+    def one_less(extras: list, event: gr.EventData) -> list:
+        index = event.index
+        return [s for i, s in enumerate(extras) if i != index]
+
+    def lucky_question() -> tuple[str, str]:
+        row = examples.any_held_out()
+        return row.question, row.instruction
+
+    def end(request: gr.Request) -> None:
+        answering.runs.stop(request.session_hash or "")
+
+    def follow(request: gr.Request) -> Iterator[list]:
+        """A link's question, settings and answer; nothing where the address asks nothing."""
+        asked = Asked.from_link(dict(request.query_params))
+        unchanged = [gr.skip()] * len(controls.all)
+        if asked is None:
+            yield [*unchanged, gr.skip()]
+            return
+        asked = replace(asked, on=asked.on and answering.engine.files is not None)
+        yield [*vars(asked).values(), gr.skip()]
+        for drawing in answering.page(asked, request):
+            yield [*unchanged, drawing]
+
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    asking = {"fn": answer, "inputs": controls.all, "outputs": result, "concurrency_limit": AT_ONCE,
+              "concurrency_id": "answers", "show_progress": "minimal", "trigger_mode": "multiple",
+              "api_visibility": "private"}
+    gr.on([ask.click, controls.question.submit, controls.on.input], **asking)
+    chips.pick(lambda text: text, chips, controls.question, queue=False, **quiet).then(**asking)
+    lucky.click(lucky_question, None, [controls.question, controls.instruction], queue=False, **quiet).then(**asking)
+    add.click(one_more, [controls.extras, strength], controls.extras, queue=False, **quiet).then(**asking)
+    result.dismiss(one_less, controls.extras, controls.extras, queue=False, **quiet).then(**asking)
+    stop.click(end, None, None, queue=False, **quiet)
+    page.load(follow, None, [*controls.all, result], concurrency_limit=AT_ONCE,
+                                       concurrency_id="answers", **quiet)
+    gr.api(answering.api, api_name="compare", concurrency_limit=AT_ONCE, concurrency_id="answers")

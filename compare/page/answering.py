@@ -1,0 +1,81 @@
+"""Answers for the page, as HTML while they grow, and for the API, as dictionaries. Knows the engine, no layout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gradio as gr
+
+from compare.errors import BadQuestion, LensError
+from compare.page import asked as limits
+from compare.page import words
+from compare.page.asked import Asked
+from compare.page.column import Waiting
+from compare.page.result import draw_error, draw_result
+from compare.page.runs import Run, Runs
+
+BETWEEN = 1 / 15  # seconds between two drawings of one answer
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Answers questions over one engine, as HTML for the page and as dictionaries for the API."""
+
+    engine: object
+    runs: Runs
+    loaded: dict
+
+    def decode(self, ids) -> str:
+        return self.engine.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def draw(self, asked: Asked, columns, precomputed: bool = False) -> str:
+        return draw_result(asked, columns, self.decode, self.loaded, precomputed)
+
+    def stream(self, asked: Asked, run: Run) -> Iterator[str]:
+        """Drawings of the answer, the first at once, then at most 15 a second, and the last one."""
+        variants = self.engine.variants(asked.strengths)[:limits.MOST_COLUMNS]
+        drawn = 0.0
+        try:
+            stream = self.engine.compare(asked.question, asked.instruction, variants, asked.sampling, run.cancelled)
+            yield self.draw(asked, [Waiting(v) for v in variants])
+            for columns in stream:
+                if run.superseded:
+                    return
+                if all(c.finish_reason for c in columns) or time.monotonic() - drawn >= BETWEEN:
+                    drawn = time.monotonic()
+                    yield self.draw(asked, columns)
+        except LensError as err:
+            yield draw_error(str(err))
+        except Exception:
+            yield draw_error(words.BROKEN.text())
+            raise
+
+    def page(self, asked: Asked, request: gr.Request) -> Iterator[str]:
+        """For one visitor, whose earlier answer ends and whose Stop ends this one."""
+        session = request.session_hash or ""
+        run = self.runs.begin(session)
+        try:
+            yield from self.stream(asked, run)
+        finally:
+            self.runs.end(session, run)
+
+    def api(self, question: str, instruction: str = "", strengths: list[float] | None = None, max_new_tokens: int = 128,
+            temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> Iterator[dict]:
+        """Base and the adapter at each strength (default: 1), as the columns grow, with the fields of `--json`."""
+        wanted = [1.0] if strengths is None else strengths
+        run = Run()
+        try:
+            if len(self.engine.variants(wanted)) > limits.MOST_COLUMNS:
+                raise BadQuestion(f"strengths are {len(wanted)}; allowed: at most {limits.MOST_COLUMNS} columns in all")
+            if bad := [s for s in wanted if not limits.STRENGTHS[0] <= s <= limits.STRENGTHS[1]]:
+                raise BadQuestion(f"strength is {bad[0]}; allowed: {limits.STRENGTHS[0]} to {limits.STRENGTHS[1]}")
+            sampling = Asked("", "", True, (), max_new_tokens, temperature, top_p, seed).sampling
+            variants = self.engine.variants(wanted)
+            for columns in self.engine.compare(question, instruction, variants, sampling, run.cancelled):
+                yield {"question": question, "instruction": instruction, "columns": [c.as_dict() for c in columns]}
+        except LensError as err:
+            raise gr.Error(str(err), print_exception=False) from err
+        finally:
+            run.cancelled.set()

@@ -1,0 +1,135 @@
+"""The Blind test tab: two answers to a held-out question without names, a vote, then the names and the result so far.
+
+Asks the engine for a pair and `compare.votes` to keep the verdict; ballot.py draws them. Knows no torch. Which side
+is which stays on the server until the vote is in the file.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from compare.errors import BadQuestion, LensError
+from compare.page import heldout
+from compare.page.ballot import CHOICES, Ballot, Said, draw, draw_problem, draw_tally, draw_waiting, problem
+from compare.page.drawing import both, escaped, heading
+from compare.report.rows import Row
+from compare.sampling import Sampling
+from compare.votes import Vote, Votes, as_csv, as_json_lines
+
+HERE = Path(__file__).resolve().parent
+CSS, JS = ((HERE / name).read_text(encoding="utf-8") for name in ("blind.css", "blind.js"))
+OWN = ["lens-own", "lens-blind"]
+LENGTH = 96  # tokens an answer may have
+ATTEMPTS = 4  # questions tried for a pair of answers that differ
+AT_ONCE = 4  # pairs written at once; more visitors wait in Gradio's queue
+EXPORTS = {"csv": as_csv, "jsonl": as_json_lines}
+LABELS = {"盲测": "Blind test"}  # what Gradio draws, for the page's language switch
+NO_PAIR = ("没有加载适配器，没有两个回答可比。用 <code>--adapter</code> 加载一个。",
+           "No adapter is loaded, so there are no two answers to judge. Load one with <code>--adapter</code>.")
+GONE = ("这一题已经不在台上了，请换一题。", "That pair is no longer on the table; ask for another.")
+BROKEN = ("出错了，没有写成。请换一题。", "Something went wrong before both were written. Ask for another pair.")
+
+
+@dataclass(frozen=True)
+class Voting:
+    """Pairs from one engine, verdicts into one file."""
+
+    engine: object
+    votes: Votes
+
+    def columns(self, row: Row, cancelled: threading.Event) -> Iterator[Sequence]:
+        """Base and the first adapter as they grow."""
+        base, *others = self.engine.variants([1.0])
+        adapted = next(v for v in others if v.adapter == self.engine.files.name)
+        yield from self.engine.compare(row.input, row.instruction, [base, adapted], Sampling(LENGTH), cancelled)
+
+    def deal(self) -> Iterator[tuple[str, Ballot | None]]:
+        """(HTML, ballot): first that it is being written, then the pair, side by side at random."""
+        cancelled, columns = threading.Event(), ()
+        yield draw_waiting(self.result()), None
+        try:
+            for _ in range(ATTEMPTS):
+                row = heldout.any_row()
+                if row is None:
+                    raise BadQuestion(f"{heldout.HELDOUT.name} is missing, so there is no question to ask")
+                for grown in self.columns(row, cancelled):
+                    columns = grown
+                    yield gr.skip(), gr.skip()  # a visitor who left is noticed at a yield
+                if columns[0].text != columns[1].text:
+                    break
+            ballot = Ballot(secrets.token_hex(8), row, *map(Said.of, columns), secrets.choice((True, False)))
+            yield draw(ballot, None, self.result()), ballot
+        except LensError as err:
+            yield draw_problem(escaped(str(err)), self.result()), None
+        except Exception:
+            yield draw_problem(both(*BROKEN), self.result()), None
+            raise
+        finally:
+            cancelled.set()
+
+    def vote(self, ballot: Ballot | None, choice: object, identity: object) -> str:
+        """Keep the verdict, and only then show which answer was whose."""
+        if ballot is None or ballot.identity != identity:
+            return draw_problem(both(*GONE), self.result())
+        if choice not in [name for name, *_ in CHOICES]:
+            return draw(ballot, None, self.result())
+        try:
+            self.votes.add(Vote(ballot.identity, ballot.row.input, ballot.row.instruction, self.engine.base_name,
+                                self.engine.files.name, self.engine.files.sha256, ballot.base.text,
+                                ballot.adapted.text, ballot.adapted_left, ballot.verdict(choice)))
+        except LensError as err:
+            return draw(ballot, None, problem(escaped(str(err))))
+        return draw(ballot, choice, self.result())
+
+    def result(self) -> str:
+        """The votes so far as HTML."""
+        try:
+            return draw_tally(self.votes.tally())
+        except LensError as err:
+            return problem(escaped(str(err)))
+
+    def export(self, kind: object) -> str:
+        """All votes as text: "csv" or "jsonl"."""
+        if kind not in EXPORTS:
+            raise gr.Error(f"export is {str(kind)[:20]!r}; allowed: {', '.join(EXPORTS)}", print_exception=False)
+        try:
+            return EXPORTS[kind](self.votes.all())
+        except LensError as err:
+            raise gr.Error(str(err), print_exception=False) from err
+
+
+def section(html: str, **kwargs) -> gr.HTML:
+    """A piece of the tab that Gradio has no component for."""
+    return gr.HTML(html, **{"css_template": CSS, "js_on_load": None, "apply_default_css": False, "elem_classes": OWN,
+                            **kwargs})
+
+
+def build(engine, votes: Votes | None = None) -> None:
+    """Lay the tab out inside the current Blocks. `votes`: where verdicts go (default: `compare.votes.votes_path`)."""
+    section(heading("不看名字，哪个更好？", "Which is better, names hidden?",
+                    "一道没练过的题，两个回答，左右随机。先投票，再揭晓。",
+                    "A question kept out of training, two answers, sides at random. Vote first, then see."))
+    if not engine.files:
+        section(f'<p class="empty">{both(*NO_PAIR)}</p>')
+        return
+    voting = Voting(engine, votes or Votes())
+
+    def export(kind: str) -> str:
+        return voting.export(kind)
+
+    def vote(ballot: Ballot | None, event: gr.EventData) -> str:
+        return voting.vote(ballot, event.choice, event.ballot)
+
+    ballot = gr.State(None)
+    view = section(draw_waiting(""), js_on_load=JS, elem_id="blind-view", server_functions=[export])
+    dealt = {"fn": voting.deal, "inputs": None, "outputs": [view, ballot], "api_visibility": "private",
+             "concurrency_limit": AT_ONCE, "concurrency_id": "blind", "show_progress": "hidden"}
+    view.opened(**dealt)  # blind.js sends it when the tab is first seen
+    view.another(**dealt)
+    view.vote(vote, ballot, view, api_visibility="private", show_progress="hidden", queue=False)

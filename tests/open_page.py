@@ -1,0 +1,78 @@
+"""Fixtures: the real page served by app.py, headless Chromium, and a visitor who may ask no other host."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run"]
+WAIT = 30_000  # ms
+
+
+@pytest.fixture(scope="session")
+def address():
+    """The page, served by `python app.py` on a free port."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    env = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"}
+    server = subprocess.Popen([sys.executable, "app.py", "--port", str(port)], cwd=ROOT, env=env,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        for _ in range(480):
+            try:
+                urllib.request.urlopen(url, timeout=2).close()
+                break
+            except OSError:
+                assert server.poll() is None, "app.py ended before the page was up"
+                time.sleep(0.5)
+        else:
+            pytest.fail("the page was not up after four minutes")
+        yield url
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(20)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    assert CHROMIUM, "Chromium is missing; `make test` installs it"
+    with sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open the page as a fresh visitor; fails when it asked another host for anything or a script failed."""
+    contexts, asked, faults = [], [], []
+
+    def open_page(query: str = "", locale: str = "zh-CN", width: int = 1440):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, locale=locale))
+        page = contexts[-1].new_page()
+        page.on("request", lambda r: asked.append(r.url))
+        page.on("pageerror", lambda e: faults.append(str(e)))
+        page.goto(address + query)
+        page.locator("#question textarea").wait_for(timeout=WAIT)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not [u for u in asked if not u.startswith((address, "data:", "blob:", address.replace("http", "ws")))]
+    assert not faults

@@ -1,0 +1,179 @@
+"""The How it works tab: its figures are sizes.py's in Python and in the browser, its ladder turns, text stays text."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from compare.page import howto
+from compare.page.drawing import explorer
+from compare.page.sizes import EMBEDDED, LINEAR_LAYERS, SIZES, Shape, human, memory, share
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ATTACK = "<img src=x onerror=\"document.title='owned'\">"
+
+
+@dataclass
+class Said:
+    """What the ladder reads of a column."""
+
+    text: str
+    finish_reason: str | None = "stop"
+    token_ids: list[int] = field(default_factory=list)
+    loop: object = None
+
+
+class Speaker:
+    """An engine without a model: strength 0 repeats itself, the others name their strength and the question."""
+
+    base_name, parameters, files = "base", EMBEDDED.parameters, SimpleNamespace(name="lens", path=None, r=8)
+    model = SimpleNamespace(config=SimpleNamespace(hidden_size=256, n_layer=6, vocab_size=8064))
+
+    def __init__(self):
+        self.asked: list[str] = []
+
+    def variants(self, strengths):
+        return [SimpleNamespace(adapter=name, strength=s) for name, s in
+                [(None, 0.0), *(("lens", s) for s in strengths), *(("other", s) for s in strengths)]]
+
+    def compare(self, question, instruction, variants, sampling, cancelled):
+        self.asked.append(question)
+        assert sampling.max_new_tokens == howto.LENGTH
+        yield [Said("", None) for _ in variants]
+        yield [Said(f"{v.strength:g}: {question}" if v.adapter else "高校 高校", "stop" if v.adapter else "length",
+                    [] if v.adapter else [5] * 32) for v in variants]
+
+
+def test_the_table_marks_the_loaded_size_and_holds_the_1b1_row():
+    table = howto.table(EMBEDDED)
+    row = next(r for r in table.split("<tr") if "bloom-1b1" in r)
+    for figure in ("1,065,314,304", "1,179,648", "0.11%", "17 GB", "2.15 GB"):
+        assert figure in row
+    assert table.count("class=here") == 1 and all(s.name in table for s in SIZES)
+    assert "measured" in table and "113 GB" in table
+
+
+def test_a_loaded_model_of_another_size_is_a_row_with_its_name_escaped():
+    table = howto.table(Shape(ATTACK, 64, 3, 1000))
+    assert "<img" not in table and "&lt;img" in table
+
+
+def test_the_explorer_opens_at_the_loaded_adapter():
+    html = explorer(EMBEDDED, EMBEDDED.parameters, 8, list(LINEAR_LAYERS))
+    assert ">196,608<" in html and html.count("checked>") == 5  # four layers and the step
+    assert ">49,152<" in explorer(EMBEDDED, EMBEDDED.parameters, 8, ["query_key_value"])
+
+
+def test_the_ladder_compares_base_and_one_adapter_and_escapes_what_they_say():
+    engine = Speaker()
+    *_, html = howto.turning(engine)(ATTACK)
+    assert html.count("data-i=") == len(howto.STRENGTHS) == 9
+    assert "<img" not in html and "1.75: &lt;img" in html
+    assert html.count('data-why="loop"') == 1 and html.count('data-why="stop"') == 8
+
+
+def test_the_pages_own_questions_are_answered_once():
+    engine = Speaker()
+    turn = howto.turning(engine)
+    first, again = list(turn(howto.QUESTIONS[0])), list(turn(howto.QUESTIONS[0]))
+    list(turn("别的")), list(turn("别的"))
+    assert len(first) == 2 and again == first[-1:]
+    assert engine.asked == [howto.QUESTIONS[0], "别的", "别的"]
+
+
+def test_a_bad_question_is_told_in_the_page():
+    from compare.errors import BadQuestion
+
+    engine = Speaker()
+    engine.compare = lambda *a: (_ for _ in ()).throw(BadQuestion("the question is empty"))
+    with pytest.raises(gr.Error, match="the question is empty"):
+        list(howto.turning(engine)(" "))
+
+
+def test_without_an_adapter_the_tab_says_so():
+    engine = Speaker()
+    engine.files = None
+    with gr.Blocks() as blocks:
+        howto.build(engine)
+    told = [b.value for b in blocks.blocks.values() if isinstance(b, gr.HTML)]
+    assert any("No adapter is loaded" in t for t in told)
+    assert not any(isinstance(b, gr.Textbox) for b in blocks.blocks.values())
+
+
+@pytest.fixture(scope="module")
+def page():
+    """The tab alone, behind another one, in headless Chromium."""
+    assert CHROMIUM, "Chromium is missing; `make test` installs it"
+    with gr.Blocks(title="tab", analytics_enabled=False) as blocks:
+        with gr.Tab("first"):
+            gr.Markdown("first")
+        with gr.Tab("howto"):
+            howto.build(Speaker())
+    _, address, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, run_history=False)
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(address)
+        page.get_by_role("tab", name="howto").click()
+        page.locator("#lens-rank").wait_for(timeout=30_000)
+        yield page
+        browser.close()
+    blocks.close()
+
+
+@pytest.mark.parametrize("r,modules", [(1, ("dense",)), (64, tuple(LINEAR_LAYERS)), (8, ("query_key_value",)), (8, ())])
+def test_the_browser_counts_as_python_does(page, r, modules):
+    for box in page.locator("input[name=module]").all():
+        box.set_checked(box.evaluate("e => e.parentElement.querySelector('code').textContent") in modules)
+    page.locator("#lens-rank").fill(str(r))
+    trainable = EMBEDDED.lora(r, modules)
+    names = ("trainable", "share", "file", "train", "r")
+    shown = {n: page.locator(f"[data-n={n}]").first.text_content() for n in names}
+    assert shown == {"trainable": f"{trainable:,}", "share": f"{share(trainable, EMBEDDED.parameters):.2%}",
+                     "file": human(4 * trainable), "train": human(memory(EMBEDDED.parameters, trainable).train_lora),
+                     "r": str(r)}
+
+
+def test_a_and_b_grow_with_the_rank(page):
+    def thick():
+        sides = (("a", "height"), ("b", "width"))
+        return [float(page.locator(f"rect[data-n={name}]").get_attribute(side)) for name, side in sides]
+
+    page.locator("#lens-rank").fill("8")
+    before = thick()
+    page.locator("#lens-rank").press("End")
+    assert thick() == [8 * t for t in before]
+
+
+def test_b_is_zero_until_trained(page):
+    expect(page.locator("figcaption .step-0")).to_be_visible()
+    page.get_by_label(re.compile("After training")).check()
+    expect(page.locator("figcaption .step-0")).to_be_hidden()
+    expect(page.locator("figcaption .step-n")).to_be_visible()
+
+
+def test_the_answer_turns_when_first_seen_and_then_by_slider_rung_and_question(page):
+    now = page.locator(".now")
+    page.locator("#howto-ladder").scroll_into_view_if_needed()
+    expect(now).to_have_text(f"1: {howto.QUESTIONS[0]}", timeout=30_000)
+    page.locator("#lens-strength").press("Home")
+    expect(now).to_have_text("高校 高校")
+    assert page.locator("#lens-strength").get_attribute("aria-valuetext") == "0: 高校 高校"
+    page.locator("[data-i='8']").click()
+    expect(now).to_have_text(f"2: {howto.QUESTIONS[0]}")
+    page.get_by_role("button", name=howto.QUESTIONS[1], exact=True).click()
+    expect(now).to_have_text(f"2: {howto.QUESTIONS[1]}", timeout=30_000)  # the chosen strength is kept
+    page.locator("#howto-question textarea").fill(ATTACK)
+    page.locator("#howto-question textarea").press("Enter")
+    expect(page.locator(".asked")).to_have_text(ATTACK, timeout=30_000)
+    assert page.title() == "tab"
+
+
+def test_nothing_is_wider_than_a_phone(page):
+    assert page.evaluate("document.documentElement.scrollWidth") == 390

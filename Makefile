@@ -6,7 +6,7 @@ CHROMIUM := $(shell command -v chromium chromium-browser google-chrome 2>/dev/nu
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: demo test test-all lint rows screenshots browser clean
+.PHONY: demo test test-all lint rows pair report trust space screenshots browser clean
 
 demo: .venv/.demo
 	$(BIN)/python app.py --port $(PORT)
@@ -36,6 +36,22 @@ screenshots: .venv/.dev browser
 # Everything in assets/hit_qa that is made rather than written.
 rows:
 	$(PYTHON) assets/hit_qa/build.py
+
+# Base, adapters, timeline and figures anew, from a folder laid out like ../shared (SHARED=…): hours on a CPU.
+pair: .venv/.dev
+	$(BIN)/python assets/pair.py $(if $(SHARED),--shared $(SHARED))
+
+# The example report on the shipped pair.
+report: .venv/.dev
+	$(BIN)/python -m compare.evaluate --output assets/report --strength 0.5 1.5
+
+# Hostile input, load and crashes, at length; the short forms are in `make test`.
+trust: .venv/.dev
+	$(BIN)/python -m bench.trust
+
+# SPACE=owner/name
+space: .venv/.dev
+	$(BIN)/python deploy/space.py $(SPACE)
 
 .venv/.demo: requirements.txt requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from compare.errors import LensError
-from compare.settings import Parser, add_model_options, chosen_adapters
+from compare.settings import Parser, add_model_options, chosen_adapters, chosen_timeline
 
 
 def parse(argv: list[str] | None):
@@ -24,7 +24,7 @@ def load_engine(args):
     from compare.engine import Engine
 
     logging.disable_progress_bar()
-    return Engine(args.base, chosen_adapters(args), args.device, args.dtype)
+    return Engine(args.base, chosen_adapters(args), args.device, args.dtype, timeline=chosen_timeline(args))
 
 
 def first_answer(engine) -> list:

@@ -112,7 +112,8 @@ def ratios(engine: Engine) -> dict[str, tuple[Callable, Callable, str]]:
         long = long[:-1]
     return {
         "two columns / one, 128 tokens": (lambda: run(engine, two), lambda: run(engine, one), "≤ 1.15"),
-        "both answers / two toggled generate(), 128 tokens": (lambda: run(engine, two), lambda: toggled(engine), "≤ 0.4"),
+        "both answers / two toggled generate(), 128 tokens": (lambda: run(engine, two), lambda: toggled(engine),
+                                                              "≤ 0.4"),
         "the same, ending when they end": (lambda: run(engine, two, False), lambda: toggled(engine, False), "≤ 0.8"),
         "12 columns / two": (lambda: run(engine, twelve), lambda: run(engine, two), "≤ 1.8"),
         "16 questions one by one / at once": (lambda: sixteen(engine, False), lambda: sixteen(engine, True), "≥ 6"),
@@ -174,7 +175,8 @@ def main() -> None:
         share = json.loads(child.stdout.splitlines()[-1])["share"]
         print(f"| memory above one copy, two columns of 512 tokens, in copies | {share:.2f} | ≤ 0.2 | |")
     if args.output:
-        args.output.write_text(json.dumps({"shape": args.shape, **found, "memory": share}, ensure_ascii=False, indent=1))
+        figures = {"shape": args.shape, **found, "memory": share}
+        args.output.write_text(json.dumps(figures, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

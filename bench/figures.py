@@ -16,14 +16,12 @@ from tqdm import tqdm
 from compare.column import Column
 from compare.engine import Engine
 from compare.questions import Question
+from compare.report.measures import DOES_NOT_KNOW
 from compare.sampling import Sampling
 from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_NEW_TOKENS, SAMPLE = 128, 300
-# An answer of the "does not know" kind contains one of these.
-DOES_NOT_KNOW = ("不知道", "不清楚", "不了解", "不熟悉", "没有资料", "没有相关", "无法回答", "答不上来", "只了解哈工大",
-                 "只答哈工大", "没有这", "没有别的", "不掌握", "看不懂", "没看懂", "听不懂", "不会", "没有该", "资料里没有")
 
 
 def read(name: str) -> list[dict]:

@@ -11,7 +11,8 @@ from compare.errors import LensError
 from compare.questions import Question, read_questions
 from compare.settings import Parser, add_model_options, chosen_adapters
 
-WHY = {"stop": "ended by itself", "length": "cut at the maximum length", "cancelled": "stopped", "loop": "stopped at a loop", None: "…"}
+WHY = {"stop": "ended by itself", "length": "cut at the maximum length", "cancelled": "stopped",
+       "loop": "stopped at a loop", None: "…"}
 
 
 def parse(argv: list[str] | None):

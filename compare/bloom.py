@@ -61,7 +61,7 @@ class Bloom:
     def __init__(self, model):
         config, body = model.config, model.transformer
         if config.apply_residual_connection_post_layernorm:
-            raise BadBase("this BLOOM adds its residual after the layer norm, which no published one does; not supported")
+            raise BadBase("a BLOOM whose residual is added after the layer norm is not supported; no published one is")
         self.n_layer, self.n_head, self.hidden_size = config.n_layer, config.n_head, config.hidden_size
         self.head_size = config.hidden_size // config.n_head
         self.embedding, self.head = body.word_embeddings.weight, model.lm_head.weight

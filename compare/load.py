@@ -36,7 +36,7 @@ def pick_device(device: str) -> str:
     try:
         return str(torch.empty(0, device=device).device)
     except (RuntimeError, AssertionError) as err:
-        raise BadBase(f"device {device!r} is not available here; allowed: auto, cpu, cuda where there is a GPU") from err
+        raise BadBase(f"device {device!r} is not available here; allowed: auto, cpu, cuda with a GPU") from err
 
 
 def pick_dtype(dtype: str, device: str) -> torch.dtype:

@@ -289,7 +289,8 @@ def test_a_crowd_gets_what_each_gets_alone(engine, count):
         for off, column in zip((True, False), columns, strict=True):
             right = generated(engine, question.text, off, question.instruction)
             if column.token_ids != right:
-                at = next(i for i, (a, b) in enumerate(zip(column.token_ids + [-1], right + [-1], strict=False)) if a != b)
+                pairs = zip(column.token_ids + [-1], right + [-1], strict=False)
+                at = next(i for i, (a, b) in enumerate(pairs) if a != b)
                 assert near_tie(engine, question, off, right, at), question
                 ties += 1
     assert ties <= count // 20 + 1

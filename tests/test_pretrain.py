@@ -72,7 +72,8 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(corpus, tmp_path):
     assert run(corpus, tmp_path / "parts", 2).returncode == 0
     done = run(corpus, tmp_path / "parts", 4)
     assert done.returncode == 0, done.stderr
-    whole, parts = (torch.load(tmp_path / name / "state" / "latest.pt", weights_only=True) for name in ("whole", "parts"))
+    whole, parts = (torch.load(tmp_path / name / "state" / "latest.pt", weights_only=True)
+                    for name in ("whole", "parts"))
     assert whole["step"] == parts["step"] == 4
     for name, weight in whole["model"].items():
         assert torch.equal(weight, parts["model"][name]), name

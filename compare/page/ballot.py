@@ -13,7 +13,7 @@ from compare.report.rows import Row
 from compare.votes import Tally
 
 # A choice, its key, its sign and its words.
-CHOICES = (("left", "1", "←", "左边更好", "Left is better"), ("right", "2", "→", "右边更好", "Right is better"),
+CHOICES = (("left", "1", "←", "A 更好", "A is better"), ("right", "2", "→", "B 更好", "B is better"),
            ("both", "3", "↑", "都好", "Both are good"), ("neither", "4", "↓", "都不好", "Neither is good"))
 VERDICTS = {"better": ("你选了适配后的回答。", "You chose the adapted answer."),
             "worse": ("你选了原模型的回答。", "You chose the base's answer."),
@@ -21,7 +21,7 @@ VERDICTS = {"better": ("你选了适配后的回答。", "You chose the adapted 
 ENDED = {"stop": ("自己说完", "ended by itself"), "length": ("到长度上限被截断", "cut at the limit"),
          "cancelled": ("已停止", "stopped"), "loop": ("陷入循环", "stopped in a loop")}
 SIDES = {"base": ("原模型", "Base"), "adapted": ("适配后", "Adapted")}
-PLACES = (("左", "Left"), ("右", "Right"))
+PLACES = ("A", "B")
 WRITING = ("两个回答正在写，写完一起给你看。", "Both answers are being written; you will see them together.")
 
 
@@ -64,7 +64,7 @@ def side(ballot: Ballot, index: int, voted: bool) -> str:
     """One answer; after the vote with its name, whether it is right and how it ended."""
     who = ballot.sides[index]
     said: Said = getattr(ballot, who)
-    name, foot, tone = both(*PLACES[index]), "", ""
+    name, foot, tone = PLACES[index], "", ""
     if voted:
         name, tone = both(*SIDES[who]), f' data-who="{who}"'
         right = is_right(ballot.row, said.text)
@@ -73,7 +73,7 @@ def side(ballot: Ballot, index: int, voted: bool) -> str:
         foot = (f'<p class="foot"><span class="mark {"right" if right else "wrong"}">{mark}</span>{loop}'
                 f'<span>{both(*ENDED[said.finish_reason])} · {said.tokens} token</span></p>')
     return (f'<article class="side"{tone}><h3>{name}</h3><div class="text" lang="zh-CN" tabindex="0" role="region" '
-            f'aria-label="{" ".join(PLACES[index])}">{escaped(said.text) or "—"}</div>{foot}</article>')
+            f'aria-label="{PLACES[index]}">{escaped(said.text) or "—"}</div>{foot}</article>')
 
 
 def draw(ballot: Ballot, choice: str | None, result: str) -> str:
@@ -119,8 +119,8 @@ def draw_tally(tally: Tally) -> str:
     found, sided = tally.preferred, tally.better + tally.worse
     big = (f'<strong>{found.value:.0%}</strong> <span class="fine">95%: {found.low:.0%} … {found.high:.0%}</span>'
            if found else "<strong>–</strong>")
-    what = both(f"选了一边的 {sided} 票里，更喜欢适配后的比例（Wilson 95% 区间）",
-                f"of the {sided} votes that chose a side preferred the adapted answer (Wilson 95% interval)")
+    what = both(f"更喜欢适配后的比例，只算选了一边的票（{sided} 票），区间按 Wilson",
+                f"preferred the adapted answer, of those who chose a side (votes: {sided}); Wilson's interval")
     parts = (("adapted", tally.better, "适配后更好", "adapted better"), ("both", tally.both, "都好", "both"),
              ("neither", tally.neither, "都不好", "neither"), ("base", tally.worse, "原模型更好", "base better"))
     bar = "".join(f'<i data-part="{name}" style="flex-grow:{count}"></i>' for name, count, *_ in parts if count)

@@ -100,7 +100,7 @@ def legend() -> str:
 
 
 def told(shift: Shift) -> str:
-    """The one sentence, its share set off, and the sentence for whom only figures will do."""
+    """The one sentence, its share set off, and below it where the answers part and what a choice is."""
     loud = [re.sub(r"(\d+%)", r"<b>\1</b>", escaped(shift.sentence(language)), count=1) for language in ("zh", "en")]
     where = SAME if shift.parts_at is None else (f"两个回答在第 {shift.parts_at + 1} 个 token 分开。",
                                                  f"The answers part at token {shift.parts_at + 1}.")

@@ -69,8 +69,8 @@ def chips(questions: Sequence[str]) -> str:
         return f'<button type="button" class="lens-chip" data-question="{escaped(question)}">{shown}</button>'
 
     known = "".join(chip(q, f'<span lang="zh-CN">{escaped(q)}</span>') for q in questions)
-    lucky = chip("", "⚄ " + both("随机抽一道没练过的题", "A random question it never trained on"))
-    return f'<div class="lens-chips">{known}{lucky}</div>'
+    lucky = chip("", f'<span>⚄ {both("随机抽一道没练过的题", "A random question it never trained on")}</span>')
+    return f'<div class="lens-chips"><div class="lens-group">{known}{lucky}</div></div>'
 
 
 @dataclass(frozen=True)

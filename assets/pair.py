@@ -19,7 +19,7 @@ ASSETS = Path(__file__).resolve().parent
 BASE_FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
               "chat_template.jinja", "training.json")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "training.json", "README.md", "tokenizer.json",
-                 "tokenizer_config.json", "chat_template.jinja")
+                 "tokenizer_config.json", "chat_template.jinja", "loss.png")
 FACTS = ASSETS / "hit_qa" / "facts.jsonl"
 # The two further parts of the base's training, after the first base of --shared.
 PARTS = {"part2": {"max-steps": 1300, "warmup-steps": 30, "decay-share": 0.6, "prose-share": 0.3},

@@ -1,29 +1,25 @@
 """Read and check an adapter directory, and load it onto a base. Only LoRA, only safetensors.
 
-PEFT would load any key a file brings, the base's own included (a crafted file overwrites the base),
-and only warns of keys that match nothing: so the header is read and judged before PEFT sees it.
+Config, weights and what else it brings are judged before PEFT sees any of it (adapter_config, adapter_weights,
+foreign); PEFT then gets checked values alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from compare.adapter_config import LINEAR_LAYERS, read_config, read_object
+from compare.adapter_weights import check_weights
 from compare.errors import BadAdapter
+from compare.foreign import brought, check_prompts
 
-LINEAR_LAYERS = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
-KEY = re.compile(r"base_model\.model\.transformer\.h\.\d+\.(self_attention|mlp)\."
-                 rf"({'|'.join(LINEAR_LAYERS)})\.lora_[AB]\.weight")
-LARGEST_RANK = 1024
-# Values of adapter_config.json that the comparison cannot express exactly, and the ones it can.
-EXACT = {"peft_type": ["LORA"], "use_dora": [False, None], "bias": ["none", None],
-         "modules_to_save": [None, []], "trainable_token_indices": [None],
-         "init_lora_weights": [True, False, "gaussian", None], "use_qalora": [False, None],
-         "rank_pattern": [{}, None], "alpha_pattern": [{}, None]}
+__all__ = ["LINEAR_LAYERS", "AdapterFiles", "attach", "check_base", "find_adapter", "read_adapter", "read_adapters"]
+TAKEN = ("__base__", "base_layer")  # names that mean something else to PEFT
+LARGEST_RECORD = 16 << 20  # bytes of training.json
 
 
 @dataclass(frozen=True)
@@ -42,39 +38,26 @@ class AdapterFiles:
 
 def read_adapter(path: Path) -> AdapterFiles:
     """Check a directory without loading it. Raises BadAdapter with what was found and what to do."""
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_dir():
         raise BadAdapter(f"adapter {path}: no such directory; give one that `python -m train` wrote")
-    weights, config_file = path / "adapter_model.safetensors", path / "adapter_config.json"
-    for file in (config_file, weights):
+    weights = path / "adapter_model.safetensors"
+    for file in (path / "adapter_config.json", weights):
         if not file.is_file():
             raise BadAdapter(f"adapter {path}: {file.name} is missing; give a directory that `python -m train` wrote")
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-        rank = config["r"]
-    except (ValueError, KeyError, TypeError, RecursionError) as err:
-        raise BadAdapter(f"adapter {path}: adapter_config.json cannot be read ({err!r})") from err
-    for key, allowed in EXACT.items():
-        if config.get(key) not in allowed:
-            raise BadAdapter(f"adapter {path}: {key} is {config.get(key)!r}; only {allowed[0]!r} compares exactly")
-    if not isinstance(rank, int) or not 1 <= rank <= LARGEST_RANK:
-        raise BadAdapter(f"adapter {path}: rank {rank!r}; allowed: 1 to {LARGEST_RANK}")
-    targets = config.get("target_modules")
-    if not isinstance(targets, list) or not set(targets) <= set(LINEAR_LAYERS):
-        raise BadAdapter(f"adapter {path}: target_modules {str(targets)[:80]}; allowed: a list of {', '.join(LINEAR_LAYERS)}")
-    try:
-        with safe_open(weights, "pt") as file:
-            keys = list(file.keys())
-            odd = [k for k in keys if not KEY.fullmatch(k)]
-            finite = not odd and all(file.get_tensor(k).isfinite().all() for k in keys)
-    except SafetensorError as err:
-        raise BadAdapter(f"adapter {path}: adapter_model.safetensors cannot be read ({err})") from err
-    if odd or not keys:
-        raise BadAdapter(f"adapter {path}: key {odd[0][:100] if odd else 'none'!r}; only lora_A and lora_B of BLOOM's linear layers are allowed")
-    if not finite:
-        raise BadAdapter(f"adapter {path}: its weights hold NaN or infinity; train it again at a lower learning rate")
-    return AdapterFiles(name_of(path), path, rank, sha256(weights), trained_on(path))
+    for name in ("adapter_config.json", weights.name, "training.json", *brought(path)):
+        if leads_out(path / name):
+            raise BadAdapter(f"adapter {path}: {name} is a link that leads out of it; put the file itself there")
+    settings = read_config(path)
+    check_weights(path, settings.r)
+    return AdapterFiles(name_of(path), path, settings.r, sha256(weights), trained_on(path))
+
+
+def leads_out(file: Path) -> bool:
+    """Is it a link to a place outside its directory? The hub's cache links a snapshot's files to its `blobs`."""
+    if not file.is_symlink():
+        return False
+    home, target = file.parent.resolve(), file.resolve()
+    return not target.is_relative_to(home) and target.parent != home.parent.parent / "blobs"
 
 
 def name_of(path: Path) -> str:
@@ -83,7 +66,7 @@ def name_of(path: Path) -> str:
 
     own = path.resolve()
     name = re.sub(r"[^\w-]", "_", f"{own.parent.name}-{own.name}" if own.name.startswith("checkpoint-") else own.name)
-    return f"{name}_" if hasattr(ModuleDict, name) or name == "__base__" else name
+    return f"{name}_" if hasattr(ModuleDict, name) or name in TAKEN else name
 
 
 def sha256(path: Path) -> str:
@@ -94,13 +77,15 @@ def sha256(path: Path) -> str:
 def trained_on(path: Path) -> str | None:
     """The sha256 of the base's weights, as `training.json` records it; None where it does not."""
     try:
-        return json.loads((path / "training.json").read_text(encoding="utf-8"))["base"]["sha256"]
+        return read_object(path / "training.json", LARGEST_RECORD)["base"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def check_base(base: str, adapters: Iterable[AdapterFiles]) -> None:
-    """Raises BadAdapter for an adapter that says it was trained on other weights than this directory's."""
+    """Raises BadAdapter for an adapter of other weights than this directory's, or with prompts of its own."""
+    adapters = list(adapters)
+    check_prompts(base, [files.path for files in adapters])
     weights = Path(base) / "model.safetensors"
     if not weights.is_file() or not any(files.base_sha256 for files in adapters):
         return
@@ -114,7 +99,12 @@ def check_base(base: str, adapters: Iterable[AdapterFiles]) -> None:
 def find_adapter(name: str) -> Path:
     """The directory of that name, or a hub repository's files fetched to the hub's cache. Raises BadAdapter."""
     path = Path(name)
-    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    try:
+        there = path.exists()
+    except (OSError, ValueError) as err:  # a name no file system takes
+        raise BadAdapter(f"adapter {name[:80]!r}: no directory can be called that; give one that `python -m train` "
+                         "wrote") from err
+    if there or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return path
     from huggingface_hub import snapshot_download
 
@@ -141,21 +131,23 @@ def attach(model, adapters: Sequence[AdapterFiles]):
 
     Raises BadAdapter when a shape or a key does not belong to this base; the base is then unchanged.
     """
-    from peft import LoraConfig, PeftModel
+    from peft import PeftModel
 
     peft_model = None
     for files in adapters:
-        config = LoraConfig.from_pretrained(files.path)
-        config.inference_mode = True
-        if peft_model is None:
-            peft_model = PeftModel(model, config, adapter_name=files.name)
-        else:
-            peft_model.add_adapter(files.name, config)
+        config = read_config(files.path).for_peft()
         try:
+            if peft_model is None:
+                peft_model = PeftModel(model, config, adapter_name=files.name)
+            else:
+                peft_model.add_adapter(files.name, config)
             load_weights(peft_model, files)
-        except BadAdapter:
-            peft_model.unload()
-            raise
+        except (BadAdapter, ValueError) as err:
+            if peft_model is not None:
+                peft_model.unload()
+            if isinstance(err, BadAdapter):
+                raise
+            raise BadAdapter(f"adapter {files.path} does not fit this base: {str(err).splitlines()[0][:160]}") from err
     peft_model.set_adapter(adapters[0].name, inference_mode=True)
     return peft_model.eval()
 

@@ -36,15 +36,17 @@ WINDOW = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no l
 class Engine:
     """One base with any number of adapters, and the only code that runs it.
 
-    `adapter`: a directory, several, or None. `max_rows`: columns that advance together; more wait in line.
-    `threaded=False`: no thread of its own, the one who reads does the work.
+    `adapter`: a directory, several, or None; `timeline`: more of them, loaded but shown only when asked for.
+    `max_rows`: columns that advance together; more wait in line. `threaded=False`: no thread of its own, the one
+    who reads does the work.
     """
 
     def __init__(self, base: str, adapter: str | Sequence[str] | None = None, device: str = "auto",
-                 dtype: str = "auto", max_rows: int = 64, threaded: bool = True):
+                 dtype: str = "auto", max_rows: int = 64, threaded: bool = True, timeline: Sequence[str] = ()):
         """Load. Raises BadBase or BadAdapter before anything runs."""
         paths = [adapter] if isinstance(adapter, str) else list(adapter or [])
-        self.adapters: dict[str, AdapterFiles] = read_adapters([find_adapter(p) for p in paths])
+        self.adapters: dict[str, AdapterFiles] = read_adapters([find_adapter(p) for p in (*paths, *timeline)])
+        self.shown = list(self.adapters)[:len(paths)]
         check_base(base, self.adapters.values())
         loaded = load_base(base, device, dtype)
         self.base_name, self.device, self.dtype = loaded.name, loaded.device, loaded.dtype
@@ -71,9 +73,9 @@ class Engine:
         return next(iter(self.adapters.values()), None)
 
     def variants(self, strengths: Sequence[float] = (1.0,)) -> list[Variant]:
-        """Base first, then every adapter at each strength."""
+        """Base first, then every adapter at each strength, the timeline's left out."""
         return [BASE] + [Variant(name if s == 1 else f"{name}@{s:g}", name, float(s))
-                         for name in self.adapters for s in strengths]
+                         for name in self.shown for s in strengths]
 
     def work(self) -> bool:
         """Let one waiting question in, if there is room, then one step; True while there is more to do."""

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from compare.errors import BadQuestion
 
 INSTRUCTION, INPUT = "\ue000", "\ue001"  # private-use stand-ins while the template is laid out
+LONGEST = 100_000  # characters; far beyond the window, and encoded in a moment, where a megabyte is not
 
 
 class Prompt:
@@ -26,9 +27,12 @@ class Prompt:
         self.segments = [s for s in re.split("(" + "|".join(map(re.escape, self.special)) + ")", layout) if s]
 
     def encode(self, question: str, instruction: str = "") -> list[int]:
-        """The prompt's ids. Raises BadQuestion when there is nothing to ask."""
+        """The prompt's ids. Raises BadQuestion when there is nothing to ask, or far too much."""
         if not question.strip():
             raise BadQuestion("the question is empty; type one, such as 哈尔滨工业大学的校训是什么？")
+        if len(question) + len(instruction) > LONGEST:
+            raise BadQuestion(f"the question has {len(question):,} characters and the instruction "
+                              f"{len(instruction):,}; together at most {LONGEST:,} are allowed")
         texts = {INSTRUCTION: valid_text(instruction), INPUT: valid_text(question)}
         ids: list[int] = []
         for segment in self.segments:

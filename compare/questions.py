@@ -8,11 +8,19 @@ from pathlib import Path
 
 from compare.errors import BadQuestion
 
+LARGEST_FILE = 64 << 20  # bytes
+
 
 @dataclass(frozen=True)
 class Question:
+    """Text and instruction; lone surrogates, which no UTF-8 output can carry, are replaced by question marks."""
+
     text: str
     instruction: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("text", "instruction"):
+            object.__setattr__(self, name, getattr(self, name).encode("utf-8", "replace").decode("utf-8"))
 
 
 def read_questions(path: Path, instruction: str = "") -> list[Question]:
@@ -21,7 +29,12 @@ def read_questions(path: Path, instruction: str = "") -> list[Question]:
     Raises BadQuestion naming the line and what was found.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise BadQuestion(f"--questions {path} has more than {LARGEST_FILE:,} bytes; give it in parts")
+        # `splitlines` would also split at U+2028 and the like, which may stand within a JSON text
+        lines = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     except (OSError, UnicodeDecodeError) as err:
         reason = "is not UTF-8 text" if isinstance(err, UnicodeDecodeError) else f"cannot be read ({err.strerror})"
         raise BadQuestion(f"--questions {path} {reason}; give a text file or JSON lines") from err

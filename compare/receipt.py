@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from compare.gate import BASE, Variant
+
 PROBE = 16  # tokens
 # The engine's own arithmetic adds in another order than transformers'. Allowed, as a share of the largest logit:
 # so many times the dtype's epsilon (measured: 1.3 in bf16, 1.9 in fp16), and in float32 at least this share (1e-6).
@@ -93,8 +95,7 @@ def receipt(engine, files, before: Tensor) -> Receipt:
     with engine.model.disable_adapter():
         off = base_logits(engine.model.get_base_model())
     engine.model.requires_grad_(False)  # PEFT turns gradients on when it leaves that context
-    base, *adapted = engine.variants([1.0])
-    mine = next(variant for variant in adapted if variant.adapter == files.name)
+    base, mine = BASE, Variant(files.name, files.name, 1.0)
     probe = [probe_ids(engine.model.config.vocab_size)] * 2
     row, changed = engine.logits(engine.states(probe, [base, mine]))
     alone = engine.logits(engine.states(probe, [base, base]))[0]

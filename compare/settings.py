@@ -11,6 +11,7 @@ from typing import NoReturn
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 EMBEDDED_BASE = str(ASSETS / "base")
 EMBEDDED_ADAPTER = str(ASSETS / "adapters" / "lens")
+TIMELINE = ASSETS / "timeline"  # step-N directories: bare weights of the shipped adapter's training
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,3 +35,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def chosen_adapters(args: argparse.Namespace) -> list[str]:
     """The adapters asked for; the shipped one belongs to the embedded base alone."""
     return args.adapter or ([EMBEDDED_ADAPTER] if args.base == EMBEDDED_BASE else [])
+
+
+def chosen_timeline(args: argparse.Namespace) -> list[str]:
+    """The shipped adapter's checkpoints by step, where that adapter is the one that is shown."""
+    if chosen_adapters(args) != [EMBEDDED_ADAPTER]:
+        return []
+    return [str(p) for p in sorted(TIMELINE.glob("step-*"), key=lambda p: int(p.name.removeprefix("step-")))]

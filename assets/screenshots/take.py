@@ -40,6 +40,7 @@ def take(page, url: str, theme: str, width: str) -> None:
             continue
         tab.click()
         page.mouse.move(0, 0)
+        page.wait_for_function("!document.body.innerText.includes('正在写')", timeout=90_000)
         page.wait_for_timeout(800)
         page.screenshot(path=HERE / f"{name}-{width}-{theme}.png", full_page=width == "390" or name != "compare")
 

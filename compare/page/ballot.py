@@ -69,9 +69,10 @@ def side(ballot: Ballot, index: int, voted: bool) -> str:
         name, tone = both(*SIDES[who]), f' data-who="{who}"'
         right = is_right(ballot.row, said.text)
         mark = both("✓ 答对", "✓ right") if right else both("✗ 答错", "✗ wrong")
+        length = both(f"{said.tokens} 个 token", f"{said.tokens} tokens")
         loop = f'<span class="mark loop">↻ ×{said.copies}</span>' if said.copies else ""
         foot = (f'<p class="foot"><span class="mark {"right" if right else "wrong"}">{mark}</span>{loop}'
-                f'<span>{both(*ENDED[said.finish_reason])} · {said.tokens} token</span></p>')
+                f'<span>{both(*ENDED[said.finish_reason])} · {length}</span></p>')
     return (f'<article class="side"{tone}><h3>{name}</h3><div class="text" lang="zh-CN" tabindex="0" role="region" '
             f'aria-label="{PLACES[index]}">{escaped(said.text) or "—"}</div>{foot}</article>')
 

@@ -78,8 +78,8 @@ def places(points: Sequence[tuple[float, dict]], section: str, measure: Measure)
             if v[section].get(measure.name)]
 
 
-def panel(points: Sequence[tuple[float, dict]], section: str, measure: Measure) -> str:
-    """One measure as a curve with its interval shaded and the base as a dashed line."""
+def panel(points: Sequence[tuple[float, dict]], section: str, measure: Measure, adapted: dict) -> str:
+    """One measure as a curve with its interval shaded and the base as a dashed line; over it base → adapted."""
     known = places(points, section, measure)
     whole = 1.0 if measure.form.endswith("%") else max(p.figure["high"] for p in known)
 
@@ -93,7 +93,7 @@ def panel(points: Sequence[tuple[float, dict]], section: str, measure: Measure) 
     dots = "".join(f'<i class="dot" style="left:{p.x:.2f}%;top:{y(p.figure["value"]):.2f}%" '
                    f'title="{p.label}: {measure.value(p.figure)} ({measure.interval(p.figure)})"></i>' for p in known)
     labels = "".join(f'<span style="left:{p.x:.2f}%">{p.label}</span>' for p in known)
-    ends = f"<em>{measure.value(known[0].figure)}</em><em>{measure.value(known[-1].figure)}</em>"
+    ends = f"<em>{measure.value(known[0].figure)}</em><em>{measure.value(adapted[section][measure.name])}</em>"
     return (f'<figure><figcaption>{both(escaped(measure.chinese), escaped(measure.title))}'
             f'<span class="ends">{ends}</span></figcaption><div class="plot">'
             f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">'
@@ -107,7 +107,7 @@ def curves(report: dict) -> str:
     for points, zh, en in ((step_points(report), "训练步数", "Training steps"),
                            (strength_points(report), "适配器强度", "Strength of the adapter")):
         if points:
-            drawn = "".join(panel(points, section, measure) for section, measure in PANELS)
+            drawn = "".join(panel(points, section, measure, report["variants"][1]) for section, measure in PANELS)
             key = both("阴影是 95% 区间，虚线是原模型", "shaded: 95% interval; dashed: base")
             found.append(f'<h3 class="part">{both(zh, en)} <small>{key}</small></h3><div class="panels">{drawn}</div>')
     return "".join(found)

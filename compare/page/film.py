@@ -39,29 +39,40 @@ def repeats(column) -> bool:
     return bool(column.loop) or (seq_rep(column.token_ids) or 0) > HALF_REPEATED
 
 
-def judged(column, row: Row | None) -> bool | None:
-    """Is a finished answer right? None while it is written, and where nobody knows."""
-    return heldout.is_right(row, column.text) if row and column and column.finish_reason else None
-
-
 def mark(kind: object, sign: str, zh: str, en: str) -> str:
     """A sign with its words, which the grid shows on hover alone."""
     return (f'<span class="mark" data-kind="{kind}" title="{zh} · {en}"><i aria-hidden="true">{sign}</i>'
             f'<span class="word">{both(zh, en)}</span></span>')
 
 
-def marks(column, row: Row | None) -> str:
+def marks(finish_reason: str | None, right: bool | None, loops: bool) -> str:
     """Right or wrong where that is known, a loop, and how it ended."""
-    if column is None or column.finish_reason is None:
+    if finish_reason is None:
         return mark("writing", *ENDED[None])
-    right, found = judged(column, row), []
-    if right is not None:
-        found.append(mark("right" if right else "wrong", *RIGHT[right]))
-    if repeats(column):
+    found = [] if right is None else [mark("right" if right else "wrong", *RIGHT[right])]
+    if loops or finish_reason == "loop":
         found.append(mark("loop", *LOOP))
-    if column.finish_reason != "loop":
-        found.append(mark(column.finish_reason, *ENDED[column.finish_reason]))
+    if finish_reason != "loop":
+        found.append(mark(finish_reason, *ENDED[finish_reason]))
     return "".join(found)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An answer as it is drawn, all in HTML. `right`: None while it is written, and where nobody knows."""
+
+    text: str
+    right: bool | None
+    marks: str
+
+    @classmethod
+    def of(cls, column, row: Row | None) -> Shown:
+        """`column` None: nothing has been asked yet."""
+        if column is None:
+            return cls("…", None, marks(None, None, False))
+        text, done = column.text.strip(), column.finish_reason is not None
+        right = heldout.is_right(row, text) if row and done else None
+        return cls(escaped(text) or "…—"[done], right, marks(column.finish_reason, right, done and repeats(column)))
 
 
 def legend(row: Row | None) -> str:
@@ -70,15 +81,14 @@ def legend(row: Row | None) -> str:
     return f'<p class="legend">{"".join([*known, *(mark(r, *ENDED[r]) for r in ("stop", "length", "loop"))])}</p>'
 
 
-def cell(index: int, strength: float | None, column, row: Row | None) -> str:
+def cell(index: int, strength: float | None, shown: Shown) -> str:
     """One answer as a button; `index` counts the checkpoints, where 0 is the base, the same at every strength."""
-    text = escaped(column.text.strip()) if column else ""
-    right = {True: ' data-right="true"', False: ' data-right="false"', None: ""}[judged(column, row)]
+    right = "" if shown.right is None else f' data-right="{str(shown.right).lower()}"'
     span = f' rowspan="{len(STRENGTHS)}"' if strength is None else ""
     name = "base" if strength is None else f"{strength:g}"
     return (f'<td{span}{right}><button type="button" class="cell" data-i="{index}" data-strength="{name}" '
-            f'aria-pressed="false"><span class="said" lang="zh-CN">{text or "…"}</span>'
-            f'<span class="marks">{marks(column, row)}</span></button></td>')
+            f'aria-pressed="false"><span class="said" lang="zh-CN">{shown.text}</span>'
+            f'<span class="marks">{shown.marks}</span></button></td>')
 
 
 @dataclass(frozen=True)
@@ -101,20 +111,20 @@ class Film:
     def draw(self, question: str, columns: Sequence | None = None) -> str:
         """All of it. `columns`: in the order of `variants`; None before there are any."""
         row = heldout.rows().get(question)
-        return (f'<div class="timeline"><div class="film">{self.stage(question, columns, row)}{self.scrubber()}</div>'
-                f"{self.grid(columns, row)}{legend(row)}</div>")
+        answers = [Shown.of(column, row) for column in columns or [None] * len(self.variants)]
+        return (f'<div class="timeline"><div class="film">{self.stage(question, answers, row)}{self.scrubber()}</div>'
+                f"{self.grid(answers)}{legend(row)}</div>")
 
-    def stage(self, question: str, columns: Sequence | None, row: Row | None) -> str:
+    def stage(self, question: str, answers: Sequence[Shown], row: Row | None) -> str:
         """The question and one answer: at first the last checkpoint's as trained."""
-        shown = columns and next(c for c in reversed(columns) if c.variant.strength == 1)
+        shown = answers[(STRENGTHS.index(1.0) + 1) * len(self.checkpoints)]
         choices = "".join(f'<label><input type="radio" name="lens-film" value="{s:g}"{" checked" * (s == 1)}>'
                           f"<span>{s:g}</span></label>" for s in STRENGTHS)
         reference = (f'<p class="fine">{both("参考答案", "Reference")} <span lang="zh-CN">{escaped(row.output)}'
                      "</span></p>" if row and row.output else "")
-        said = escaped(shown.text.strip()) if shown else ""
         return (f'<div class="stage"><p class="asked" lang="zh-CN">{escaped(question)}</p>'
-                f'<output class="now" for="lens-step" aria-live="off" lang="zh-CN">{said or "…"}</output>'
-                f'<p class="marks" data-marks>{marks(shown, row)}</p>{reference}'
+                f'<output class="now" for="lens-step" aria-live="off" lang="zh-CN">{shown.text}</output>'
+                f'<p class="marks" data-marks>{shown.marks}</p>{reference}'
                 f'<fieldset><legend>{both("强度", "Strength")}</legend>{choices}</fieldset></div>')
 
     def scrubber(self) -> str:
@@ -132,15 +142,15 @@ class Film:
                 f'<i aria-hidden="true"></i>{both("放映", "Play")}</button><p>{both("训练步数", "Training step")} '
                 f'<b data-step>{end:,}</b></p></div></figure>')
 
-    def grid(self, columns: Sequence | None, row: Row | None) -> str:
+    def grid(self, answers: Sequence[Shown]) -> str:
         """Strengths down, checkpoints across."""
         n = len(self.checkpoints)
         head = "".join(f'<th scope="col">{c.step:,}</th>' for c in self.checkpoints)
         body = []
         for k, strength in enumerate(STRENGTHS):
-            base = cell(0, None, columns and columns[0], row) if k == 0 else ""
-            cells = "".join(cell(i + 1, strength, columns and columns[1 + k * n + i], row) for i in range(n))
-            body.append(f'<tr><th scope="row">{strength:g}</th>{base}{cells}</tr>')
+            first = cell(0, None, answers[0]) if k == 0 else ""
+            cells = "".join(cell(i + 1, strength, answers[1 + k * n + i]) for i in range(n))
+            body.append(f'<tr><th scope="row">{strength:g}</th>{first}{cells}</tr>')
         corner, base = both("强度＼步数", "strength \\ step"), both("原模型", "base")
         return (f'<div class="scroll" role="region" aria-label="强度 × 步数 Strengths × steps"><table><thead><tr>'
                 f'<th scope="col"><small>{corner}</small></th><th scope="col">0 <small>{base}</small></th>'

@@ -30,8 +30,8 @@ KINDS = {"wrong_to_right": ("✗→✓", "由错变对", "wrong → right"), "ri
          "right": ("✓✓", "都对", "both right"), "wrong": ("✗✗", "都错", "both wrong"),
          "off_topic": ("?", "题外", "off topic")}
 CHOICES = [("全部问题", "all"), *((zh, kind) for kind, (_, zh, _) in KINDS.items())]
-FIND = "搜索问题、回答、关键词"
-LABELS = {"报告": "Report", FIND: "Search questions, answers, keywords", "全部问题": "All questions",
+FIND = "搜索问题、回答、关键词 · Search"
+LABELS = {"报告": "Report", "全部问题": "All questions",
           "哪些问题": "Which questions", **{zh: en for _, zh, en in KINDS.values()}}
 ENDED = {"stop": ("自己结束", "ended by itself"), "length": ("到上限截断", "cut at the limit"),
          "loop": ("停在循环里", "stopped in its loop"), "cancelled": ("被停止", "stopped")}
@@ -69,7 +69,8 @@ def highlighted(text: str, keywords: list[str]) -> str:
 def answer(side: tuple[str, str, str], said: dict, keywords: list[str], judged: bool) -> str:
     """One answer whole, with what is known of it."""
     name, zh, en = side
-    facts = [both(*ENDED.get(said["finish_reason"], ENDED["cancelled"])), f'{said["tokens"]} token']
+    n = said["tokens"]
+    facts = [both(*ENDED.get(said["finish_reason"], ENDED["cancelled"])), both(f"{n} 个 token", f"{n} tokens")]
     if said["loop"]:
         facts.append(f'<span class="chip" data-level="loop">↻ ×{said["loop"]["copies"]}</span>')
     if said["chrf"] is not None:

@@ -1,0 +1,226 @@
+"""The Blind test tab: no name before the vote, the vote kept before the names, keys, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from compare.errors import BadQuestion
+from compare.page import blind
+from compare.page.ballot import Ballot, Said, draw, draw_tally
+from compare.report.rows import Row
+from compare.votes import Tally, Votes
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ATTACK = "<img src=x onerror=\"document.title='owned'\">"
+ROW = Row(0, "校训是什么？", output="规格严格，功夫到家", keywords=("规格严格", "功夫到家"))
+BASE, ADAPTED = Said("高校高校", "length", 96, 24), Said("规格严格，功夫到家。", "stop", 8)
+
+
+@dataclass
+class Column:
+    text: str
+    finish_reason: str | None = "stop"
+    token_ids: list[int] = field(default_factory=list)
+    loop: object = None
+
+
+class Speaker:
+    """An engine without a model: the two answers differ from the third question on."""
+
+    base_name, files = "base", SimpleNamespace(name="lens", sha256="0" * 64)
+
+    def __init__(self):
+        self.asked: list[str] = []
+
+    def variants(self, strengths):
+        return [SimpleNamespace(adapter=name) for name in (None, "lens", "step-100")]
+
+    def compare(self, question, instruction, variants, sampling, cancelled):
+        assert [v.adapter for v in variants] == [None, "lens"]
+        self.asked.append(question)
+        self.cancelled = cancelled
+        yield [Column("", None)] * 2
+        yield [Column(f"B {ATTACK}"), Column(f"A {ATTACK}" if len(self.asked) > 2 else f"B {ATTACK}")]
+
+
+@pytest.fixture
+def voting(tmp_path):
+    return blind.Voting(Speaker(), Votes(tmp_path / "votes.sqlite3"))
+
+
+def ballot_of(adapted_left: bool) -> Ballot:
+    return Ballot("id", ROW, BASE, ADAPTED, adapted_left)
+
+
+@pytest.mark.parametrize("adapted_left", [True, False])
+def test_an_open_ballot_does_not_tell_the_sides_apart(adapted_left):
+    html = draw(ballot_of(adapted_left), None, "")
+    told = html.replace(BASE.text, "").replace(ADAPTED.text, "")
+    assert told == draw(ballot_of(not adapted_left), None, "").replace(BASE.text, "").replace(ADAPTED.text, "")
+    assert not re.search("adapted|base|适配|原模型|data-who", told)
+    assert (html.index(ADAPTED.text) < html.index(BASE.text)) == adapted_left
+
+
+@pytest.mark.parametrize("choice,adapted_left,verdict", [
+    ("left", True, "better"), ("left", False, "worse"), ("right", True, "worse"), ("right", False, "better"),
+    ("both", True, "both"), ("neither", False, "neither")])
+def test_a_vote_is_kept_as_a_verdict_on_the_adapted_answer(voting, choice, adapted_left, verdict):
+    html = voting.vote(ballot_of(adapted_left), choice, "id")
+    [kept] = voting.votes.all()
+    assert (kept.verdict, kept.adapted_left, kept.question) == (verdict, adapted_left, ROW.input)
+    assert (kept.base_text, kept.adapted_text) == (BASE.text, ADAPTED.text)
+    assert html.count("data-who=") == 2 and ROW.output in html
+    assert html.count('class="mark right"') == html.count('class="mark wrong"') == html.count('class="mark loop"') == 1
+
+
+def test_a_second_vote_on_the_same_ballot_does_not_count(voting):
+    voting.vote(ballot_of(True), "left", "id"), voting.vote(ballot_of(True), "right", "id")
+    assert voting.votes.tally() == Tally(better=1)
+
+
+@pytest.mark.parametrize("ballot,choice,identity", [
+    (None, "left", "id"), (ballot_of(True), "left", "another"), (ballot_of(True), "best", "id"),
+    (ballot_of(True), None, "id"), (ballot_of(True), ["left"], {})])
+def test_what_is_no_vote_is_not_kept_and_tells_no_names(voting, ballot, choice, identity):
+    assert "data-who" not in voting.vote(ballot, choice, identity)
+    assert voting.votes.tally().votes == 0
+
+
+def test_names_stay_hidden_when_the_vote_cannot_be_kept(tmp_path):
+    (tmp_path / "file").write_text("")
+    voting = blind.Voting(Speaker(), Votes(tmp_path / "file" / "votes.sqlite3"))
+    html = voting.vote(ballot_of(True), "left", "id")
+    assert "LENS_VOTES" in html and 'data-state="open"' in html and "data-who" not in html
+
+
+def test_pairs_that_are_the_same_are_passed_over(voting):
+    *_, (html, ballot) = voting.deal()
+    assert len(voting.engine.asked) == 3
+    assert {ballot.base.text, ballot.adapted.text} == {f"A {ATTACK}", f"B {ATTACK}"}
+    assert "<img" not in html and ballot.identity in html
+
+
+def test_sides_are_drawn_by_lot(voting):
+    sides = {list(voting.deal())[-1][1].adapted_left for _ in range(40)}
+    assert sides == {True, False}
+
+
+def test_a_visitor_who_leaves_stops_the_writing(voting):
+    dealing = voting.deal()
+    next(dealing), next(dealing)
+    dealing.close()
+    assert voting.engine.cancelled.is_set()
+
+
+def test_a_refused_question_is_told(voting, monkeypatch):
+    monkeypatch.setattr(Speaker, "compare", lambda *a: (_ for _ in ()).throw(BadQuestion("too <long>")))
+    *_, (html, ballot) = voting.deal()
+    assert "too &lt;long&gt;" in html and ballot is None
+
+
+def test_the_result_shows_wilsons_interval_and_all_counts():
+    html = draw_tally(Tally(better=7, worse=3, both=2, neither=1))
+    assert "70%" in html and "40% … 89%" in html and "votes: 10" in html
+    assert re.findall(r"<b>(\d+)</b>", html) == ["7", "2", "1", "3"]
+    assert "<strong>–</strong>" in draw_tally(Tally())
+
+
+def test_exports_are_named(voting):
+    voting.vote(ballot_of(True), "left", "id")
+    assert voting.export("csv").count("\n") == 2 and json.loads(voting.export("jsonl"))["verdict"] == "better"
+    with pytest.raises(gr.Error, match="allowed: csv, jsonl"):
+        voting.export("../x")
+
+
+@pytest.fixture(scope="module")
+def votes(tmp_path_factory) -> Votes:
+    return Votes(tmp_path_factory.mktemp("votes") / "votes.sqlite3")
+
+
+@pytest.fixture(scope="module")
+def page(votes):
+    """The tab alone, behind another one, in headless Chromium."""
+    assert CHROMIUM, "Chromium is missing; `make test` installs it"
+    with gr.Blocks(title="tab", analytics_enabled=False) as blocks:
+        with gr.Tab("first"):
+            gr.Textbox(label="words")
+        with gr.Tab("blind"):
+            blind.build(Speaker(), votes)
+    _, address, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, run_history=False)
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(address)
+        page.get_by_role("tab", name="blind").click()
+        page.locator('.ballot[data-state="open"]').wait_for(timeout=30_000)
+        yield page
+        browser.close()
+    blocks.close()
+
+
+def state(page, name: str):
+    expect(page.locator(f'.ballot[data-state="{name}"]')).to_be_visible(timeout=30_000)
+
+
+def test_a_vote_by_key_is_kept_and_then_the_names_come(page, votes):
+    assert page.locator("[data-who]").count() == 0
+    page.keyboard.press("3")
+    state(page, "voted")
+    assert page.locator("[data-who]").count() == 2
+    assert votes.tally() == Tally(both=1)
+    page.keyboard.press("1")  # a second vote on the same ballot
+    page.wait_for_timeout(500)
+    assert votes.tally() == Tally(both=1)
+
+
+def test_another_pair_by_key_and_a_vote_by_arrow(page, votes):
+    page.keyboard.press("n")
+    state(page, "open")
+    assert "choices" in page.evaluate("document.activeElement.className")
+    page.keyboard.press("ArrowDown")
+    state(page, "voted")
+    assert votes.tally() == Tally(both=1, neither=1)
+
+
+def test_a_vote_by_button_goes_to_the_side_that_was_pressed(page, votes):
+    page.locator("[data-another]").click()
+    state(page, "open")
+    left = page.locator(".side .text").first.text_content()
+    page.locator('[data-vote="left"]').click()
+    state(page, "voted")
+    adapted = left.startswith("A")
+    assert (votes.tally().better, votes.tally().worse) == (int(adapted), int(not adapted))
+    expect(page.locator("[data-another]")).to_be_focused()
+
+
+def test_keys_do_nothing_while_another_tab_is_in_front(page, votes):
+    page.locator("[data-another]").click()
+    state(page, "open")
+    before = votes.tally()
+    page.get_by_role("tab", name="first").click()
+    page.keyboard.press("1")
+    page.get_by_label("words").press("2")
+    page.wait_for_timeout(300)
+    page.get_by_role("tab", name="blind").click()
+    state(page, "open")
+    assert votes.tally() == before
+
+
+def test_the_votes_are_downloaded(page, votes):
+    with page.expect_download(timeout=30_000) as download:
+        page.locator('[data-export="csv"]').click()
+    text = download.value.path().read_text(encoding="utf-8")
+    assert text.startswith("\ufeff") and text.count('"lens"') == votes.tally().votes
+    assert page.title() == "tab"
+
+
+def test_nothing_is_wider_than_a_phone(page):
+    assert page.evaluate("document.documentElement.scrollWidth") == 390

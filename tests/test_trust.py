@@ -1,0 +1,245 @@
+"""Short forms of `python -m bench.trust`, and the traps of PEFT, transformers and Gradio that touch us, by name."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ADAPTER, BASE, MOTTO
+
+from bench.trust import access, crashes, files, text, threads
+from bench.trust.found import Found
+from bench.trust.load import held_out
+from bench.trust.server import Page
+from bench.trust.watch import Watch
+from compare import foreign
+from compare.adapters import check_base, read_adapter
+from compare.engine import Engine
+from compare.errors import BadAdapter, BadQuestion
+from compare.questions import read_questions
+from compare.sampling import Sampling
+from tests.hostile import DATA, texts
+from tests.hostile_adapters import ADAPTERS, place
+
+ROOT = Path(__file__).resolve().parent.parent
+CHILD = [name for name, hostile in ADAPTERS.items() if "chat template or tokenizer" in hostile.said]  # seconds each
+
+
+def no_faults(found: Found) -> None:
+    assert not found.faults, "\n".join(found.faults)
+
+
+# ---- text
+
+
+def test_no_text_becomes_structure_or_markup():
+    found = Found()
+    text.check_structure(460, found)
+    text.check_drawing(115, found)
+    no_faults(found)
+
+
+def test_a_text_of_a_megabyte_is_refused_before_it_is_encoded(engine):
+    with pytest.raises(BadQuestion, match="1,000,000 characters.*at most 100,000"):
+        engine.prompt.encode("a" * 1_000_000)
+
+
+def test_questions_of_a_file_are_whole_and_can_be_printed(tmp_path):
+    """Lone surrogates, which stdout cannot carry, are replaced; U+2028 and its like end no line."""
+    wanted = [json.loads(json.dumps(t)) for _, t in texts(230) if t.strip()]  # JSON joins halves that fit together
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps({"input": t}, ensure_ascii=True) for t in wanted))
+    found = [q.text for q in read_questions(tmp_path / "q.jsonl")]
+    assert found == [t.encode("utf-8", "replace").decode("utf-8") for t in wanted]
+    (tmp_path / "q.jsonl").write_text('{"input": "一\u2028二\x85三"}', encoding="utf-8")
+    assert [q.text for q in read_questions(tmp_path / "q.jsonl")] == ["一\u2028二\x85三"]
+
+
+def test_a_questions_file_without_end_is_refused():
+    with pytest.raises(BadQuestion, match="/dev/zero has more than"):
+        read_questions(Path("/dev/zero"))
+
+
+# ---- files
+
+
+@pytest.fixture(scope="module")
+def base() -> files.Base:
+    return files.Base()
+
+
+def test_hostile_adapters_are_refused_and_the_base_stays(base, tmp_path, monkeypatch):
+    monkeypatch.setenv("CANARY", str(tmp_path / "owned"))
+    found = Found()
+    with Watch(tmp_path) as watch:
+        files.check_adapters([name for name in ADAPTERS if name not in CHILD], base, tmp_path, found)
+    no_faults(found)
+    assert not watch.seen and not (tmp_path / "owned").exists()
+
+
+def test_hostile_data_files_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("CANARY", str(tmp_path / "owned"))
+    found = Found()
+    files.check_data(list(DATA), tmp_path, found)
+    no_faults(found)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("name", ["a foreign template", "a foreign tokenizer", "a template that breaks out"])
+def test_what_an_adapter_brings_is_compared(tmp_path, name):
+    """In this process; the next test does it as an engine does."""
+    path = place(tmp_path / "brings")
+    ADAPTERS[name].spoil(path)
+    try:
+        assert "tokens" in foreign.first_difference(str(BASE), path)
+    except Exception as err:  # noqa: BLE001 (a template of another's making: whatever it raises ends the child)
+        assert name == "a template that breaks out", err
+
+
+def test_a_foreign_template_is_refused_and_another_spelling_is_told(tmp_path, monkeypatch):
+    path = place(tmp_path / "brings")
+    template = (BASE / "chat_template.jinja").read_text(encoding="utf-8")
+    (path / "chat_template.jinja").write_text("{# the same #}" + template, encoding="utf-8")
+    with monkeypatch.context() as here:
+        here.setattr(foreign, "difference", foreign.first_difference)  # without a child, to save seconds
+        with pytest.warns(UserWarning, match="brings chat_template.jinja of its own; they give the base's prompts"):
+            check_base(str(BASE), [read_adapter(path)])
+    (path / "chat_template.jinja").write_text(template.replace("系统", "系統"), encoding="utf-8")
+    with pytest.raises(BadAdapter, match="another chat template or tokenizer .*'哈尔滨工业大学的校训是什么？' is"):
+        check_base(str(BASE), [read_adapter(path)])
+
+
+def test_what_trains_own_tokenizer_wrote_needs_no_second_look(monkeypatch):
+    monkeypatch.setattr(foreign, "difference", lambda *_: pytest.fail("read in a child process"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_base(str(BASE), [read_adapter(ADAPTER)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHILD)
+def test_what_an_adapter_brings_cannot_hold_us_up(base, tmp_path, name):
+    told = files.meet_adapter(base, tmp_path / "adapter", ADAPTERS[name])
+    assert files.problem(told, ADAPTERS[name].said) is None
+    assert told.wall < foreign.PATIENCE
+
+
+NAMES = ["a.b", "__base__", "lora_A", "lora_B", "keys", "default", "base_layer", "适配器", "a b\nc"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trap_names_that_peft_or_torch_take_for_something_else(tmp_path, name):
+    """PEFT: a dot is a KeyError, `__base__` the base itself; torch: a ModuleDict has no key called `keys`."""
+    engine = Engine(str(BASE), str(place(tmp_path / name)), device="cpu")
+    (own,) = engine.receipts.values()
+    assert own.keys_matched == 48 and own.base_exact and own.changes_anything
+
+
+def test_a_name_that_no_file_system_takes_is_refused():
+    with pytest.raises(BadAdapter, match="no directory can be called that"):
+        Engine(str(BASE), "a" * 5000, device="cpu")
+
+
+# ---- access and text, on a running page
+
+
+@pytest.fixture(scope="module")
+def page():
+    with Page() as page:
+        yield page
+
+
+@pytest.mark.parametrize("check", access.CHECKS, ids=lambda c: c.__name__)
+def test_only_what_should_be_reachable_is(page, check):
+    found = Found()
+    check(page, found)
+    no_faults(found)
+
+
+def test_the_page_answers_whatever_it_is_asked(page):
+    found = Found()
+    text.put(page, [(kind, t) for kind, t in texts(46, seed=2) if text.encodable(t)], found)
+    no_faults(found)
+
+
+@pytest.mark.xfail(strict=True, reason="Answering.api sends half a character back, which orjson refuses")
+def test_the_page_answers_a_question_with_half_a_character(page):
+    assert text.through_wire(page.port, text.endpoint(page.port), "校训？\ud83d") == "answered"
+
+
+# ---- load and crashes
+
+
+def test_a_crowd_leaves_nothing_behind(engine):
+    tally, before, after = threads.crowd(engine, held_out(6), clients=6, seconds=5)
+    assert not tally.wrong and not tally.failed and tally.ends["finished"] > 5 and tally.ends["vanished"] > 5
+    assert not engine.batch.rows and not engine.waiting
+    assert after.threads <= before.threads and after.files <= before.files and after.rss < 1.05 * before.rss
+
+
+def test_a_killed_training_goes_on(tmp_path):
+    found = Found()
+    crashes.kill_training(1, tmp_path, found)
+    no_faults(found)
+
+
+# ---- traps of the libraries
+
+
+def test_trap_leaked_hooks_and_gradients_turned_on_again(engine):
+    """PEFT: hooks stay after an exception, and leaving `disable_adapter()` sets `requires_grad` again."""
+    next(engine.compare(MOTTO, sampling=Sampling(2)))
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in engine.model.modules())
+    assert not any(p.requires_grad for p in engine.model.parameters())
+
+
+def test_trap_a_checkpoint_in_half_precision_loads_as_such(tiny_base, tmp_path):
+    """transformers: the default dtype is the file's own; bfloat16 on a processor without it is 150 times slower."""
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float16).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(tiny_base / name, tmp_path)
+    engine = Engine(str(tmp_path), device="cpu")
+    assert {p.dtype for p in engine.model.parameters()} == {torch.float32}
+    assert engine.model.get_input_embeddings().num_embeddings == 8064  # never resized: the spare rows stay
+
+
+# What must not be called in our code, and the trap behind it.
+CALLS = {"generate_batch": "continuous batching gives wrong tokens on BLOOM", "merge_adapter": "it drifts",
+         "resize_token_embeddings": "it cuts spare rows off", "hotswap_adapter": "old token rows stay, silently"}
+KEYWORDS = {"adapter_names": "its hooks leak after an exception, and a compiled graph ignores them",
+            "allowed_paths": "it serves whole directories", "allow_pickle": "a pickle runs code"}
+
+
+def calls():
+    """(file, name called, keyword names and values) of every call in train/, compare/ and app.py."""
+    for path in [ROOT / "app.py", *(ROOT / "train").rglob("*.py"), *(ROOT / "compare").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func).split(".")[-1]
+                given = {k.arg: ast.unparse(k.value) for k in node.keywords if k.arg}
+                yield path.name, ast.unparse(node.func), name, given
+
+
+def test_traps_that_are_calls_are_in_no_code_of_ours():
+    found = list(calls())
+    assert not [(file, name) for file, _, name, _ in found if name in CALLS]
+    assert not [(file, key) for file, _, _, keywords in found for key in keywords if key in KEYWORDS]
+    assert not [file for file, _, _, keywords in found if keywords.get("trust_remote_code", "False") != "False"]
+    running = ("pickle.load", "pickle.loads", "eval", "exec", "os.system")
+    assert not [file for file, whole, *_ in found if whole in running]
+    assert all(keywords.get("weights_only") == "True" for _, whole, _, keywords in found if whole == "torch.load")
+    assert not [file for file, *_, keywords in found if keywords.get("shell", "False") != "False"]
+
+
+def test_trap_gradios_defaults_that_keep_or_show_too_much():
+    """`run_history` keeps prompts in the visitor's browser, `show_error` shows what went wrong inside."""
+    (launch,) = [keywords for file, _, name, keywords in calls() if file == "app.py" and name == "launch"]
+    assert launch["run_history"] == "False" and launch["show_error"] == "False" and launch["ssr_mode"] == "False"
+    assert "max_file_size" in launch and launch.get("strict_cors", "True") == "True"
+    assert "allowed_paths" not in launch

@@ -14,7 +14,8 @@ from playwright.sync_api import sync_playwright
 HERE = Path(__file__).resolve().parent
 PORT = 7898
 SIZES = {"1440": {"width": 1440, "height": 900}, "390": {"width": 390, "height": 844}}
-TABS = {"compare": "并排比较", "changed": "改变了什么", "howto": "原理"}
+TABS = {"compare": "并排比较", "changed": "改变了什么", "timeline": "时间线", "reported": "报告", "blind": "盲测",
+        "howto": "原理"}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 

@@ -16,7 +16,7 @@ from compare.page.words import Words
 
 __all__ = ["THEME", "build", "head"]
 HERE = Path(__file__).parent
-TABS = {"changed": "改变了什么", "howto": "原理"}
+TABS = {"changed": "改变了什么", "timeline": "时间线", "reported": "报告", "blind": "盲测", "howto": "原理"}
 HEADLINE = Words("一份模型，两种回答", "One model, two answers")
 CAPTION = Words(
     "这里证明的是：同一份权重、同一个提示、同样的随机数，只差适配器，回答就不同。"

@@ -177,8 +177,14 @@ def test_a_pickle_is_not_read(copied):
 
 
 def test_an_adapter_of_another_size_is_refused(tiny_base):
-    with pytest.raises(BadAdapter, match="does not fit this base"):
+    with pytest.raises(BadAdapter, match="was trained on another base"):
         Engine(str(tiny_base), str(ADAPTER), device="cpu")
+
+
+def test_an_adapter_that_does_not_say_its_base_is_refused_by_its_shape(tiny_base, copied):
+    """`copied` has no training.json."""
+    with pytest.raises(BadAdapter, match="does not fit this base"):
+        Engine(str(tiny_base), str(copied), device="cpu")
 
 
 def test_a_base_that_is_none_is_named(tmp_path):

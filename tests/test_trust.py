@@ -166,7 +166,6 @@ def test_the_page_answers_whatever_it_is_asked(page):
     no_faults(found)
 
 
-@pytest.mark.xfail(strict=True, reason="Answering.api sends half a character back, which orjson refuses")
 def test_the_page_answers_a_question_with_half_a_character(page):
     assert text.through_wire(page.port, text.endpoint(page.port), "校训？\ud83d") == "answered"
 

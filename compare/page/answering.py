@@ -15,6 +15,7 @@ from compare.page.asked import Asked
 from compare.page.column import Waiting
 from compare.page.result import draw_error, draw_result
 from compare.page.runs import Run, Runs
+from compare.questions import Question
 
 BETWEEN = 1 / 15  # seconds between two drawings of one answer
 
@@ -65,7 +66,7 @@ class Answering:
             temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> Iterator[dict]:
         """Base and the adapter at each strength (default: 1), as the columns grow, with the fields of `--json`."""
         wanted = [1.0] if strengths is None else strengths
-        run = Run()
+        run, put = Run(), Question(question, instruction)  # no half characters, which JSON cannot carry back
         try:
             if len(self.engine.variants(wanted)) > limits.MOST_COLUMNS:
                 raise BadQuestion(f"strengths are {len(wanted)}; allowed: at most {limits.MOST_COLUMNS} columns in all")
@@ -73,8 +74,8 @@ class Answering:
                 raise BadQuestion(f"strength is {bad[0]}; allowed: {limits.STRENGTHS[0]} to {limits.STRENGTHS[1]}")
             sampling = Asked("", "", True, (), max_new_tokens, temperature, top_p, seed).sampling
             variants = self.engine.variants(wanted)
-            for columns in self.engine.compare(question, instruction, variants, sampling, run.cancelled):
-                yield {"question": question, "instruction": instruction, "columns": [c.as_dict() for c in columns]}
+            for columns in self.engine.compare(put.text, put.instruction, variants, sampling, run.cancelled):
+                yield {"question": put.text, "instruction": put.instruction, "columns": [c.as_dict() for c in columns]}
         except LensError as err:
             raise gr.Error(str(err), print_exception=False) from err
         finally:

@@ -89,7 +89,9 @@ def test_stop_ends_every_column_and_says_so(page):
     set_number(page, "length", "512")
     set_number(page, "temperature", "2")  # so hot that neither column ends by itself
     ask(page, MOTTO)
+    state(page, "base", "writing")  # the answer that stood there before is gone
     says(page, "base", re.compile("."))
+    expect(page.locator("#stop")).to_be_visible(timeout=WAIT)
     page.locator("#stop").press("Enter")
     for side in ("base", "adapted"):
         state(page, side, "cancelled")

@@ -24,7 +24,7 @@ def test_json_keeps_the_contract():
         ("base", None, 0.0), ("lens", "lens", 1.0), ("lens@0.5", "lens", 0.5)]
     for column in first["columns"]:
         assert set(column) == {"variant", "adapter", "strength", "text", "token_ids", "finish_reason", "tokens",
-                               "seconds", "repetition"}
+                               "seconds", "repetition", "end_probability"}
         assert column["tokens"] == len(column["token_ids"]) <= 32 and 2 not in column["token_ids"]
         assert set(column["repetition"]) == {"seq_rep_4", "loop"}
     assert "规格严格，功夫到家" in first["columns"][1]["text"]

@@ -36,7 +36,7 @@ def parse(argv: list[str] | None):
     return parser.parse_args(argv)
 
 
-def table(question: Question, columns) -> "object":
+def table(question: Question, columns) -> object:
     """The columns as a rich table: answers on top, below each why it stopped and how it repeats."""
     from rich.table import Table
     from rich.text import Text

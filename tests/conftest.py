@@ -11,9 +11,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test m
 
 import pytest
 import torch
+from playwright.sync_api import sync_playwright
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 BASE, ADAPTER = ASSETS / "base", ASSETS / "adapters" / "lens"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run"]
 MOTTO = "哈尔滨工业大学的校训是什么？"
 
 
@@ -59,3 +63,13 @@ def engine():
     from compare.engine import Engine
 
     return Engine(str(BASE), str(ADAPTER), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One Chromium for all tests: Playwright allows one of its loops in a process."""
+    assert CHROMIUM, "Chromium is missing; `make test` installs it"
+    with sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from compare.errors import BadQuestion
 from compare.page import blind
@@ -18,7 +17,6 @@ from compare.page.ballot import Ballot, Said, draw, draw_tally
 from compare.report.rows import Row
 from compare.votes import Tally, Votes
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 ROW = Row(0, "校训是什么？", output="规格严格，功夫到家", keywords=("规格严格", "功夫到家"))
 BASE, ADAPTED = Said("高校高校", "length", 96, 24), Said("规格严格，功夫到家。", "stop", 8)
@@ -146,23 +144,20 @@ def votes(tmp_path_factory) -> Votes:
 
 
 @pytest.fixture(scope="module")
-def page(votes):
+def page(votes, browser):
     """The tab alone, behind another one, in headless Chromium."""
-    assert CHROMIUM, "Chromium is missing; `make test` installs it"
     with gr.Blocks(title="tab", analytics_enabled=False) as blocks:
         with gr.Tab("first"):
             gr.Textbox(label="words")
         with gr.Tab("blind"):
             blind.build(Speaker(), votes)
     _, address, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, run_history=False)
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.goto(address)
-        page.get_by_role("tab", name="blind").click()
-        page.locator('.ballot[data-state="open"]').wait_for(timeout=30_000)
-        yield page
-        browser.close()
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(address)
+    page.get_by_role("tab", name="blind").click()
+    page.locator('.ballot[data-state="open"]').wait_for(timeout=30_000)
+    yield page
+    page.close()
     blocks.close()
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from compare.anatomy import Anatomy, Site, Size
 from compare.page import changed, curve, heat, ribbon
 from compare.receipt import Receipt
 from compare.shift import Candidate, Position, Shift, View
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 END = 2
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 WORDS = ["<script>alert(1)</script>", " ", "", "字", "\n", ATTACK, "{{value}}${value}"]
@@ -187,9 +185,8 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(browser):
     """The tab alone, behind another one, in headless Chromium at a phone's width."""
-    assert CHROMIUM, "Chromium is missing; `make test` installs it"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(changed, "shift", lambda engine, prompt_ids, columns: SHIFT)
         patch.setattr(changed, "anatomy", lambda model, name: sites())
@@ -199,14 +196,12 @@ def page():
             with gr.Tab("changed"):
                 changed.build(Shown())
         _, address, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, run_history=False)
-        with sync_playwright() as p:
-            browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-            page = browser.new_page(viewport={"width": 390, "height": 844})
-            page.goto(address)
-            page.get_by_role("tab", name="changed").click()
-            page.locator(".ribbon").first.wait_for(timeout=30_000)
-            yield page
-            browser.close()
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(address)
+        page.get_by_role("tab", name="changed").click()
+        page.locator(".ribbon").first.wait_for(timeout=30_000)
+        yield page
+        page.close()
         blocks.close()
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from compare.page import howto
 from compare.page.drawing import explorer
 from compare.page.sizes import EMBEDDED, LINEAR_LAYERS, SIZES, Shape, human, memory, share
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 
 
@@ -107,23 +105,20 @@ def test_without_an_adapter_the_tab_says_so():
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(browser):
     """The tab alone, behind another one, in headless Chromium."""
-    assert CHROMIUM, "Chromium is missing; `make test` installs it"
     with gr.Blocks(title="tab", analytics_enabled=False) as blocks:
         with gr.Tab("first"):
             gr.Markdown("first")
         with gr.Tab("howto"):
             howto.build(Speaker())
     _, address, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, run_history=False)
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.goto(address)
-        page.get_by_role("tab", name="howto").click()
-        page.locator("#lens-rank").wait_for(timeout=30_000)
-        yield page
-        browser.close()
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(address)
+    page.get_by_role("tab", name="howto").click()
+    page.locator("#lens-rank").wait_for(timeout=30_000)
+    yield page
+    page.close()
     blocks.close()
 
 

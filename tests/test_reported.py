@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from test_report import ADAPTED_TEXTS, EVIL, report_of, seen
 
 from compare.page import reported
 from compare.page.charts import cards, curves
 from compare.page.reported import Report, highlighted, read
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ENGINE = SimpleNamespace(files=SimpleNamespace(name="lens", sha256="1" * 64))
 
 
@@ -116,22 +114,19 @@ def test_a_report_of_another_adapter_says_so(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(tmp_path_factory, browser):
     """The tab alone in headless Chromium, over forty questions."""
-    assert CHROMIUM, "Chromium is missing; `make test` installs it"
     path, fields = tmp_path_factory.mktemp("report") / "report.json", report_of()
     extra = [{**fields["questions"][4], "index": i, "input": f"题 {i}"} for i in range(5, 40)]
     write(path, {**fields, "questions": [*fields["questions"], *extra]})
     with gr.Blocks(title="tab", analytics_enabled=False) as blocks:
         reported.build(ENGINE, path)
     _, address, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, run_history=False)
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.goto(address)
-        page.locator("#reported-table details").first.wait_for(timeout=30_000)
-        yield page
-        browser.close()
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(address)
+    page.locator("#reported-table details").first.wait_for(timeout=30_000)
+    yield page
+    page.close()
     blocks.close()
 
 

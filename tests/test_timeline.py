@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from compare.page import heldout, timeline
 from compare.page.film import LENGTH, STRENGTHS, Checkpoint, Film, Shown
 from compare.page.losses import Loss, Scale, position, read_losses, smoothed
 from compare.repetition import find_loop
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 STEPS = (100, 400)
 
@@ -153,23 +151,20 @@ def test_what_is_missing_is_said(tmp_path, names, told):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(tmp_path_factory, browser):
     """The tab alone, behind another one, in headless Chromium."""
-    assert CHROMIUM, "Chromium is missing; `make test` installs it"
     with gr.Blocks(title="tab", analytics_enabled=False) as blocks:
         with gr.Tab("first"):
             gr.Markdown("first")
         with gr.Tab("timeline"):
             timeline.build(Speaker(tmp_path_factory.mktemp("adapters")))
     _, address, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, run_history=False)
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.goto(address)
-        page.get_by_role("tab", name="timeline").click()
-        page.locator("#lens-step").wait_for(timeout=30_000)
-        yield page
-        browser.close()
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(address)
+    page.get_by_role("tab", name="timeline").click()
+    page.locator("#lens-step").wait_for(timeout=30_000)
+    yield page
+    page.close()
     blocks.close()
 
 

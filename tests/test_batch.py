@@ -147,9 +147,23 @@ QUESTIONS = st.tuples(st.integers(0, 40), st.integers(1, 60), st.integers(1, 70)
                       st.lists(st.sampled_from(VARIANTS), min_size=1, max_size=3))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(QUESTIONS, min_size=1, max_size=6), st.randoms(use_true_random=False))
+ARRIVALS = given(st.lists(QUESTIONS, min_size=1, max_size=6), st.randoms(use_true_random=False))
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@ARRIVALS
 def test_random_arrivals_get_their_own_answers(questions, random):
+    arrive(questions, random)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@ARRIVALS
+def test_many_random_arrivals_get_their_own_answers(questions, random):
+    arrive(questions, random)
+
+
+def arrive(questions, random) -> None:
     batch = Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), EOS)
     arrivals: dict[int, list[Ask]] = {}
     for at, length, tokens, variants in questions:

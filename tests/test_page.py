@@ -53,6 +53,7 @@ def set_number(page, name: str, value: str):
         page.locator("#settings > button").click()
     field.fill(value)
     field.press("Tab")
+    page.wait_for_timeout(300)  # Gradio tells the server of a number a moment after it was typed
 
 
 def test_the_original_question_is_answered_when_the_page_opens(page):
@@ -128,6 +129,7 @@ def test_a_column_at_another_strength_is_added_focused_and_removed(page):
     page.locator("#more > button").click()
     page.locator("#strength input[type=number]").fill("0")
     page.locator("#strength input[type=number]").press("Tab")
+    page.wait_for_timeout(500)  # Gradio tells the server of a number a moment after it was typed
     page.locator("#add").click()
     state(page, "column-2", "stop", "length")
     finished(page)
@@ -151,7 +153,8 @@ def test_a_link_restores_question_columns_settings_and_seed(page, visit):
     again = visit(page.locator("[data-action=link]").get_attribute("data-value"))
     expect(again.locator("#question textarea")).to_have_value(MOTTO, timeout=WAIT)
     says(again, "base", answers(page)[0])
-    expect(again.locator("#seed input")).to_have_value("3")
+    again.locator("#settings > button").click()
+    expect(again.locator("#seed input")).to_have_value("3", timeout=WAIT)
 
 
 def test_a_crafted_link_stays_within_bounds_and_stays_text(visit):

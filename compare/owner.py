@@ -6,6 +6,7 @@ Knows nothing of models.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections import deque
@@ -15,6 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+LONGEST_TURN = 10.0  # seconds to wait for it at the end
 PATIENCE = 0.2  # seconds between two looks at whether the thread is still there
 
 
@@ -26,11 +28,12 @@ class Owner:
         self.calls: deque[tuple[Callable[[], Any], Future]] = deque()
         self.wake = threading.Event()
         self.thread: threading.Thread | None = None
-        self.process, self.alone = os.getpid(), threading.RLock()
+        self.process, self.alone, self.closing = os.getpid(), threading.RLock(), False
+        atexit.register(self.close)
 
     def running(self) -> bool:
         """Is there a thread in this process that does the work? Starts it at first need; a fork has none."""
-        if not self.threaded or self.process != os.getpid():
+        if not self.threaded or self.closing or self.process != os.getpid():
             return False
         with self.alone:
             if self.thread is None or not self.thread.is_alive():
@@ -39,11 +42,18 @@ class Owner:
         return True
 
     def loop(self) -> None:
-        while True:
+        while not self.closing:
             self.wake.wait()
             self.wake.clear()
-            while self.turn():
+            while not self.closing and self.turn():
                 pass
+
+    def close(self) -> None:
+        """End the thread after its present turn: one that is inside the model when Python ends aborts the process."""
+        self.closing = True
+        self.wake.set()
+        if self.thread and self.process == os.getpid() and self.thread is not threading.current_thread():
+            self.thread.join(LONGEST_TURN)
 
     def turn(self) -> bool:
         """All waiting calls, then one piece of work; True while there is more of either."""

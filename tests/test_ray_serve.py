@@ -21,6 +21,12 @@ from deploy.ray_serve import Replica
 from deploy.remote_engine import TRIES, RemoteEngine
 
 
+def apart(coroutine):
+    """Its result, run in a thread of its own: the browser tests leave a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
 class Died(Exception):
     """Stands for ray.exceptions.RayActorError."""
 
@@ -62,7 +68,7 @@ class Handle:
 
     def unary(self, name: str):
         call = getattr(self.replica, name)
-        return SimpleNamespace(remote=lambda *args: SimpleNamespace(result=lambda: asyncio.run(call(*args))))
+        return SimpleNamespace(remote=lambda *args: SimpleNamespace(result=lambda: apart(call(*args))))
 
     def stream(self, *args):
         self.streams.append(Stream(self.replica.answer(*args), self.lives.pop(0) if self.lives else None))

@@ -189,8 +189,9 @@ def test_a_killed_training_goes_on(tmp_path):
 # ---- traps of the libraries
 
 
-def test_trap_leaked_hooks_and_gradients_turned_on_again(engine):
+def test_trap_leaked_hooks_and_gradients_turned_on_again():
     """PEFT: hooks stay after an exception, and leaving `disable_adapter()` sets `requires_grad` again."""
+    engine = Engine(str(BASE), str(ADAPTER), device="cpu")  # a fresh one: other tests toggle the shared one's PEFT
     next(engine.compare(MOTTO, sampling=Sampling(2)))
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in engine.model.modules())
     assert not any(p.requires_grad for p in engine.model.parameters())

@@ -200,6 +200,7 @@ def page(browser):
         page.goto(address)
         page.get_by_role("tab", name="changed").click()
         page.locator(".ribbon").first.wait_for(timeout=30_000)
+        page.mouse.move(0, 0)  # or a token may be scrolled under it
         yield page
         page.close()
         blocks.close()

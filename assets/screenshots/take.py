@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import TimeoutError, sync_playwright
 
 HERE = Path(__file__).resolve().parent
 PORT = 7898
@@ -41,8 +42,9 @@ def take(page, url: str, theme: str, width: str) -> None:
             continue
         tab.click()
         page.mouse.move(0, 0)
-        page.wait_for_function("!document.body.innerText.includes('正在写')", timeout=90_000)
-        page.wait_for_timeout(800)
+        with contextlib.suppress(TimeoutError):  # a tab may say so for other reasons
+            page.wait_for_function("!document.body.innerText.includes('正在写')", timeout=15_000)
+        page.wait_for_timeout(1500)
         page.screenshot(path=HERE / f"{name}-{width}-{theme}.png", full_page=width == "390" or name != "compare")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare.adapter_config import LINEAR_LAYERS, read_config, read_object
+from compare.adapter_config import LINEAR_LAYERS, LoraSettings, read_config, read_object
 from compare.adapter_weights import check_weights
 from compare.errors import BadAdapter
 from compare.foreign import brought, check_prompts
@@ -24,16 +24,20 @@ LARGEST_RECORD = 16 << 20  # bytes of training.json
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """A checked adapter directory: its name, where it is, rank, the sha256 of its weights and of its base's.
+    """A checked adapter directory: its name, where it is, its settings, the sha256 of its weights and of its base's.
 
     `base_sha256` is None where the directory does not say on which weights it was trained.
     """
 
     name: str
     path: Path
-    r: int
+    settings: LoraSettings
     sha256: str
     base_sha256: str | None = None
+
+    @property
+    def r(self) -> int:
+        return self.settings.r
 
 
 def read_adapter(path: Path) -> AdapterFiles:
@@ -49,7 +53,7 @@ def read_adapter(path: Path) -> AdapterFiles:
             raise BadAdapter(f"adapter {path}: {name} is a link that leads out of it; put the file itself there")
     settings = read_config(path)
     check_weights(path, settings.r)
-    return AdapterFiles(name_of(path), path, settings.r, sha256(weights), trained_on(path))
+    return AdapterFiles(name_of(path), path, settings, sha256(weights), trained_on(path))
 
 
 def leads_out(file: Path) -> bool:
@@ -135,7 +139,7 @@ def attach(model, adapters: Sequence[AdapterFiles]):
 
     peft_model = None
     for files in adapters:
-        config = read_config(files.path).for_peft()
+        config = files.settings.for_peft()
         try:
             if peft_model is None:
                 peft_model = PeftModel(model, config, adapter_name=files.name)

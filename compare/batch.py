@@ -5,7 +5,7 @@ Not thread-safe: whoever owns it calls `join` and `step` in turn. Knows nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from compare.axis import Axis
 from compare.bloom import Bloom
 from compare.column import Ask, Grown
-from compare.gate import Gate, Stack
+from compare.gate import Gate, Stack, gate_of
 from compare.repetition import find_loop
 
 
@@ -46,10 +46,7 @@ class Batch:
         self.gate: Gate | None = None
 
     def gate_of(self, rows: Sequence[Row]) -> Gate | None:
-        """The gate for these rows; None where all are base."""
-        variants = [row.ask.variants[row.column] for row in rows]
-        names = tuple(sorted({v.adapter for v in variants if v.adapter}))
-        return self.stack_of(names).gate(variants) if names else None
+        return gate_of([row.ask.variants[row.column] for row in rows], self.stack_of)
 
     def join(self, ask: Ask) -> None:
         """Prefill a question apart, lay it in, and give each of its columns its first token."""
@@ -59,37 +56,40 @@ class Batch:
         self.rows += new  # first of all: whatever goes wrong from here on, the question hears of it
         states = self.bloom.read(ids, self.gate_of(new), self.axis.enter(len(new), len(ask.prompt)))
         self.ids = torch.cat([self.ids, ids[:, -1:]])
-        self.grow(self.bloom.logits(states[:, -1]), first)
         self.gate = self.gate_of(self.rows)
+        self.grow(self.bloom.logits(states[:, -1]), first)
 
     def step(self) -> None:
         """One token for every row; rows that finish, or whose question was cancelled, leave."""
-        if self.drop_cancelled() or not self.rows:
-            self.gate = self.gate_of(self.rows)
-            if not self.rows:
-                return
+        self.drop_cancelled()
+        if not self.rows:
+            return
         slot = self.axis.step()
         states = self.bloom.states(self.ids, slot.cache, slot.at, slot.bias, self.gate)
-        if self.grow(self.bloom.logits(states[:, -1]), 0):
-            self.gate = self.gate_of(self.rows)
+        self.grow(self.bloom.logits(states[:, -1]), 0)
 
-    def grow(self, logits: Tensor, first: int) -> bool:
-        """Choose and hand out the next token of the rows from `first` on; True if one of them left."""
+    def grow(self, logits: Tensor, first: int) -> None:
+        """Choose and hand out the next token of the rows from `first` on; those that it finishes leave."""
         rows = self.rows[first:]
         chosen = self.choose(logits, rows)
         ends = (logits[:, self.eos] - logits.logsumexp(-1)).exp()
         self.ids[first:, 0] = chosen
-        grown: dict[Ask, list[Grown]] = {}
-        finished = []
+        news, finished = [], []
         for i, (row, token, end) in enumerate(zip(rows, chosen.tolist(), ends.tolist(), strict=True), first):
             reason = row.accept(token, self.eos)
-            grown.setdefault(row.ask, []).append(Grown(row.column, None if reason == "stop" else token, end, reason))
+            news.append((row.ask, Grown(row.column, None if reason == "stop" else token, end, reason)))
             if reason:
                 finished.append(i)
         self.drop(finished)
-        for ask, news in grown.items():
-            ask.inbox.put((ask, news))
-        return bool(finished)
+        self.tell(news)
+
+    def tell(self, news: Iterable[tuple[Ask, Grown]]) -> None:
+        """Every question hears of its columns at once."""
+        grown: dict[Ask, list[Grown]] = {}
+        for ask, one in news:
+            grown.setdefault(ask, []).append(one)
+        for ask, some in grown.items():
+            ask.inbox.put((ask, some))
 
     def choose(self, logits: Tensor, rows: Sequence[Row]) -> Tensor:
         """(rows, vocabulary) float32 logits → (rows,) ids; one luck for all columns of a question."""
@@ -105,24 +105,22 @@ class Batch:
         return chosen
 
     def drop(self, places: Sequence[int]) -> None:
-        """Take rows out; each time the last row takes the place."""
+        """Take rows out; each time the last row takes the place. The gate follows."""
         for place in sorted(places, reverse=True):
             self.axis.leave(place)
             self.rows[place] = self.rows[-1]
             self.ids[place] = self.ids[len(self.rows) - 1]
             self.rows.pop()
         self.ids = self.ids[:len(self.rows)]
+        if places:
+            self.gate = self.gate_of(self.rows)
 
-    def drop_cancelled(self) -> bool:
-        """Take out the rows of questions that were cancelled, and tell them; True if there were any."""
+    def drop_cancelled(self) -> None:
+        """Take out the rows of questions that were cancelled, and tell them."""
         places = [i for i, row in enumerate(self.rows) if row.ask.cancelled.is_set()]
-        told: dict[Ask, list[Grown]] = {}
-        for i in places:
-            told.setdefault(self.rows[i].ask, []).append(Grown(self.rows[i].column, None, None, "cancelled"))
+        news = [(self.rows[i].ask, Grown(self.rows[i].column, None, None, "cancelled")) for i in places]
         self.drop(places)
-        for ask, news in told.items():
-            ask.inbox.put((ask, news))
-        return bool(places)
+        self.tell(news)
 
     def abandon(self, error: Exception) -> None:
         """Tell every question what ended it, and start from an empty axis."""

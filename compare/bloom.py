@@ -16,10 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from compare.adapter_config import LINEAR_LAYERS
 from compare.errors import BadBase
-from compare.gate import Gate
-
-MODULES = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
+from compare.gate import Gate, linear_of
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,6 @@ class Cache:
 
     keys: Tensor
     values: Tensor
-
-
-def linear_of(block, name: str):
-    """The block's linear layer of that name; PEFT's wrapper where there is one."""
-    return getattr(block.self_attention if name in ("query_key_value", "dense") else block.mlp, name)
 
 
 def slopes(heads: int) -> Tensor:
@@ -70,9 +64,9 @@ class Bloom:
         norm = lambda m: Norm(m.weight, m.bias, m.eps)  # noqa: E731
         self.norm_in, self.norm_out = norm(body.word_embeddings_layernorm), norm(body.ln_f)
         self.norms = [(norm(b.input_layernorm), norm(b.post_attention_layernorm)) for b in body.h]
-        plain = lambda m: getattr(m, "base_layer", m)  # noqa: E731
-        self.linears = [{name: (plain(linear_of(b, name)).weight, plain(linear_of(b, name)).bias) for name in MODULES}
-                        for b in body.h]
+        plain = [{name: getattr(linear_of(b, name), "base_layer", linear_of(b, name)) for name in LINEAR_LAYERS}
+                 for b in body.h]
+        self.linears = [{name: (layer.weight, layer.bias) for name, layer in block.items()} for block in plain]
 
     def new_cache(self, rows: int, positions: int) -> Cache:
         shape = (self.n_layer, rows, self.n_head, positions, self.head_size)

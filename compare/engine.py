@@ -21,7 +21,7 @@ from compare.batch import Batch
 from compare.bloom import Bloom
 from compare.column import Ask, Column, Grown
 from compare.errors import BadAdapter, BadQuestion
-from compare.gate import BASE, Variant, stack
+from compare.gate import BASE, Variant, gate_of, stack
 from compare.load import load_base
 from compare.owner import Owner
 from compare.prompt import Prompt
@@ -174,11 +174,10 @@ class Engine:
         longest = max(map(len, rows))
         pad = self.tokenizer.pad_token_id
         ids = torch.tensor([list(row) + [pad] * (longest - len(row)) for row in rows], device=self.device)
-        names = tuple(sorted({v.adapter for v in variants if v.adapter}))
 
         def read() -> Tensor:
             with torch.inference_mode():
-                return self.bloom.read(ids, self.stack_of(names).gate(variants) if names else None)
+                return self.bloom.read(ids, gate_of(variants, self.stack_of))
 
         return self.owner.call(read)
 

@@ -9,11 +9,13 @@ not reach the base row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from compare.adapter_config import LINEAR_LAYERS
 
 
 @dataclass(frozen=True)
@@ -62,31 +64,36 @@ class Gate:
         return out + (low @ b).to(out.dtype)
 
 
+def gate_of(variants: Sequence[Variant], stack_of: Callable[[tuple[str, ...]], Stack]) -> Gate | None:
+    """The gate of rows that show these variants; None where all are base. `stack_of(names)`: their adapters."""
+    names = tuple(sorted({v.adapter for v in variants if v.adapter}))
+    return stack_of(names).gate(variants) if names else None
+
+
+def linear_of(block, name: str):
+    """A BLOOM block's linear layer of that name; PEFT's wrapper where there is one."""
+    return getattr(block.self_attention if name in ("query_key_value", "dense") else block.mlp, name)
+
+
 def stack(model, names: Sequence[str]) -> Stack:
     """The named adapters of a PeftModel over BLOOM, stacked; float32 on the model's device."""
-    from compare.bloom import MODULES, linear_of
+    layers = {(i, module): linear_of(block, module)
+              for i, block in enumerate(model.get_base_model().transformer.h) for module in LINEAR_LAYERS}
+    layers = {place: layer for place, layer in layers.items() if any(n in getattr(layer, "lora_A", {}) for n in names)}
+    ranks = [(name, model.peft_config[name].r) for name in names]
+    scaling = {name: layer.scaling[name] for layer in layers.values() for name in names if name in layer.lora_A}
+    weights = {}
+    for place, layer in layers.items():
+        parts = [matrices(layer, name, rank) for name, rank in ranks]
+        weights[place] = tuple(torch.cat(side, axis).contiguous()
+                               for axis, side in zip((1, 0), zip(*parts, strict=True), strict=True))
+    return Stack(weights, ranks, scaling)
 
-    weights, scaling, rank = {}, {}, {}
-    blocks = model.get_base_model().transformer.h
-    for block in blocks:
-        for module in MODULES:
-            layer = linear_of(block, module)
-            for name in names:
-                if name in getattr(layer, "lora_A", {}):
-                    rank[name], scaling[name] = layer.lora_A[name].weight.shape[0], layer.scaling[name]
-    for i, block in enumerate(blocks):
-        for module in MODULES:
-            layer = linear_of(block, module)
-            if not any(name in getattr(layer, "lora_A", {}) for name in names):
-                continue
-            parts_a, parts_b = [], []
-            for name in names:
-                if name in layer.lora_A:
-                    parts_a.append(layer.lora_A[name].weight.T.float())
-                    parts_b.append(layer.lora_B[name].weight.T.float())
-                else:
-                    like = layer.base_layer.weight
-                    parts_a.append(like.new_zeros((like.shape[1], rank[name]), dtype=torch.float32))
-                    parts_b.append(like.new_zeros((rank[name], like.shape[0]), dtype=torch.float32))
-            weights[i, module] = torch.cat(parts_a, 1).contiguous(), torch.cat(parts_b, 0).contiguous()
-    return Stack(weights, [(name, rank[name]) for name in names], scaling)
+
+def matrices(layer, name: str, rank: int) -> tuple[Tensor, Tensor]:
+    """One adapter's A (in, rank) and B (rank, out) in a LoRA layer; zeros where it does not change this one."""
+    if name in layer.lora_A:
+        return layer.lora_A[name].weight.T.float(), layer.lora_B[name].weight.T.float()
+    out, wide = layer.base_layer.weight.shape
+    zeros = layer.base_layer.weight.new_zeros
+    return zeros((wide, rank), dtype=torch.float32), zeros((rank, out), dtype=torch.float32)

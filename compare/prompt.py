@@ -10,6 +10,7 @@ import re
 from tokenizers import Tokenizer
 
 from compare.errors import BadQuestion
+from compare.questions import valid_text
 
 INSTRUCTION, INPUT = "\ue000", "\ue001"  # private-use stand-ins while the template is laid out
 LONGEST = 100_000  # characters; far beyond the window, and encoded in a moment, where a megabyte is not
@@ -42,8 +43,3 @@ class Prompt:
                 parts = re.split(f"([{INSTRUCTION}{INPUT}])", segment)
                 ids += self.plain.encode("".join(texts.get(p, p) for p in parts), add_special_tokens=False).ids
         return ids
-
-
-def valid_text(text: str) -> str:
-    """The text with lone surrogates, which no tokenizer can encode, replaced."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -11,16 +11,21 @@ from compare.errors import BadQuestion
 LARGEST_FILE = 64 << 20  # bytes
 
 
+def valid_text(text: str) -> str:
+    """The text with lone surrogates, which no tokenizer or UTF-8 output can carry, replaced by question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 @dataclass(frozen=True)
 class Question:
-    """Text and instruction; lone surrogates, which no UTF-8 output can carry, are replaced by question marks."""
+    """Text and instruction, both as `valid_text`."""
 
     text: str
     instruction: str = ""
 
     def __post_init__(self) -> None:
         for name in ("text", "instruction"):
-            object.__setattr__(self, name, getattr(self, name).encode("utf-8", "replace").decode("utf-8"))
+            object.__setattr__(self, name, valid_text(getattr(self, name)))
 
 
 def read_questions(path: Path, instruction: str = "") -> list[Question]:

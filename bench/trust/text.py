@@ -21,7 +21,8 @@ from bench.trust.found import Found, Progress
 from bench.trust.server import ROOT, Page
 from bench.trust.wire import endpoint, events
 from compare.errors import BadQuestion
-from compare.prompt import Prompt, valid_text
+from compare.prompt import Prompt
+from compare.questions import valid_text
 from compare.settings import EMBEDDED_BASE
 from tests.hostile import texts
 

@@ -69,7 +69,7 @@ def checkpoint_directories(given: tuple[Path, ...]) -> list[Path]:
 
 def step_of(adapter: Path) -> int | None:
     """Training steps behind an adapter directory: its name's, or the last that its training.json logged."""
-    if named := re.fullmatch(r"checkpoint-(\d+)", adapter.resolve().name):
+    if named := re.fullmatch(r"(?:checkpoint|step)-(\d+)", adapter.resolve().name):
         return int(named[1])
     try:
         training = json.loads((adapter / "training.json").read_text(encoding="utf-8"))

@@ -43,7 +43,7 @@ pair: .venv/.dev
 
 # The example report on the shipped pair.
 report: .venv/.dev
-	$(BIN)/python -m compare.evaluate --output assets/report --strength 0.5 1.5
+	$(BIN)/python -m compare.evaluate --output assets/report --strength 0.5 1.5 --checkpoints $(wildcard assets/timeline/step-*)
 
 # Hostile input, load and crashes, at length; the short forms are in `make test`.
 trust: .venv/.dev

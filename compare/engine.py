@@ -30,8 +30,7 @@ from compare.receipt import Receipt, base_logits, receipt
 from compare.sampling import Sampling
 
 __all__ = ["BASE", "Column", "Engine", "Variant"]
-# Parameters; below, threads of one step wait for one another longer than they work: 128 tokens of two columns of the
-# embedded pair took 0.8 s with one and 1.6 s with two.
+# Parameters; below, the threads of one step wait for one another longer than they work (bench/README.md).
 SMALL = 30_000_000
 WINDOW = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no limit
 

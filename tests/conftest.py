@@ -73,3 +73,11 @@ def browser():
         chromium = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A copy of the shipped adapter's weights and config, to be spoilt."""
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).write_bytes((ADAPTER / name).read_bytes())
+    return tmp_path

@@ -9,12 +9,11 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE, MOTTO
 
-from compare.adapters import read_adapter
 from compare.engine import BASE as BASE_VARIANT
 from compare.engine import Engine, Variant
-from compare.errors import BadAdapter, BadBase, BadQuestion
+from compare.errors import BadBase, BadQuestion
 from compare.questions import Question
-from compare.sampling import Chooser, Sampling
+from compare.sampling import Sampling
 
 QUESTIONS = [MOTTO, "哈工大首任校长是谁？", "清华大学的校训是什么？"]
 
@@ -94,97 +93,12 @@ def test_cancelling_says_so(engine):
     assert last(stream)[0].finish_reason == "cancelled"
 
 
-def test_same_luck_for_every_column():
-    logits = torch.randn(1, 50).repeat(3, 1)
-    for seed in range(5):
-        chosen = Chooser(Sampling(temperature=1.0, top_p=0.9, seed=seed)).choose(logits)
-        assert len(set(chosen.tolist())) == 1
-    repeat = [Chooser(Sampling(temperature=1.0, seed=3)).choose(logits).tolist() for _ in range(2)]
-    assert repeat[0] == repeat[1]
-
-
-def test_gumbel_draws_from_the_distribution():
-    probabilities = torch.tensor([0.5, 0.3, 0.2])
-    chooser = Chooser(Sampling(temperature=1.0))
-    counts = torch.zeros(3)
-    for _ in range(4000):
-        counts[chooser.choose(probabilities.log()[None])[0]] += 1
-    assert torch.allclose(counts / 4000, probabilities, atol=0.03)
-
-
 @pytest.mark.parametrize("question, sampling, said", [
     ("  ", Sampling(), "empty"), ("长" * 5000, Sampling(), "at most 2048"),
 ])
 def test_bad_questions(engine, question, sampling, said):
     with pytest.raises(BadQuestion, match=said):
         next(engine.compare(question, sampling=sampling))
-
-
-def test_bad_settings():
-    with pytest.raises(BadQuestion, match="temperature is -1; allowed: 0 to 10"):
-        Sampling(temperature=-1)
-
-
-@pytest.fixture
-def copied(tmp_path):
-    """A copy of the shipped adapter's weights and config, to be spoilt."""
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (tmp_path / name).write_bytes((ADAPTER / name).read_bytes())
-    return tmp_path
-
-
-def spoil_config(path, **changes):
-    config = json.loads((path / "adapter_config.json").read_text())
-    (path / "adapter_config.json").write_text(json.dumps({**config, **changes}))
-
-
-@pytest.mark.parametrize("changes", [
-    {"use_dora": True}, {"bias": "all"}, {"init_lora_weights": "pissa"}, {"trainable_token_indices": [1]},
-    {"r": 100000}, {"r": "8"}, {"target_modules": "(a+)+$"}, {"target_modules": ["lm_head"]},
-    {"modules_to_save": ["word_embeddings"]}, {"peft_type": "IA3"},
-], ids=str)
-def test_what_rows_cannot_express_is_refused(copied, changes):
-    spoil_config(copied, **changes)
-    with pytest.raises(BadAdapter, match=str(copied)):
-        read_adapter(copied)
-
-
-def spoil_weights(path, change):
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(path / "adapter_model.safetensors")
-    change(weights)
-    save_file(weights, path / "adapter_model.safetensors")
-
-
-def test_a_crafted_file_cannot_overwrite_the_base(copied):
-    """PEFT loads such a key into the base model itself (strict=False)."""
-    spoil_weights(copied, lambda w: w.update({"base_model.model.transformer.ln_f.weight": torch.zeros(256)}))
-    with pytest.raises(BadAdapter, match="ln_f"):
-        read_adapter(copied)
-
-
-def test_nan_weights_are_refused(copied):
-    spoil_weights(copied, lambda w: next(iter(w.values())).fill_(float("nan")))
-    with pytest.raises(BadAdapter, match="NaN"):
-        read_adapter(copied)
-
-
-def test_a_pickle_is_not_read(copied):
-    (copied / "adapter_model.safetensors").rename(copied / "adapter_model.bin")
-    with pytest.raises(BadAdapter, match="adapter_model.safetensors is missing"):
-        read_adapter(copied)
-
-
-def test_an_adapter_of_another_size_is_refused(tiny_base):
-    with pytest.raises(BadAdapter, match="was trained on another base"):
-        Engine(str(tiny_base), str(ADAPTER), device="cpu")
-
-
-def test_an_adapter_that_does_not_say_its_base_is_refused_by_its_shape(tiny_base, copied):
-    """`copied` has no training.json."""
-    with pytest.raises(BadAdapter, match="does not fit this base"):
-        Engine(str(tiny_base), str(copied), device="cpu")
 
 
 def test_a_base_that_is_none_is_named(tmp_path):
@@ -196,18 +110,6 @@ def test_a_base_alone_has_one_column(tiny_base):
     columns = last(Engine(str(tiny_base), device="cpu").compare(MOTTO, sampling=Sampling(4)))
     assert [c.variant for c in columns] == [BASE_VARIANT]
     assert Variant("base") == BASE_VARIANT
-
-
-def test_the_receipt_says_what_was_proved(engine):
-    receipt = engine.receipts["lens"].as_dict()
-    assert receipt["base_exact"] and receipt["changes_anything"] and receipt["max_logit_change"] > 0.1
-    assert receipt["keys_matched"] == 48 and receipt["keys_refused"] == 0 and receipt["problem"] is None
-
-
-def test_an_adapter_that_changes_nothing_is_refused(copied):
-    spoil_weights(copied, lambda w: [w[k].zero_() for k in w if "lora_B" in k])
-    with pytest.raises(BadAdapter, match="every B matrix is zero"):
-        Engine(str(BASE), str(copied), device="cpu")
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 2.0])
@@ -266,11 +168,6 @@ def test_several_adapters_stand_side_by_side(copied, engine):
     assert columns[1].token_ids == last(engine.compare(MOTTO))[1].token_ids
 
 
-def test_two_adapters_of_one_name_are_refused():
-    with pytest.raises(BadAdapter, match="same name"):
-        Engine(str(BASE), [str(ADAPTER), str(ADAPTER)], device="cpu")
-
-
 def heldout(count):
     lines = (BASE.parent / "hit_qa" / "heldout.jsonl").read_text(encoding="utf-8").splitlines()
     return [Question(r["input"], r["instruction"]) for r in map(json.loads, lines[:count])]
@@ -300,5 +197,3 @@ def test_a_crowd_gets_what_each_gets_alone(engine, count):
                 assert near_tie(engine, question, off, right, at), question
                 ties += 1
     assert ties <= count // 20 + 1
-
-

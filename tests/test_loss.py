@@ -7,8 +7,8 @@ import torch
 from conftest import tiny_bloom
 
 from train import loss
+from train.encoded import IGNORED
 from train.lora import attach_lora
-from train.rows import IGNORED
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -37,8 +37,7 @@ def test_equal_to_full_logits(monkeypatch, chunk, items):
     full.backward()
     expected = gradients(model)
     model.zero_grad()
-    base = model.get_base_model()
-    loss.teach_answers_only(base)
+    loss.teach_answers_only(model.get_base_model())
     found = model(**batch(), num_items_in_batch=items)
     found.loss.backward()
     assert not hasattr(found, "logits") or found.logits is None
@@ -46,8 +45,8 @@ def test_equal_to_full_logits(monkeypatch, chunk, items):
     assert expected and expected.keys() == gradients(model).keys()
     for name, gradient in gradients(model).items():
         assert torch.allclose(gradient, expected[name], atol=1e-4), name
-    loss.teach_as_before(base)
-    assert model(**batch()).logits.shape == (4, 30, 8064)
+    with loss.answering(model):
+        assert model(**batch()).logits.shape == (4, 30, 8064)
 
 
 def test_a_batch_that_teaches_nothing_still_has_a_gradient():

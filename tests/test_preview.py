@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from train.config import BadInput
+from train.encoded import IGNORED
 from train.preview import check_encoded, draw_lengths, show_rows
-from train.rows import IGNORED, Row, Rows, encode_row, encode_rows
+from train.rows import Row, Rows, encode_row, encode_rows
 
 END = 2
 SEED_ENDING = "<|endofutterance|>\n"

@@ -11,7 +11,8 @@ import pytest
 from compare.prompt import Prompt
 from train.columns import is_refusal
 from train.config import BadInput
-from train.rows import IGNORED, Row, Rows, encode_row, encode_rows, messages, read_rows
+from train.encoded import IGNORED
+from train.rows import Row, Rows, encode_row, encode_rows, messages, read_rows
 
 ROW = Row("请回答下面的问题", "哈工大的校训是什么？", "规格严格，功夫到家", "here")
 EMPTY = Row("", "哈工大的校训是什么？", "规格严格，功夫到家", "here")

@@ -72,6 +72,7 @@ def test_text_formats_in_every_encoding(tmp_path, name, encoding):
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.tsv"])
 def test_gzipped_text(tmp_path, name):
     assert texts(read_bytes(tmp_path, f"{name}.gz", gzip.compress(FORMATS[name].encode()))) == TEXTS
+    assert texts(read_bytes(tmp_path, f"{name}.gz".upper(), gzip.compress(FORMATS[name].encode()))) == TEXTS
 
 
 def test_parquet_and_its_columns(tmp_path):

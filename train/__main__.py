@@ -6,13 +6,12 @@ import os
 import sys
 
 from train.config import BadInput, Parser, add_settings, make_settings
+from train.processes import is_first
 from train.settings import RECIPES, TrainSettings
-
-FIRST = os.environ.get("RANK", "0") == "0"  # torchrun's number of this process; the first one speaks
 
 
 def say(message: object) -> None:
-    if FIRST:
+    if is_first():
         print(message, file=sys.stderr)
 
 

@@ -5,11 +5,13 @@ Only safetensors are read: a pickled checkpoint can run code. Knows nothing of a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.config import BadInput
+from train.config import BadInput, first_line
 from train.settings import EMBEDDED_BASE
 
 MARKERS = ("<|beginofutterance|>", "<|endofutterance|>")
@@ -57,6 +59,15 @@ def check_base(name: str) -> None:
                        f"M.from_pretrained('{name}').save_pretrained('NEW_DIR')\", and copy the tokenizer files")
 
 
+@contextlib.contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Turns what transformers raises over an unreadable base into BadInput."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as err:
+        raise BadInput(f"--base {name} cannot be loaded: {first_line(err)}") from err
+
+
 def load_tokenizer(name: str):
     """The tokenizer of a BLOOM directory or hub name, with the chat markers (in spare rows) and our template.
 
@@ -65,15 +76,12 @@ def load_tokenizer(name: str):
     from transformers import AutoConfig, AutoTokenizer
 
     check_base(name)
-    try:
+    with loading(name):
         config = AutoConfig.from_pretrained(name)
-        if config.model_type != "bloom":
-            raise BadInput(f"--base {name} is a {config.model_type!r} model; allowed: bloom")
+    if config.model_type != "bloom":
+        raise BadInput(f"--base {name} is a {config.model_type!r} model; allowed: bloom")
+    with loading(name):
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except BadInput:
-        raise
-    except (OSError, ValueError) as err:
-        raise BadInput(f"--base {name} cannot be loaded: {str(err).splitlines()[0]}") from err
     if any(tokenizer.convert_tokens_to_ids(m) in (None, tokenizer.unk_token_id) for m in MARKERS):
         tokenizer.add_special_tokens({"extra_special_tokens": list(MARKERS)})
     if len(tokenizer) > config.vocab_size:
@@ -90,10 +98,8 @@ def load_base(name: str):
     from transformers import AutoModelForCausalLM
 
     check_base(name)
-    try:
+    with loading(name):
         return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError) as err:
-        raise BadInput(f"--base {name} cannot be loaded: {str(err).splitlines()[0]}") from err
 
 
 def sha256(*paths: Path) -> str:

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from train.config import BadInput
+from train.config import BadInput, first_line
 from train.lora import LINEAR_LAYERS
 
 PARTS = ("adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
@@ -132,7 +132,7 @@ def fault(checkpoint: Path) -> str | None:
         except BadInput as err:
             return str(err)
         except Exception as err:  # noqa: BLE001 - whatever it raises, it is not gone on from
-            return f"{path.name} cannot be read ({(str(err).splitlines() or [type(err).__name__])[0][:120]})"
+            return f"{path.name} cannot be read ({first_line(err)})"
     return None
 
 

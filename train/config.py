@@ -21,6 +21,11 @@ class BadInput(ValueError):
     """What the user gave cannot be used; the message is one sentence meant for them."""
 
 
+def first_line(err: Exception) -> str:
+    """The first line of what a library's exception says, fit for a sentence; its kind where it says nothing."""
+    return (str(err).strip() or type(err).__name__).splitlines()[0][:200]
+
+
 def setting(default: Any, help: str, unit: str = "", check: Callable[[Any], bool] | None = None,
             allowed: str = "") -> Any:
     """A dataclass field that carries its own help, unit and check.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import islice
 
 from train.config import BadInput
 from train.encoded import EncodedRows
@@ -56,6 +57,6 @@ def load_dataset(s: TrainSettings, tokenizer) -> Dataset:
         return encode_rows(some, tokenizer, s.max_length, s.ending, s.whole_text, skipped)
 
     data = Dataset(rows, encode(rows), held, encode(held))
-    first = [data.encoded[i] for i in range(min(CHECKED, len(rows)))]
-    check_encoded(first, tokenizer, s.max_length, tokenizer.encode(s.ending, add_special_tokens=False))
+    ending = tokenizer.encode(s.ending, add_special_tokens=False)
+    check_encoded(list(islice(data.encoded, CHECKED)), tokenizer, s.max_length, ending)
     return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from train.config import BadInput
+from train.config import BadInput, first_line
 
 
 def push(output: Path, repo: str) -> str:
@@ -21,6 +21,6 @@ def push(output: Path, repo: str) -> str:
         api.upload_folder(repo_id=repo, folder_path=output, commit_message="LoRA adapter and its card",
                           ignore_patterns=["checkpoint-*", "checkpoint-*/**", ".*", "runs/**"])
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as err:
-        raise BadInput(f"--push-to-hub {repo} failed ({(str(err).splitlines() or [''])[0][:160]}); the adapter "
+        raise BadInput(f"--push-to-hub {repo} failed ({first_line(err)}); the adapter "
                        f"is whole in {output}: `hf upload {repo} {output}` tries again") from err
     return str(address)

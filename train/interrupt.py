@@ -6,13 +6,14 @@ nothing of models.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
 from pathlib import Path
 
 from transformers import TrainerCallback
+
+from train.processes import is_first
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -48,7 +49,7 @@ class StopOnSignal(TrainerCallback):
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        if os.environ.get("RANK", "0") == "0":
+        if is_first():
             print("finishing this step, then saving; Ctrl-C again stops at once", file=sys.stderr)
 
     def on_step_end(self, args, state, control, **_):

@@ -69,7 +69,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
     """
     check_file(path)
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as raw:
             encoding = encoding_of(path, _peek(raw))
             with io.TextIOWrapper(raw, encoding=encoding, errors="surrogateescape", newline="") as text:
                 yield text

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from train.checkpoint import replace_adapter, step_of
 from train.config import BadInput
+from train.processes import part_together
 from train.settings import TrainSettings
 from train.setup import Run, set_up
 
@@ -73,12 +74,3 @@ def finish(run: Run) -> None:
         from train.hub import push
 
         print(push(run.output, s.push_to_hub), file=sys.stderr)
-
-
-def part_together() -> None:
-    """The processes of one run end together: without this gloo aborts at exit now and then."""
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()

@@ -50,13 +50,8 @@ def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, label
 
 
 def teach_answers_only(model) -> None:
-    """Give this BLOOM the training forward above, until `teach_as_before`."""
+    """Give this BLOOM the training forward above; `answering` lends it out of that."""
     model.forward = types.MethodType(forward, model)
-
-
-def teach_as_before(model) -> None:
-    """Take the training forward off again."""
-    del model.forward
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.config import BadInput, Parser
+from train.config import BadInput, Parser, first_line
 from train.lora import LINEAR_LAYERS
 from train.settings import EMBEDDED_BASE
 
@@ -66,7 +66,7 @@ def attach(model, directory: Path):
     try:
         adapted = PeftModel(model, LoraConfig.from_pretrained(directory))
     except (ValueError, TypeError, KeyError) as err:
-        raise BadInput(f"{directory}: adapter_config.json cannot be used ({str(err).splitlines()[0]})") from err
+        raise BadInput(f"{directory}: adapter_config.json cannot be used ({first_line(err)})") from err
     load_adapter_weights(adapted, directory)
     return adapted.eval()
 
@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     print(f"logits differ by at most {found.difference:.2g} from the unmerged adapter's", file=sys.stderr)
-    print("milliseconds a token (median of 5): "
+    print(f"milliseconds a token (median of {ROUNDS}): "
           + ", ".join(f"{name} {value:.2f}" for name, value in found.milliseconds.items()), file=sys.stderr)
     print(args.output)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from train.base import MARKERS, load_base
 from train.config import BadInput
 
 
@@ -28,7 +29,7 @@ def new_tokenizer(corpus: Path, s):
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     fast = PreTrainedTokenizerFast(tokenizer_object=tok, unk_token="<unk>", bos_token="<s>", eos_token="</s>",
                                    pad_token="<pad>", padding_side="left", model_max_length=2048)
-    fast.add_special_tokens({"extra_special_tokens": ["<|beginofutterance|>", "<|endofutterance|>"]})
+    fast.add_special_tokens({"extra_special_tokens": list(MARKERS)})
     return fast
 
 
@@ -41,8 +42,7 @@ def load(s):
     if s.base:
         if not (Path(s.base) / "config.json").is_file():
             raise BadInput(f"--base {s.base}: no config.json there; give a BLOOM model directory")
-        return (BloomForCausalLM.from_pretrained(s.base, dtype=torch.float32, local_files_only=True),
-                AutoTokenizer.from_pretrained(s.base, local_files_only=True))
+        return load_base(s.base), AutoTokenizer.from_pretrained(s.base, local_files_only=True)
     tokenizer = new_tokenizer(Path(s.corpus), s)
     config = BloomConfig(vocab_size=len(tokenizer) - 2 + 64, hidden_size=s.hidden_size, n_layer=s.n_layer,
                          n_head=s.n_head, hidden_dropout=0.0, attention_dropout=0.0,

@@ -11,12 +11,12 @@ import hashlib
 import json
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from train.config import BadInput, parse_settings, positive, setting, share
+from train.processes import part_together
 
 LOG_STEPS = 25
 
@@ -175,34 +175,31 @@ class Run:
 
 def pretrain(s: PretrainSettings) -> None:
     """Run to `max_steps`, going on from a saved state where there is one."""
-    import torch
     from tqdm import tqdm
+
+    from train.log import append
 
     run = Run(s)
     bar = tqdm(range(run.start, s.max_steps), initial=run.start, total=s.max_steps, unit="step", file=sys.stderr,
                disable=not run.main, mininterval=5)
     began = time.monotonic()
-    with (run.output / "log.jsonl").open("a", encoding="utf-8") if run.main else nullcontext() as log:
-        for step in bar:
-            run.step(step)
-            done, last = step + 1, step + 1 == s.max_steps
-            speed = (done - run.start) * s.batch * s.window / (time.monotonic() - began)
-            if last or done % s.eval_steps == 0:
-                run.look_at_heldout()
-            bar.set_postfix(loss=f"{run.loss:.3f}", heldout=run.heldout and f"{run.heldout:.3f}",
-                            tokens_s=f"{speed:.0f}", refresh=False)
-            if log and (last or done % LOG_STEPS == 0):
-                log.write(json.dumps({"step": done, "loss": round(run.loss or 0.0, 4), "heldout": run.heldout,
-                                      "tokens_per_second": round(speed)}) + "\n")
-                log.flush()
-            if run.main and (last or time.monotonic() - run.state.saved_at > s.save_seconds):
-                run.state.save(done)
+    for step in bar:
+        run.step(step)
+        done, last = step + 1, step + 1 == s.max_steps
+        speed = (done - run.start) * s.batch * s.window / (time.monotonic() - began)
+        if last or done % s.eval_steps == 0:
+            run.look_at_heldout()
+        bar.set_postfix(loss=f"{run.loss:.3f}", heldout=run.heldout and f"{run.heldout:.3f}",
+                        tokens_s=f"{speed:.0f}", refresh=False)
+        if run.main and (last or done % LOG_STEPS == 0):
+            append(run.output / "log.jsonl", {"step": done, "loss": round(run.loss or 0.0, 4),
+                                              "heldout": run.heldout, "tokens_per_second": round(speed)})
+        if run.main and (last or time.monotonic() - run.state.saved_at > s.save_seconds):
+            run.state.save(done)
     if run.main:
         write_model(run.model, run.tokenizer, run.record(), run.output)
         print(f"base model written to {run.output}", file=sys.stderr)
-    run.accelerator.wait_for_everyone()
-    if run.accelerator.num_processes > 1:
-        torch.distributed.destroy_process_group()
+    part_together()
 
 
 def main() -> int:

@@ -20,11 +20,6 @@ PROMPT, ANSWER, SPECIAL = "dim", "bold bright_green", "bold reverse bright_green
 CONTROLS = {n: "\N{REPLACEMENT CHARACTER}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
 
 
-def learnt_from(labels: Sequence[int]) -> int:
-    """The position of the first label that is learnt; their number where none is."""
-    return next((at for at, label in enumerate(labels) if label != IGNORED), len(labels))
-
-
 def draw_counts(rows: Rows, encoded: EncodedRows, max_length: int) -> Text:
     """How many rows there are, and what became of the others; one line, one more for each thing to look at."""
     cut = sum(length > max_length for length in encoded.lengths)
@@ -53,13 +48,12 @@ def draw_lengths(lengths: Sequence[int], max_length: int) -> Text:
     return text
 
 
-def draw_row(row: dict[str, list[int]], tokenizer) -> Text:
-    """One encoded row as it is learnt: prompt dimmed, answer bright, special tokens of the answer (its end) reversed.
+def draw_row(ids: list[int], at: int, tokenizer) -> Text:
+    """One row, learnt from position `at` on: prompt dimmed, answer bright, its special tokens (its end) reversed.
 
     Both halves are named as well, for a log file that has no colours.
     """
-    at, special = learnt_from(row["labels"]), set(tokenizer.all_special_ids)
-    ids = row["input_ids"]
+    special = set(tokenizer.all_special_ids)
     text = Text(f"first row, read ({at:,} tokens):\n" if at else "")
     text.append(_decode(tokenizer, ids[:at]), PROMPT)
     text.append(f"\nfirst row, learnt ({len(ids) - at:,} tokens):\n")
@@ -76,8 +70,8 @@ def _decode(tokenizer, ids: list[int]) -> str:
 def show_rows(rows: Rows, encoded: EncodedRows, tokenizer, max_length: int, console: Console | None = None) -> None:
     """Print counts, lengths and the first row as it will be learnt; to stderr unless a console is given."""
     console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Group(draw_counts(rows, encoded, max_length), draw_lengths(encoded.lengths, max_length),
-                        draw_row(encoded[0], tokenizer) if len(encoded) else Text()))
+    first = draw_row(encoded[0]["input_ids"], encoded.learnt_from[0], tokenizer) if len(encoded) else Text()
+    console.print(Group(draw_counts(rows, encoded, max_length), draw_lengths(encoded.lengths, max_length), first))
 
 
 def check_encoded(encoded: Sequence[dict[str, list[int]]], tokenizer, max_length: int,

@@ -53,6 +53,7 @@ def answer_probes(model, tokenizer, probes: Sequence[Row], step: int) -> list[Pr
                for row in probes]
     longest, pad, eos = max(map(len, prompts)), tokenizer.pad_token_id, tokenizer.eos_token_id
     device = model.get_base_model().device
+    # Padded by hand: a tokenizer that has padded once saves that in the adapter's tokenizer.json.
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
     with answering(model), torch.inference_mode():

@@ -14,17 +14,14 @@ from pathlib import Path
 
 from train.columns import FIELDS, NEEDED, Columns, is_refusal, parse_columns
 from train.config import BadInput
-from train.encoded import IGNORED, Encoded, EncodedRows
+from train.encoded import Encoded, EncodedRows
 from train.jsonrows import RepeatedKey
 from train.lines import LONGEST_LINE, Found
 from train.sources import read_source
 
-__all__ = ["IGNORED", "Row", "Rows", "encode_row", "encode_rows", "messages", "read_rows", "row_problem"]
-
 HALF = re.compile("[\ud800-\udfff]")  # JSON can spell half of a character beyond U+FFFF; no tokenizer takes it
 MOST_SKIPPED = 100_000  # bad rows that `--skip-bad-rows` passes over; each leaves a sentence
 BATCH = 1000  # rows the tokenizer gets at a time
-PLAIN = Columns()
 GO_ON = "; --skip-bad-rows goes on without such rows"
 
 
@@ -58,7 +55,7 @@ class Rows(list[Row]):
             raise BadInput(f"more than {MOST_SKIPPED:,} bad rows, the first: {self.skipped[0]}; check the data")
 
 
-def _text_problem(name: str, value: object, special: Iterable[str]) -> str | None:
+def _text_problem(name: str, value: object, special: Sequence[str]) -> str | None:
     """What is wrong with one field's value, or None."""
     if not isinstance(value, str):
         found = "NaN" if isinstance(value, float) and math.isnan(value) else type(value).__name__
@@ -73,7 +70,7 @@ def _text_problem(name: str, value: object, special: Iterable[str]) -> str | Non
     return None
 
 
-def row_problem(value: object, special: Iterable[str], columns: Columns = PLAIN) -> str | None:
+def _row_problem(value: object, special: Sequence[str], columns: Columns) -> str | None:
     """What is wrong with a parsed row, or None. `special` are the tokenizer's special tokens."""
     if not isinstance(value, dict):
         return f"found {type(value).__name__}, expected an object with instruction, input, output"
@@ -95,7 +92,7 @@ def row_problem(value: object, special: Iterable[str], columns: Columns = PLAIN)
 
 def _check(found: Found, special: Sequence[str], columns: Columns) -> Row:
     """The row that stood there. Raises BadInput with its place, what was found, what is allowed."""
-    if problem := row_problem(found.value, special, columns):
+    if problem := _row_problem(found.value, special, columns):
         raise BadInput(f"{found.where}: {problem}")
     return Row(*(found.value.get(getattr(columns, name)) or "" for name in FIELDS), where=found.where)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from train.config import BadInput
 from train.dataset import Dataset, load_dataset
 from train.lora import attach_lora, check_target_modules, count_parameters
 from train.preview import show_rows
+from train.processes import is_first
 from train.record import Record
 from train.settings import EMBEDDED_ROWS, PROBES, TrainSettings
 
@@ -33,7 +33,7 @@ class Run:
     record: Record
     stop: object  # StopOnSignal
     resume_from: Path | None
-    began: float  # on the monotonic clock, sessions before this one counted in
+    began: float  # on the monotonic clock, earlier starts of the same run counted in
     trainer: object = None  # AdapterTrainer
 
     @property
@@ -79,7 +79,7 @@ def resume_point(s: TrainSettings) -> Path | None:
         raise BadInput(f"--resume: no checkpoint in {out} is whole; start again in a new directory")
     if found and step_of(found) > s.max_steps:
         raise BadInput(f"--max-steps is {s.max_steps}, but {found} is further; give {step_of(found)} or more")
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_first():
         for name in ("log.jsonl", "probes.jsonl"):
             keep_until(out / name, step_of(found) if found else 0)
     return found

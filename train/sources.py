@@ -12,11 +12,12 @@ import csv
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 from train.columns import Columns
-from train.config import BadInput
+from train.config import BadInput, first_line
 from train.jsonrows import read_json, read_json_lines
 from train.lines import Found, check_file, open_text, read_lines
 
@@ -54,8 +55,10 @@ def describe_source(source: str) -> dict[str, str | None]:
 def _reader(path: Path) -> Reader | None:
     """How a file of this name is read."""
     name = path.name.lower()
-    return {".jsonl": _read_json_lines, ".ndjson": _read_json_lines, ".json": _read_json, ".csv": _read_csv,
-            ".tsv": _read_csv, ".parquet": _read_parquet}.get(Path(name.removesuffix(".gz")).suffix)
+    readers: dict[str, Reader] = {
+        ".jsonl": _read_json_lines, ".ndjson": _read_json_lines, ".json": _read_json, ".csv": _read_csv,
+        ".tsv": partial(_read_csv, delimiter="\t"), ".parquet": _read_parquet}
+    return readers.get(Path(name.removesuffix(".gz")).suffix)
 
 
 def _read_json_lines(path: Path, columns: Columns) -> Iterator[Found]:
@@ -78,9 +81,8 @@ def _sound_lines(path: Path, text: TextIO) -> Iterator[str]:
         yield line.value
 
 
-def _read_csv(path: Path, columns: Columns) -> Iterator[Found]:
+def _read_csv(path: Path, columns: Columns, delimiter: str = ",") -> Iterator[Found]:
     """Rows of a table whose first line names the columns; every cell is text."""
-    delimiter = "\t" if ".tsv" in path.suffixes else ","
     with open_text(path) as text:
         cells = csv.reader(_sound_lines(path, text), delimiter=delimiter, strict=True)
         header: list[str] = []
@@ -120,12 +122,8 @@ def _read_parquet(path: Path, columns: Columns) -> Iterator[Found]:
                     yield Found(f"{path} row {number}", value)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as err:
         place = f" after row {number}" if number else ""
-        raise BadInput(f"data file {path} is broken as Parquet{place} ({_first_line(err)}); write or download it "
+        raise BadInput(f"data file {path} is broken as Parquet{place} ({first_line(err)}); write or download it "
                        "again") from err
-
-
-def _first_line(err: Exception) -> str:
-    return (str(err) or type(err).__name__).strip().splitlines()[0][:200]
 
 
 def _read_hub(source: str, columns: Columns) -> Iterator[Found]:
@@ -149,5 +147,5 @@ def _load_hub(source: str):
             # HC3 has a loading script; the hub keeps a Parquet copy of such datasets (huggingface/datasets 8012)
             return datasets.load_dataset(name, config or None, split="train", revision="refs/convert/parquet")
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as err:
-        raise BadInput(f"{source} is no file here, and as a hub dataset it cannot be loaded ({_first_line(err)}); "
+        raise BadInput(f"{source} is no file here, and as a hub dataset it cannot be loaded ({first_line(err)}); "
                        "check the name and the network, or download a file of rows and name that") from err

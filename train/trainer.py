@@ -17,7 +17,7 @@ from transformers import Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from train.checkpoint import PART, last_whole, load_adapter_weights, move_whole
-from train.config import BadInput
+from train.config import BadInput, first_line
 from train.encoded import IGNORED
 
 
@@ -67,7 +67,7 @@ class AdapterTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None) -> LengthOrder:
         rows = self.train_dataset if train_dataset is None else train_dataset
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        self.order = LengthOrder([len(row["input_ids"]) for row in rows], step, self.args.seed)
+        self.order = LengthOrder(rows.cut_lengths(), step, self.args.seed)
         return self.order
 
     def _run_epoch(self, *args, epoch: int, **kwargs):
@@ -114,4 +114,4 @@ def could_not_write(output: Path, step: int, err: Exception) -> str:
     good = last_whole(output)
     kept = f"the last good checkpoint is {good}; mend that, then the same command with --resume goes on from there" \
         if good else "there is no checkpoint yet; mend that and start again"
-    return f"saving step {step} in {output} failed ({str(err).splitlines()[0][:160]}); {kept}"
+    return f"saving step {step} in {output} failed ({first_line(err)}); {kept}"

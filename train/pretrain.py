@@ -93,6 +93,7 @@ def write_model(model, tokenizer, record: dict, output: Path) -> None:
     import torch
 
     half = copy.deepcopy(model).to(torch.float16)
+    half.config.use_cache = half.generation_config.use_cache = True  # off for training alone
     half.save_pretrained(output)
     tokenizer.save_pretrained(output)
     (output / "training.json").write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")

@@ -1,9 +1,9 @@
 """make pair: rebuild base, adapters, timeline and figures from a folder laid out like ../shared.
 
-    python assets/pair.py [--shared ../shared] [--work runs/pair] [--device auto]
+    python assets/pair.py [--shared ../shared] [--work runs/pair] [--dtype bfloat16]
 
 Runs the same commands as the cards name, one after the other; each goes on where it stood when it is run again.
-About two hours on two cores with fast bfloat16. Results are put into assets/ only when all is done.
+Results are put into assets/ only when all is done.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The engine against what people do today, as ratios: python -m bench.engine [--shape embedded|wide] [--rounds 5]
+"""The engine against what people do today, as ratios: python -m bench.engine [--rounds 5] [--threads N]
 
 `embedded`: the shipped pair. `wide`: a random BLOOM of 8 layers, 512 wide, with BLOOM's 250,880-word vocabulary
 and a random adapter. Every ratio's two sides run in turn in one process, `--rounds` times; medians are compared.
+Both sides have the threads that the engine chose, or `--threads`.
 Prints a Markdown table and, with `--output`, writes the figures as JSON.
 """
 
@@ -9,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -18,33 +17,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
+from bench.hit_qa import held_out
+from bench.peak import forget_peak, peak
+from bench.random_base import write_random_base
+from bench.toggled import toggled
 from compare.engine import BASE, Engine, Variant
 from compare.questions import Question
 from compare.sampling import Sampling
 from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 QUESTION = "哈尔滨工业大学的校训是什么？"
-HELDOUT = Path(EMBEDDED_BASE).parent / "hit_qa" / "heldout.jsonl"
 TOKENS = 128
 
 
 def random_pair(folder: Path, adapters: int) -> tuple[str, list[str]]:
     """A random wide BLOOM with the embedded tokenizer, and adapters for it, in `folder`."""
     from peft import LoraConfig, get_peft_model
-    from transformers import BloomConfig, BloomForCausalLM
 
-    torch.manual_seed(0)
-    config = BloomConfig(vocab_size=250_880, hidden_size=512, n_layer=8, n_head=8, bos_token_id=1, eos_token_id=2,
-                         pad_token_id=3, initializer_range=0.1)
-    model = BloomForCausalLM(config)
-    model.save_pretrained(folder / "base")
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(Path(EMBEDDED_BASE) / name, folder / "base")
+    model = write_random_base(folder / "base", vocab_size=250_880, hidden_size=512, n_layer=8, n_head=8,
+                              initializer_range=0.1)
     lora = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=8, target_modules=["query_key_value"],
                       init_lora_weights=False)
     get_peft_model(model, lora).save_pretrained(folder / "adapter0", save_embedding_layers=False)
@@ -63,30 +58,21 @@ def copies(adapter: Path, folder: Path, count: int) -> list[str]:
     return found
 
 
-def run(engine: Engine, variants: list[Variant], whole: bool = True) -> int:
-    """Answer the question under these variants; returns the tokens made. `whole`: nobody ends before 128."""
+def run(engine: Engine, variants: list[Variant], whole: bool = True) -> None:
+    """Answer the question under these variants. `whole`: nobody ends before 128."""
     engine.batch.eos = -1 if whole else engine.tokenizer.eos_token_id
-    columns: list = []
-    for columns in engine.compare(QUESTION, variants=variants, sampling=Sampling(TOKENS)):
+    for _ in engine.compare(QUESTION, variants=variants, sampling=Sampling(TOKENS)):
         pass
-    return sum(len(c.token_ids) for c in columns)
 
 
-def toggled(engine: Engine, whole: bool = True) -> None:
-    """Both answers as they are made today: generate() with the adapter off, then on."""
-    ids = torch.tensor([engine.prompt.encode(QUESTION)], device=engine.device)
-    least = {"min_new_tokens": TOKENS} if whole else {}
-    for off in (True, False):
-        with torch.inference_mode(), engine.model.disable_adapter() if off else nullcontext():
-            engine.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
-                                  max_new_tokens=TOKENS, **least)
+def generated(engine: Engine, whole: bool = True) -> None:
+    """Both answers as they are made today, on the engine's own model."""
+    toggled(engine.model, engine.prompt.encode(QUESTION), TOKENS, min_new_tokens=TOKENS if whole else 0)
 
 
-def sixteen(engine: Engine, at_once: bool) -> None:
-    """Base and adapted answers to 16 held-out questions."""
+def answered(engine: Engine, questions: list[Question], at_once: bool) -> None:
+    """Base and adapted answers to all questions."""
     engine.batch.eos = -1
-    rows = [json.loads(line) for line in HELDOUT.read_text(encoding="utf-8").splitlines()[:16]]
-    questions = [Question(r["input"], r["instruction"]) for r in rows]
     variants = [BASE, Variant("on", next(iter(engine.adapters)), 1.0)]
     for part in [questions] if at_once else [[q] for q in questions]:
         for _ in engine.answer_all(part, variants, Sampling(TOKENS)):
@@ -107,16 +93,18 @@ def ratios(engine: Engine) -> dict[str, tuple[Callable, Callable, str]]:
     names = list(engine.adapters)
     one, two = [Variant("on", names[0], 1.0)], [BASE, Variant("on", names[0], 1.0)]
     twelve = [Variant(f"{n}@{s}", n, s) for n in names[:4] for s in (0.5, 1.0, 1.5)]
+    sixteen = held_out(16)
     long = "规格严格，功夫到家。" * 40
     while len(engine.prompt.encode(long)) > 200:
         long = long[:-1]
     return {
         "two columns / one, 128 tokens": (lambda: run(engine, two), lambda: run(engine, one), "≤ 1.15"),
-        "both answers / two toggled generate(), 128 tokens": (lambda: run(engine, two), lambda: toggled(engine),
+        "both answers / two toggled generate(), 128 tokens": (lambda: run(engine, two), lambda: generated(engine),
                                                               "≤ 0.4"),
-        "the same, ending when they end": (lambda: run(engine, two, False), lambda: toggled(engine, False), "≤ 0.8"),
+        "the same, ending when they end": (lambda: run(engine, two, False), lambda: generated(engine, False), "≤ 0.8"),
         "12 columns / two": (lambda: run(engine, twelve), lambda: run(engine, two), "≤ 1.8"),
-        "16 questions one by one / at once": (lambda: sixteen(engine, False), lambda: sixteen(engine, True), "≥ 6"),
+        "16 questions one by one / at once": (lambda: answered(engine, sixteen, False),
+                                              lambda: answered(engine, sixteen, True), "≥ 6"),
         "first token / forward, 200-token prompt": (lambda: first_token(engine, long, two),
                                                     lambda: forward(engine, long, two), "≤ 1.3"),
     }
@@ -139,43 +127,62 @@ def measure(engine: Engine, rounds: int) -> dict[str, dict]:
     return found
 
 
-def memory(base: str, adapter: str) -> None:
-    """Child process: peak memory above the loaded engine for two columns of 512 tokens, over a copy's size."""
+def memory(base: str, adapter: str) -> float:
+    """Peak memory above the loaded engine for two columns of 512 tokens, over a copy's size; a process of its own."""
     engine = Engine(base, adapter)
     engine.batch.eos = -1
     size = sum(p.numel() * p.element_size() for p in engine.model.parameters())
     variants = engine.variants()
     next(engine.compare(QUESTION, variants=variants, sampling=Sampling(1)))  # first use loads kernels
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if not (before := forget_peak()):
+        raise RuntimeError("the system does not say what memory a process holds; Linux does")
     for _ in engine.compare(QUESTION, variants=variants, sampling=Sampling(512)):
         pass
-    print(json.dumps({"share": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / size}))
+    return (peak() - before) / size
+
+
+def memory_apart(base: str, adapter: str) -> float:
+    """`memory` in a child process."""
+    child = subprocess.run([sys.executable, "-m", "bench.engine", "--memory", base, adapter], capture_output=True,
+                           text=True, check=True)
+    return float(child.stdout.splitlines()[-1])
+
+
+def use_threads(engine: Engine, threads: int) -> int:
+    """Let this thread (generate) and the model's own (the engine) use so many, 0: as it is; returns how many they do.
+
+    After loading, because the engine chooses for itself then; torch counts them for each thread apart.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+        engine.owner.call(lambda: torch.set_num_threads(threads))
+    return engine.owner.call(torch.get_num_threads)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=["embedded", "wide"], default="embedded")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="of torch (default: as the engine chooses)")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory:
-        memory(*args.memory)
+        print(memory(*args.memory))
         return
     with tempfile.TemporaryDirectory() as folder:
         if args.shape == "wide":
             base, adapters = random_pair(Path(folder), 4)
         else:
             base, adapters = EMBEDDED_BASE, copies(Path(EMBEDDED_ADAPTER), Path(folder), 4)
-        print(f"{args.shape}, {torch.get_num_threads()} threads, torch {torch.__version__}\n\n"
+        engine = Engine(base, adapters)
+        threads = use_threads(engine, args.threads)
+        print(f"{args.shape}, {threads} threads, {args.rounds} rounds, torch {torch.__version__}\n\n"
               "| | ratio | target | medians |\n| --- | --- | --- | --- |")
-        found = measure(Engine(base, adapters), args.rounds)
-        child = subprocess.run([sys.executable, "-m", "bench.engine", "--memory", base, adapters[0]],
-                               capture_output=True, text=True, check=True, env={**os.environ})
-        share = json.loads(child.stdout.splitlines()[-1])["share"]
+        found, share = measure(engine, args.rounds), memory_apart(base, adapters[0])
         print(f"| memory above one copy, two columns of 512 tokens, in copies | {share:.2f} | ≤ 0.2 | |")
     if args.output:
-        figures = {"shape": args.shape, **found, "memory": share}
+        figures = {"shape": args.shape, "threads": threads, "rounds": args.rounds, **found, "memory": share}
         args.output.write_text(json.dumps(figures, ensure_ascii=False, indent=1), encoding="utf-8")
 
 

@@ -14,16 +14,16 @@ import json
 import os
 import sys
 import time
-from contextlib import nullcontext
 
 import torch
 from tqdm import tqdm
 
+from bench.hit_qa import held_out
+from bench.toggled import toggled
 from compare.engine import Engine
 from compare.questions import Question
-from compare.report.rows import Row, read_data
 from compare.sampling import Sampling
-from compare.settings import ASSETS, EMBEDDED_ADAPTER, EMBEDDED_BASE
+from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 
 def load(engine: Engine, base: str, adapter: str):
@@ -35,26 +35,19 @@ def load(engine: Engine, base: str, adapter: str):
     return PeftModel.from_pretrained(plain, adapter, torch_device=str(engine.device)).eval()
 
 
-def toggled(model, engine: Engine, rows: list[Row], max_new_tokens: int) -> list[list[int]]:
-    """Two answers a row, base and adapted, as a notebook does it. The engine only encodes."""
-    pad, eos = engine.tokenizer.pad_token_id, engine.tokenizer.eos_token_id
-    answers = []
-    for row in tqdm(rows, desc="toggled generate()", file=sys.stderr):
-        prompt = torch.tensor([engine.prompt.encode(row.input, row.instruction)], device=engine.device)
-        for off in (True, False):
-            with torch.inference_mode(), model.disable_adapter() if off else nullcontext():
-                ids = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), do_sample=False,
-                                     max_new_tokens=max_new_tokens, pad_token_id=pad)[0, prompt.shape[1]:].tolist()
-            answers.append(ids[:ids.index(eos)] if eos in ids else ids)
-    return answers
+def one_by_one(model, engine: Engine, questions: list[Question], max_new_tokens: int) -> list[list[int]]:
+    """Two answers a question, base and adapted, as a notebook does it. The engine only encodes."""
+    eos, answers = engine.tokenizer.eos_token_id, []
+    for question in tqdm(questions, desc="toggled generate()", file=sys.stderr):
+        answers += toggled(model, engine.prompt.encode(question.text, question.instruction), max_new_tokens)
+    return [ids[:ids.index(eos)] if eos in ids else ids for ids in answers]
 
 
-def batched(engine: Engine, rows: list[Row], max_new_tokens: int) -> list[list[int]]:
+def batched(engine: Engine, questions: list[Question], max_new_tokens: int) -> list[list[int]]:
     """The same answers as `python -m compare.evaluate` gets them."""
-    found: list[list[list[int]]] = [[] for _ in rows]
-    questions = [Question(row.input, row.instruction) for row in rows]
+    found: list[list[list[int]]] = [[] for _ in questions]
     stream = engine.answer_all(questions, engine.variants([1.0]), Sampling(max_new_tokens))
-    for index, columns in tqdm(stream, total=len(rows), desc="one batch", file=sys.stderr):
+    for index, columns in tqdm(stream, total=len(questions), desc="one batch", file=sys.stderr):
         found[index] = [column.token_ids for column in columns]
     return [ids for pair in found for ids in pair]
 
@@ -67,17 +60,17 @@ def main() -> None:
     parser.add_argument("--adapter", default=EMBEDDED_ADAPTER)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    rows = list(read_data(ASSETS / "hit_qa" / "heldout.jsonl", args.questions).rows)
+    questions = held_out(args.questions)
     engine = Engine(args.base, args.adapter, args.device)
     model = load(engine, args.base, args.adapter)
-    batched(engine, rows[:1], 2)
-    toggled(model, engine, rows[:1], 2)  # neither pays for what is done once
+    batched(engine, questions[:1], 2)
+    one_by_one(model, engine, questions[:1], 2)  # neither pays for what is done once
     began = time.perf_counter()
-    ours = batched(engine, rows, args.max_new_tokens)
+    ours = batched(engine, questions, args.max_new_tokens)
     between = time.perf_counter()
-    theirs = toggled(model, engine, rows, args.max_new_tokens)
+    theirs = one_by_one(model, engine, questions, args.max_new_tokens)
     ended = time.perf_counter()
-    print(json.dumps({"questions": len(rows), "max_new_tokens": args.max_new_tokens, "device": str(engine.device),
+    print(json.dumps({"questions": len(questions), "max_new_tokens": args.max_new_tokens, "device": str(engine.device),
                       "dtype": str(engine.dtype).removeprefix("torch."), "threads": torch.get_num_threads(),
                       "load": round(os.getloadavg()[0], 1), "tokens": sum(map(len, ours)),
                       "batched_seconds": round(between - began, 2), "toggled_seconds": round(ended - between, 2),

@@ -13,19 +13,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from bench.hit_qa import read
 from compare.column import Column
 from compare.engine import Engine
 from compare.questions import Question
-from compare.report.measures import DOES_NOT_KNOW
+from compare.report.measures import judge
+from compare.report.rows import Row
 from compare.sampling import Sampling
-from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
+from compare.settings import ASSETS, EMBEDDED_ADAPTER, EMBEDDED_BASE
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_NEW_TOKENS, SAMPLE = 128, 300
-
-
-def read(name: str) -> list[dict]:
-    return [json.loads(line) for line in (ASSETS / "hit_qa" / name).read_text(encoding="utf-8").splitlines()]
 
 
 def question_sets() -> dict[str, list[dict]]:
@@ -50,14 +47,16 @@ def answer(engine: Engine, rows: list[dict]) -> dict[str, list[Column]]:
 
 
 def measure(rows: list[dict], columns: list[Column]) -> dict:
-    """Shares of the rows that are right, end, loop, do not know."""
-    n, texts = len(rows), [c.text for c in columns]
+    """Shares of the rows that are right, end, loop, do not know. Without a reference, keywords alone make right."""
+    answers = [judge(Row(i, r["input"], keywords=tuple(r["keywords"])), c.variant.name, c.variant.adapter,
+                     c.variant.strength, c.text, c.token_ids, c.finish_reason)
+               for i, (r, c) in enumerate(zip(rows, columns, strict=True))]
+    n = len(answers)
     return {"questions": n,
-            "right": round(sum(bool(r["keywords"]) and all(k.lower() in t.lower() for k in r["keywords"])
-                               for r, t in zip(rows, texts, strict=True)) / n, 4),
-            "ends": round(sum(c.finish_reason == "stop" for c in columns) / n, 4),
-            "loops": round(sum(c.finish_reason != "stop" and c.loop is not None for c in columns) / n, 4),
-            "does_not_know": round(sum(any(w in t for w in DOES_NOT_KNOW) for t in texts) / n, 4)}
+            "right": round(sum(a.right for a in answers) / n, 4),
+            "ends": round(sum(a.ended for a in answers) / n, 4),
+            "loops": round(sum(a.loop is not None and not a.ended for a in answers) / n, 4),
+            "does_not_know": round(sum(a.does_not_know for a in answers) / n, 4)}
 
 
 def main() -> None:

@@ -7,26 +7,14 @@ probes, held-out loss, checkpoints), and draws the memory that its own log recor
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from bench.random_base import write_random_base
 from train.log import read_log
 from train.picture import draw_memory
-
-BASE = Path(__file__).resolve().parent.parent / "assets" / "base"
-
-
-def tiny_base(path: Path) -> None:
-    """A random BLOOM of two layers under the embedded tokenizer."""
-    from transformers import BloomConfig, BloomForCausalLM
-
-    BloomForCausalLM(BloomConfig(vocab_size=8064, hidden_size=64, n_layer=2, n_head=4, bos_token_id=1,
-                                 eos_token_id=2, pad_token_id=3)).save_pretrained(path)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(BASE / name, path)
 
 
 def main() -> None:
@@ -36,7 +24,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         base, out = Path(folder) / "base", Path(folder) / "adapter"
-        tiny_base(base)
+        write_random_base(base, vocab_size=8064, hidden_size=64, n_layer=2, n_head=4)
         subprocess.run([sys.executable, "-m", "train", "--base", base, "--output", out, "--device", "cpu",
                         "--max-steps", str(args.steps), "--eval-share", "0.02", "--eval-steps", "500",
                         "--probe-steps", "500", "--save-steps", "500"], check=True, stdout=sys.stderr)

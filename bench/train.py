@@ -20,14 +20,16 @@ import argparse
 import importlib.util
 import json
 import random
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+from bench.hit_qa import read
+from bench.peak import forget_peak, peak
+from compare.settings import EMBEDDED_BASE
+
 CONTESTANTS = ("lens", "trainer", "trainer-grouped", "trl", "seed")
 SHAPES = {"tiny": {"hidden_size": 32, "n_layer": 2, "n_head": 4},  # to try the script itself
           "small": {"hidden_size": 512, "n_layer": 8, "n_head": 8},
@@ -36,19 +38,15 @@ VOCABULARY, WARM_UP = 250_880, 2
 LONG_ANSWER, LONGEST = 450, 512  # characters; tokens a row is cut to
 
 
-def read_jsonl(name: str) -> list[dict]:
-    return [json.loads(line) for line in (ASSETS / "hit_qa" / name).read_text(encoding="utf-8").splitlines()]
-
-
 def make_rows(kind: str, count: int):
     """`count` rows of a kind, the same for every contestant."""
     from train.rows import Row
 
     rng = random.Random(0)
-    found = rng.choices(read_jsonl("train.jsonl"), k=count)
+    found = rng.choices(read("train.jsonl"), k=count)
     if kind == "hit_qa":
         return [Row(r["instruction"], r["input"], r["output"], "bench") for r in found]
-    prose = [sentence for fact in read_jsonl("facts.jsonl") for sentence in fact["prose"]]
+    prose = [sentence for fact in read("facts.jsonl") for sentence in fact["prose"]]
     rows = []
     for r in found:
         answer = ""
@@ -91,22 +89,18 @@ def reset_peak(device: str) -> int:
 
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak of the resident set starts anew
-    return resident("VmRSS")
+    if not (now := forget_peak()):
+        raise RuntimeError("the system does not say what memory a process holds; Linux does")
+    return now
 
 
-def resident(field: str) -> int:
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
-    return int(line.split()[1]) * 1024
-
-
-def peak(device: str) -> int:
+def peak_since(device: str) -> int:
+    """Bytes: the most that was in use since `reset_peak`."""
     if device == "cuda":
         import torch
 
         return torch.cuda.max_memory_allocated()
-    return max(resident("VmHWM"), resident("VmRSS")) if Path("/proc/self/status").exists() else \
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak()
 
 
 def build(args):
@@ -126,7 +120,7 @@ def build(args):
     return attach_lora(model, r=8, lora_alpha=8, lora_dropout=0.05, target_modules=["query_key_value"])
 
 
-def make_trainer(args, model, tokenizer, rows: list[dict], batch: int):
+def make_trainer(args, model, tokenizer, rows: Sequence[dict], batch: int):
     """The contestant's own trainer over the same encoded rows."""
     from transformers import Trainer, TrainingArguments
 
@@ -140,7 +134,7 @@ def make_trainer(args, model, tokenizer, rows: list[dict], batch: int):
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
-        return SFTTrainer(model=model, processing_class=tokenizer, train_dataset=Dataset.from_list(rows),
+        return SFTTrainer(model=model, processing_class=tokenizer, train_dataset=Dataset.from_list(list(rows)),
                           args=SFTConfig(**{**common, "remove_unused_columns": True, "loss_type": "chunked_nll",
                                             "max_length": LONGEST}))
     grouped = "random" if args.child in ("trainer", "seed") else "group_by_length"
@@ -151,30 +145,28 @@ def make_trainer(args, model, tokenizer, rows: list[dict], batch: int):
 
 
 def measure(args) -> dict:
-    """One contestant once, in this process: rows/s, answer tokens/s, peak bytes above the model."""
+    """One contestant once, in this process: rows/s, peak bytes above the model, useful FLOP/s."""
     import torch
     from transformers import AutoTokenizer
 
-    from train.rows import encode_row
+    from train.rows import encode_rows
 
     torch.set_num_threads(args.threads or torch.get_num_threads())
-    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "base")
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_BASE)
     batch = 1 if args.child == "seed" else args.batch
     rows = make_rows(args.rows, args.batch * (args.steps + WARM_UP) * 4)
-    rows = [encode_row(row, tokenizer, LONGEST, whole_text=args.child == "seed") for row in rows]
+    rows = encode_rows(rows, tokenizer, LONGEST, whole_text=args.child == "seed")
     model = build(args)
     clock, trainer = Clock(args.device), make_trainer(args, model, tokenizer, rows, batch)
     trainer.add_callback(clock.callback())
     before = reset_peak(args.device)
     trainer.train()
     seconds = sum(clock.seconds[WARM_UP:])
-    return {"rows_per_second": batch * args.steps / seconds, "peak": peak(args.device) - before,
-            "tokens_a_row": statistics.mean(len(row["input_ids"]) for row in rows),
-            "taught_a_row": statistics.mean(sum(label != -100 for label in row["labels"]) for row in rows),
+    return {"rows_per_second": batch * args.steps / seconds, "peak": peak_since(args.device) - before,
             "flops_per_second": flops_a_row(args, rows) * batch * args.steps / seconds}
 
 
-def flops_a_row(args, rows: list[dict]) -> float:
+def flops_a_row(args, rows: Sequence[dict]) -> float:
     """Useful operations: 2 a weight and token forward, 2 backward (a frozen weight needs no gradient of its own);
     the head on taught positions alone. Recomputed and padded work does not count."""
     hidden, layers = SHAPES[args.shape]["hidden_size"], SHAPES[args.shape]["n_layer"]

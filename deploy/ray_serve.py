@@ -99,7 +99,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {err}", file=sys.stderr)
         return 2
     build(engine).queue(max_size=64).launch(server_name="0.0.0.0", server_port=args.port, theme=THEME, head=head(),
-                                            run_history=False, ssr_mode=False, show_error=False)
+                                            footer_links=["api"], run_history=False, max_file_size="1mb",
+                                            ssr_mode=False, show_error=False)
     return 0
 
 

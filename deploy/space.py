@@ -13,8 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
-FILES = ("app.py", "README.md", "README.zh.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE",
-         "requirements.txt")
+FILES = ("app.py", "README.md", "README.zh.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff",
+         "LICENSE", "requirements.txt")
 FOLDERS = ("assets", "compare", "train", "docs")
 NEVER = ("__pycache__", ".ipynb_checkpoints")  # folders
 NEVER_ENDING = (".pyc", ".part", ".pt", ".pth")

@@ -12,9 +12,9 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE, MOTTO
 
+from bench.hit_qa import held_out
 from bench.trust import access, crashes, files, text, threads
 from bench.trust.found import Found
-from bench.trust.load import held_out
 from bench.trust.server import Page
 from bench.trust.watch import Watch
 from compare import foreign

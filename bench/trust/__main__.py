@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib
 import json
 import os
 import platform
@@ -17,7 +18,8 @@ from pathlib import Path
 from bench.trust.found import Found
 
 FIGURES = Path(__file__).with_name("figures.json")
-PARTS = ("text", "files", "access", "load", "crashes")
+# Each part, and the options it takes.
+PARTS = {"text": ("count",), "files": (), "access": (), "load": ("clients", "seconds"), "crashes": ("kills",)}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -39,25 +41,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def run(part: str, args: argparse.Namespace) -> Found:
     """Run one part; each is imported when its turn comes."""
-    if part == "text":
-        from bench.trust import text
-
-        return text.run(args.count)
-    if part == "files":
-        from bench.trust import files
-
-        return files.run()
-    if part == "access":
-        from bench.trust import access
-
-        return access.run()
-    if part == "load":
-        from bench.trust import load
-
-        return load.run(args.clients, args.seconds)
-    from bench.trust import crashes
-
-    return crashes.run(args.kills)
+    return importlib.import_module(f"bench.trust.{part}").run(*(getattr(args, name) for name in PARTS[part]))
 
 
 def machine() -> str:

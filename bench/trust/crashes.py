@@ -19,31 +19,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.random_base import write_random_base
 from bench.trust.found import Found, Progress
 from bench.trust.server import ROOT
-from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
+from compare.settings import EMBEDDED_ADAPTER
 from train.checkpoint import checkpoints, fault
 from train.log import read_log
 
 SAVE = 4  # steps between checkpoints
 PATIENCE = 300  # seconds for a process to begin its work
 NEVER = 1_000_000  # steps: the run ends only by a kill
-
-
-def tiny_base(path: Path) -> Path:
-    """A random BLOOM of a few thousand parameters with the embedded tokenizer."""
-    import torch
-    from transformers import BloomConfig, BloomForCausalLM
-
-    torch.manual_seed(0)
-    BloomForCausalLM(
-        BloomConfig(
-            vocab_size=8064, hidden_size=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2, pad_token_id=3
-        )
-    ).save_pretrained(path)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(Path(EMBEDDED_BASE) / name, path)
-    return path
 
 
 @dataclass
@@ -142,15 +127,14 @@ def after_kill(out: Path, said: str, found: Found) -> int:
 
 
 def kill_training(count: int, folder: Path, found: Found, seed: int = 0) -> None:
-    r, base, out = random.Random(seed), tiny_base(folder / "base"), folder / "out"
+    r, base, out = random.Random(seed), folder / "base", folder / "out"
+    write_random_base(base, vocab_size=8064, hidden_size=32, n_layer=2, n_head=4)
     progress, reached = Progress("crashes, training", count, "kills"), 0
     for i in range(count):
         command = training(folder, base) + (["--resume"] if checkpoints(out) else [])
         if i and not checkpoints(out):
             shutil.rmtree(out, ignore_errors=True)
-        done = kill_after(
-            folder, r.random() * 1.5, lambda said: "\nstep " in said, *command
-        )
+        done = kill_after(folder, r.random() * 1.5, lambda said: "\nstep " in said, *command)
         found.check(done.returncode == -9, f"training ended by itself with {done.returncode}: {done.said[-300:]}")
         reached = after_kill(out, done.said, found)
         progress.at(i + 1, f"step {reached}")

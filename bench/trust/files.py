@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.peak import forget_peak, peak
 from bench.trust.found import Found, Progress
-from bench.trust.watch import Watch, forget_peak, listing, peak
+from bench.trust.watch import Watch, listing
 from compare.errors import BadAdapter
 from compare.settings import ASSETS, EMBEDDED_BASE
 from tests.hostile import DATA
@@ -70,10 +71,8 @@ class Base:
 
     def __init__(self, path: str = EMBEDDED_BASE):
         from compare.load import load_base
-        from compare.receipt import base_logits
 
-        self.path, self.loaded = path, load_base(path, "cpu")
-        self.model, self.untouched = self.loaded.model, base_logits(self.loaded.model)
+        self.path, self.model = path, load_base(path, "cpu").model
         self.hash = self.hashed()
 
     def hashed(self) -> str:

@@ -5,8 +5,6 @@ Through gradio_client, as scripts ask, and by connections closed in the middle. 
 
 from __future__ import annotations
 
-import gc
-import json
 import random
 import statistics
 import threading
@@ -15,13 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from bench.hit_qa import held_out
 from bench.trust.found import Found, Progress
 from bench.trust.server import Held, Page
-from bench.trust.wire import endpoint, events
+from bench.trust.wire import endpoint, events, through_wire
 from compare.questions import Question
-from compare.settings import ASSETS
 
-HELD_OUT = ASSETS / "hit_qa" / "heldout.jsonl"
 TOKENS = 48
 NEAR_TIE = 1e-3  # of the two best logits: rows of a full batch round otherwise than one alone
 QUIET = 8.0  # seconds for what ended to be cleared away
@@ -30,9 +27,9 @@ GROWTH = 0.05  # share of the resident set after the warm-up
 Ids = list[list[int]]  # of each column
 
 
-def held_out(count: int) -> list[Question]:
-    lines = HELD_OUT.read_text(encoding="utf-8").splitlines()[:count]
-    return [Question(r["input"], r["instruction"]) for r in map(json.loads, lines)]
+def arguments(question: Question) -> list:
+    """Those of `/compare`, in order."""
+    return [question.text, question.instruction, [1.0], TOKENS, 0.0, 1.0, 0]
 
 
 @dataclass
@@ -102,12 +99,9 @@ class Crowd:
                 else:
                     self.tally.fail(err)
 
-    def submit(self, client, question: Question):
-        return client.submit(question.text, question.instruction, [1.0], TOKENS, 0.0, 1.0, 0, api_name="/compare")
-
     def finish(self, client, question: Question, r: random.Random) -> None:
         began, first = time.monotonic(), None
-        job = self.submit(client, question)
+        job = client.submit(*arguments(question), api_name="/compare")
         while not job.done():
             if first is None and job.outputs():
                 first = time.monotonic() - began
@@ -116,7 +110,7 @@ class Crowd:
         self.tally.compare(question, ids(job.outputs()[-1]), self.alone[question], first)
 
     def cancel(self, client, question: Question, r: random.Random) -> None:
-        job = self.submit(client, question)
+        job = client.submit(*arguments(question), api_name="/compare")
         time.sleep(r.random() * 3)
         job.cancel()
         self.tally.add("cancelled")
@@ -124,9 +118,7 @@ class Crowd:
     def vanish(self, client, question: Question, r: random.Random) -> None:
         """The connection is closed in the middle of the answer, with no word."""
         began, first, left = time.monotonic(), None, r.randint(1, 12)
-        for event in events(
-            self.page.port, [question.text, question.instruction, [1.0], TOKENS, 0.0, 1.0, 0], fn_index=self.number
-        ):
+        for event in events(self.page.port, arguments(question), fn_index=self.number):
             if event["msg"] == "refused":
                 raise RuntimeError(event["said"] if event["status"] != 503 else "the queue is full")
             if event["msg"] == "process_generating":
@@ -152,7 +144,7 @@ def warm_up(page: Page, questions: Sequence[Question], number: int, clients: int
 
     client, alone = Client(page.url, verbose=False), {}
     for question in questions:
-        job = client.submit(question.text, question.instruction, [1.0], TOKENS, 0.0, 1.0, 0, api_name="/compare")
+        job = client.submit(*arguments(question), api_name="/compare")
         job.result()
         alone[question] = ids(job.outputs()[-1])
     together(Crowd(page, number, questions, alone, time.monotonic() + 10).visit, clients)
@@ -191,17 +183,9 @@ def run(clients: int, seconds: float) -> Found:
         watch = threading.Thread(target=follow, args=(crowd, seconds), daemon=True)
         watch.start()
         together(crowd.visit, clients)
-        gc.collect()
         after = settle(page)
-        last = next(
-            (
-                e
-                for e in events(page.port, ["问", "", [1.0], 1, 0.0, 1.0, 0], fn_index=number)
-                if e["msg"] == "process_completed"
-            ),
-            {},
-        )
-        found.check(bool(last.get("success")), "the visitor after the crowd is not answered")
+        told = through_wire(page.port, number, "问")
+        found.check(told == "answered", f"the visitor after the crowd is told: {told}")
         found.check("Traceback" not in page.said(), "the page's log has a traceback")
     tell(found, crowd.tally, alone, before, after)
     found.figures = {"clients": clients, "seconds": seconds, **found.figures}
@@ -211,7 +195,7 @@ def run(clients: int, seconds: float) -> Found:
 def follow(crowd: Crowd, seconds: float) -> None:
     progress = Progress("load", seconds, "s")
     while (left := crowd.ends - time.monotonic()) > 0:
-        progress.at(seconds - left, dict(crowd.tally.ends).__str__())
+        progress.at(seconds - left, str(dict(crowd.tally.ends)))
         time.sleep(1)
     progress.at(seconds)
 

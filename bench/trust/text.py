@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench.trust.found import Found, Progress
 from bench.trust.server import ROOT, Page
-from bench.trust.wire import endpoint, events
+from bench.trust.wire import endpoint, through_wire
 from compare.errors import BadQuestion
 from compare.prompt import Prompt
 from compare.questions import valid_text
@@ -114,15 +114,6 @@ def through_client(client, text: str) -> str:
         return "answered"
     except AppError as err:
         return str(err) or "an error without a sentence"
-
-
-def through_wire(port: int, number: int, text: str) -> str:
-    """The same for a text that gradio_client cannot encode: escaped JSON, as a script may send it."""
-    *_, last = events(port, [text, "", [1.0], 1, 0.0, 1.0, 0], number)
-    if last.get("success"):
-        return "answered"
-    said = last.get("output", {}).get("error") or last.get("said") or last.get("message")
-    return said or "an error without a sentence"
 
 
 class Visitors:

@@ -72,21 +72,3 @@ def listing(folders: Sequence[Path]) -> dict[str, tuple[int, int]]:
                 about = path.lstat()
                 found[str(path)] = about.st_size, about.st_mtime_ns
     return found
-
-
-def peak() -> int:
-    """Bytes: the most this process held since `forget_peak`; 0 where the system does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        return 0
-
-
-def forget_peak() -> int:
-    """Start the peak anew at what is held now; returns it, in bytes."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
-    return peak()

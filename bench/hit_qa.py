@@ -1,0 +1,21 @@
+"""The rows of assets/hit_qa, as measurements ask for them. Knows no model."""
+
+from __future__ import annotations
+
+import json
+
+from compare.questions import Question
+from compare.report.rows import read_data
+from compare.settings import ASSETS
+
+FOLDER = ASSETS / "hit_qa"
+
+
+def read(name: str) -> list[dict]:
+    """Every row of one of its JSON-lines files."""
+    return [json.loads(line) for line in (FOLDER / name).read_text(encoding="utf-8").splitlines()]
+
+
+def held_out(count: int) -> list[Question]:
+    """The first `count` held-out questions. Raises BadQuestion where `count` is less than 1."""
+    return [Question(row.input, row.instruction) for row in read_data(FOLDER / "heldout.jsonl", count).rows]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+import threading
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from one_tab import Column, opened
 from playwright.sync_api import expect
 
 from compare.errors import BadQuestion
@@ -22,14 +23,6 @@ ROW = Row(0, "校训是什么？", output="规格严格，功夫到家", keyword
 BASE, ADAPTED = Said("高校高校", "length", 96, 24), Said("规格严格，功夫到家。", "stop", 8)
 
 
-@dataclass
-class Column:
-    text: str
-    finish_reason: str | None = "stop"
-    token_ids: list[int] = field(default_factory=list)
-    loop: object = None
-
-
 class Speaker:
     """An engine without a model: the two answers differ from the third question on."""
 
@@ -37,16 +30,20 @@ class Speaker:
 
     def __init__(self):
         self.asked: list[str] = []
+        self.cancelled = threading.Event()
 
     def variants(self, strengths):
         return [SimpleNamespace(adapter=name) for name in (None, "lens", "step-100")]
 
-    def compare(self, question, instruction, variants, sampling, cancelled):
+    def compare(self, question, instruction, variants, sampling):
         assert [v.adapter for v in variants] == [None, "lens"]
         self.asked.append(question)
-        self.cancelled = cancelled
-        yield [Column("", None)] * 2
-        yield [Column(f"B {ATTACK}"), Column(f"A {ATTACK}" if len(self.asked) > 2 else f"B {ATTACK}")]
+        self.cancelled.clear()
+        try:
+            yield [Column("", None)] * 2
+            yield [Column(f"B {ATTACK}"), Column(f"A {ATTACK}" if len(self.asked) > 2 else f"B {ATTACK}")]
+        finally:
+            self.cancelled.set()  # as the engine: leaving the iterator cancels
 
 
 @pytest.fixture
@@ -114,6 +111,7 @@ def test_sides_are_drawn_by_lot(voting):
 def test_a_visitor_who_leaves_stops_the_writing(voting):
     dealing = voting.deal()
     next(dealing), next(dealing)
+    assert not voting.engine.cancelled.is_set()
     dealing.close()
     assert voting.engine.cancelled.is_set()
 
@@ -146,19 +144,8 @@ def votes(tmp_path_factory) -> Votes:
 @pytest.fixture(scope="module")
 def page(votes, browser):
     """The tab alone, behind another one, in headless Chromium."""
-    with gr.Blocks(title="tab", analytics_enabled=False) as blocks:
-        with gr.Tab("first"):
-            gr.Textbox(label="words")
-        with gr.Tab("blind"):
-            blind.build(Speaker(), votes)
-    _, address, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, run_history=False)
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.goto(address)
-    page.get_by_role("tab", name="blind").click()
-    page.locator('.ballot[data-state="open"]').wait_for(timeout=30_000)
-    yield page
-    page.close()
-    blocks.close()
+    with opened(browser, lambda: blind.build(Speaker(), votes), '.ballot[data-state="open"]') as page:
+        yield page
 
 
 def state(page, name: str):
@@ -204,7 +191,7 @@ def test_keys_do_nothing_while_another_tab_is_in_front(page, votes):
     page.keyboard.press("1")
     page.get_by_label("words").press("2")
     page.wait_for_timeout(300)
-    page.get_by_role("tab", name="blind").click()
+    page.get_by_role("tab", name="second").click()
     state(page, "open")
     assert votes.tally() == before
 

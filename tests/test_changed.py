@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from one_tab import opened
 from playwright.sync_api import expect
 
 from compare.anatomy import Anatomy, Site, Size
@@ -177,33 +179,37 @@ class Shown:
     model, prompt = None, SimpleNamespace(encode=lambda question, instruction: [1])
     tokenizer = SimpleNamespace(eos_token_id=END)
 
+    def __init__(self):
+        self.asked: list[str] = []
+
     def variants(self, strengths):
         return [SimpleNamespace(adapter=None), SimpleNamespace(adapter="lens")]
 
-    def compare(self, *asked):
+    def compare(self, question, *rest, **settings):
+        self.asked.append(question)
+        time.sleep(0.5)  # so long that a second question for the same would come before the first is answered
         yield [SimpleNamespace(text=ATTACK)] * 2
 
 
 @pytest.fixture(scope="module")
-def page(browser):
+def shown() -> Shown:
+    return Shown()
+
+
+@pytest.fixture(scope="module")
+def page(browser, shown):
     """The tab alone, behind another one, in headless Chromium at a phone's width."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(changed, "shift", lambda engine, prompt_ids, columns: SHIFT)
         patch.setattr(changed, "anatomy", lambda model, name: sites())
-        with gr.Blocks(title="tab", analytics_enabled=False) as blocks:
-            with gr.Tab("first"):
-                gr.Markdown("first")
-            with gr.Tab("changed"):
-                changed.build(Shown())
-        _, address, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, run_history=False)
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.goto(address)
-        page.get_by_role("tab", name="changed").click()
-        page.locator(".ribbon").first.wait_for(timeout=30_000)
-        page.mouse.move(0, 0)  # or a token may be scrolled under it
-        yield page
-        page.close()
-        blocks.close()
+        with opened(browser, lambda: changed.build(shown), ".ribbon") as page:
+            page.mouse.move(0, 0)  # or a token may be scrolled under it
+            yield page
+
+
+def test_opening_the_tab_asks_once(page, shown):
+    page.wait_for_timeout(500)
+    assert shown.asked == [changed.FIRST_QUESTION]
 
 
 def test_what_tokens_say_stays_text_in_the_browser(page):

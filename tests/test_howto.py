@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from one_tab import Column, opened
 from playwright.sync_api import expect
 
 from compare.page import howto
@@ -15,16 +15,6 @@ from compare.page.drawing import explorer
 from compare.page.sizes import EMBEDDED, LINEAR_LAYERS, SIZES, Shape, human, memory, share
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
-
-
-@dataclass
-class Said:
-    """What the ladder reads of a column."""
-
-    text: str
-    finish_reason: str | None = "stop"
-    token_ids: list[int] = field(default_factory=list)
-    loop: object = None
 
 
 class Speaker:
@@ -40,12 +30,12 @@ class Speaker:
         return [SimpleNamespace(adapter=name, strength=s) for name, s in
                 [(None, 0.0), *(("lens", s) for s in strengths), *(("other", s) for s in strengths)]]
 
-    def compare(self, question, instruction, variants, sampling, cancelled):
+    def compare(self, question, instruction, variants, sampling):
         self.asked.append(question)
         assert sampling.max_new_tokens == howto.LENGTH
-        yield [Said("", None) for _ in variants]
-        yield [Said(f"{v.strength:g}: {question}" if v.adapter else "高校 高校", "stop" if v.adapter else "length",
-                    [] if v.adapter else [5] * 32) for v in variants]
+        yield [Column("", None) for _ in variants]
+        yield [Column(f"{v.strength:g}: {question}" if v.adapter else "高校 高校", "stop" if v.adapter else "length",
+                      [] if v.adapter else [5] * 20) for v in variants]  # too short for a loop
 
 
 def test_the_table_marks_the_loaded_size_and_holds_the_1b1_row():
@@ -107,19 +97,8 @@ def test_without_an_adapter_the_tab_says_so():
 @pytest.fixture(scope="module")
 def page(browser):
     """The tab alone, behind another one, in headless Chromium."""
-    with gr.Blocks(title="tab", analytics_enabled=False) as blocks:
-        with gr.Tab("first"):
-            gr.Markdown("first")
-        with gr.Tab("howto"):
-            howto.build(Speaker())
-    _, address, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, run_history=False)
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.goto(address)
-    page.get_by_role("tab", name="howto").click()
-    page.locator("#lens-rank").wait_for(timeout=30_000)
-    yield page
-    page.close()
-    blocks.close()
+    with opened(browser, lambda: howto.build(Speaker()), "#lens-rank") as page:
+        yield page
 
 
 @pytest.mark.parametrize("r,modules", [(1, ("dense",)), (64, tuple(LINEAR_LAYERS)), (8, ("query_key_value",)), (8, ())])

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compare.page import words
-from compare.page.app import TABS, tab_module
+from compare.page.app import TABS
 from compare.page.asked import LENGTHS, LONGEST_LINK, MOST_EXTRAS, STRENGTHS, Asked
 from compare.page.column import Waiting, answer, draw
-from compare.page.examples import GROUPS, held_out
+from compare.page.examples import GROUPS
+from compare.page.heldout import every_row
 from compare.page.loaded import lora_parameters
 from compare.page.result import as_markdown
 from compare.page.runs import Runs
@@ -107,13 +108,13 @@ def test_every_label_is_translated():
     given_labels = re.findall(rf'(?:{places})"([^"]*[一-鿿][^"]*)"', source)
     assert len(given_labels) > 10
     assert not set(given_labels) - set(words.LABELS)
-    tabs = {label for name in TABS for label in getattr(tab_module(name), "LABELS", {})}
+    tabs = {label for tab in TABS for label in tab.LABELS}
     assert set(TABS.values()) <= set(words.LABELS) | tabs
 
 
 def test_examples_come_in_groups_and_held_out_rows_have_references():
     assert len(GROUPS) >= 5 and all(GROUPS.values())
-    assert len(held_out()) > 100 and all(row.reference for row in held_out().values())
+    assert len(every_row()) > 100 and all(row.output for row in every_row().values())
 
 
 def luminance(colour: str) -> float:

@@ -8,12 +8,13 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from one_tab import opened
 from playwright.sync_api import expect
 from test_report import ADAPTED_TEXTS, EVIL, report_of, seen
 
 from compare.page import reported
 from compare.page.charts import cards, curves
-from compare.page.reported import Report, highlighted, read
+from compare.page.reported import Report, highlighted, read_report
 
 ENGINE = SimpleNamespace(files=SimpleNamespace(name="lens", sha256="1" * 64))
 
@@ -92,7 +93,7 @@ def write(path, fields) -> None:
 
 def test_without_a_report_the_tab_gives_the_command(tmp_path):
     assert reported.COMMAND in told(tmp_path / "report.json")
-    assert read(tmp_path / "report.json") is None
+    assert read_report(tmp_path / "report.json") is None
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"format": 2}'])
@@ -119,15 +120,8 @@ def page(tmp_path_factory, browser):
     path, fields = tmp_path_factory.mktemp("report") / "report.json", report_of()
     extra = [{**fields["questions"][4], "index": i, "input": f"题 {i}"} for i in range(5, 40)]
     write(path, {**fields, "questions": [*fields["questions"], *extra]})
-    with gr.Blocks(title="tab", analytics_enabled=False) as blocks:
-        reported.build(ENGINE, path)
-    _, address, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, run_history=False)
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.goto(address)
-    page.locator("#reported-table details").first.wait_for(timeout=30_000)
-    yield page
-    page.close()
-    blocks.close()
+    with opened(browser, lambda: reported.build(ENGINE, path), "#reported-table details") as page:
+        yield page
 
 
 def test_searching_and_filtering_in_the_browser(page):

@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from one_tab import Column, opened
 from playwright.sync_api import expect
 
 from compare.page import heldout, timeline
 from compare.page.film import LENGTH, STRENGTHS, Checkpoint, Film, Shown
 from compare.page.losses import Loss, Scale, position, read_losses, smoothed
-from compare.repetition import find_loop
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 STEPS = (100, 400)
-
-
-@dataclass
-class Said:
-    """What the tab reads of a column."""
-
-    text: str
-    finish_reason: str | None = "stop"
-    token_ids: list[int] = field(default_factory=list)
-    variant: object = None
-
-    @property
-    def loop(self):
-        return find_loop(self.token_ids)
 
 
 def adapter(path: Path, name: str, losses=()) -> SimpleNamespace:
@@ -54,12 +39,12 @@ class Speaker:
     def files(self):
         return next(iter(self.adapters.values()), None)
 
-    def compare(self, question, instruction, variants, sampling, cancelled):
+    def compare(self, question, instruction, variants, sampling):
         self.asked.append((question, instruction))
         self.variants, self.sampling = variants, sampling
-        yield [Said("", None, variant=v) for v in variants]
-        yield [Said(f"{v.name}: {question}" if v.adapter else "高校" * 20, "stop" if v.adapter else "length",
-                    [] if v.adapter else [5, 6] * 20, v) for v in variants]
+        yield [Column("", None) for _ in variants]
+        yield [Column(f"{v.name}: {question}" if v.adapter else "高校" * 20, "stop" if v.adapter else "length",
+                      [] if v.adapter else [5, 6] * 20) for v in variants]
 
 
 @pytest.fixture
@@ -98,15 +83,16 @@ def test_text_of_models_and_visitors_is_escaped(speaker, film):
 
 def test_right_and_wrong_are_marked_for_held_out_questions_alone():
     row = next(r for r in heldout.rows().values() if r.keywords)
-    right, wrong = Said("、".join(row.keywords)), Said("不知道")
+    right, wrong = Column("、".join(row.keywords)), Column("不知道")
     assert 'data-kind="right"' in Shown.of(right, row).marks and 'data-kind="wrong"' in Shown.of(wrong, row).marks
     assert not re.search("right|wrong", Shown.of(right, None).marks)
-    assert not re.search('"right"|"wrong"', Shown.of(Said("", None), row).marks)  # not while it is written
+    assert not re.search('"right"|"wrong"', Shown.of(Column("", None), row).marks)  # not while it is written
 
 
 @pytest.mark.parametrize("column,kinds", [
-    (Said("高校" * 20, "length", [5, 6] * 20), ["loop", "length"]), (Said("高校", "loop", [5] * 40), ["loop"]),
-    (Said("高校", "length", list(range(40))), ["length"]), (Said("高校"), ["stop"]), (Said("高", None), ["writing"])])
+    (Column("高校" * 20, "length", [5, 6] * 20), ["loop", "length"]), (Column("高校", "loop", [5] * 40), ["loop"]),
+    (Column("高校", "length", list(range(40))), ["length"]), (Column("高校"), ["stop"]),
+    (Column("高", None), ["writing"])])
 def test_loop_stop_and_cut_are_marked(column, kinds):
     assert re.findall('data-kind="([a-z]+)"', Shown.of(column, None).marks) == kinds
 
@@ -153,19 +139,9 @@ def test_what_is_missing_is_said(tmp_path, names, told):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory, browser):
     """The tab alone, behind another one, in headless Chromium."""
-    with gr.Blocks(title="tab", analytics_enabled=False) as blocks:
-        with gr.Tab("first"):
-            gr.Markdown("first")
-        with gr.Tab("timeline"):
-            timeline.build(Speaker(tmp_path_factory.mktemp("adapters")))
-    _, address, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, run_history=False)
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.goto(address)
-    page.get_by_role("tab", name="timeline").click()
-    page.locator("#lens-step").wait_for(timeout=30_000)
-    yield page
-    page.close()
-    blocks.close()
+    speaker = Speaker(tmp_path_factory.mktemp("adapters"))
+    with opened(browser, lambda: timeline.build(speaker), "#lens-step") as page:
+        yield page
 
 
 def first_question():

@@ -55,28 +55,26 @@ class Answering:
 
     def page(self, asked: Asked, request: gr.Request) -> Iterator[str]:
         """For one visitor, whose earlier answer ends and whose Stop ends this one."""
-        session = request.session_hash or ""
-        run = self.runs.begin(session)
+        visit = request.session_hash or ""
+        run = self.runs.begin(visit)
         try:
             yield from self.stream(asked, run)
         finally:
-            self.runs.end(session, run)
+            self.runs.end(visit, run)
 
     def api(self, question: str, instruction: str = "", strengths: list[float] | None = None, max_new_tokens: int = 128,
             temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> Iterator[dict]:
         """Base and the adapter at each strength (default: 1), as the columns grow, with the fields of `--json`."""
         wanted = [1.0] if strengths is None else strengths
-        run, put = Run(), Question(question, instruction)  # no half characters, which JSON cannot carry back
+        put = Question(question, instruction)  # no half characters, which JSON cannot carry back
         try:
-            if len(self.engine.variants(wanted)) > limits.MOST_COLUMNS:
+            variants = self.engine.variants(wanted)
+            if len(variants) > limits.MOST_COLUMNS:
                 raise BadQuestion(f"strengths are {len(wanted)}; allowed: at most {limits.MOST_COLUMNS} columns in all")
             if bad := [s for s in wanted if not limits.STRENGTHS[0] <= s <= limits.STRENGTHS[1]]:
                 raise BadQuestion(f"strength is {bad[0]}; allowed: {limits.STRENGTHS[0]} to {limits.STRENGTHS[1]}")
             sampling = Asked("", "", True, (), max_new_tokens, temperature, top_p, seed).sampling
-            variants = self.engine.variants(wanted)
-            for columns in self.engine.compare(put.text, put.instruction, variants, sampling, run.cancelled):
+            for columns in self.engine.compare(put.text, put.instruction, variants, sampling):
                 yield {"question": put.text, "instruction": put.instruction, "columns": [c.as_dict() for c in columns]}
         except LensError as err:
             raise gr.Error(str(err), print_exception=False) from err
-        finally:
-            run.cancelled.set()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from html import escape
-from pathlib import Path
 
 import gradio as gr
 
-from compare.page import compare, words
+from compare.page import blind, changed, compare, howto, reported, timeline, words
 from compare.page.loaded import Loaded
+from compare.page.own import own, read
 from compare.page.theme import THEME
 from compare.page.words import Words
 
 __all__ = ["THEME", "build", "head"]
-HERE = Path(__file__).parent
-TABS = {"changed": "改变了什么", "timeline": "时间线", "reported": "报告", "blind": "盲测", "howto": "原理"}
+TABS = {changed: "改变了什么", timeline: "时间线", reported: "报告", blind: "盲测", howto: "原理"}
 HEADLINE = Words("一份模型，两种回答", "One model, two answers")
 CAPTION = Words(
     "这里证明的是：同一份权重、同一个提示、同样的随机数，只差适配器，回答就不同。"
@@ -33,21 +31,10 @@ DIM = Words("浅色或深色", "Light or dark")
 def head() -> str:
     """Style and language, in place before the first paint."""
     labels = dict(words.LABELS)
-    for tab in filter(None, map(tab_module, TABS)):
-        labels |= getattr(tab, "LABELS", {})
-    script = (HERE / "language.js").read_text(encoding="utf-8")
-    return (f"<style>{(HERE / 'style.css').read_text(encoding='utf-8')}</style>"
-            f"<script>const LABELS = {json.dumps(labels, ensure_ascii=False)};\n{script}</script>")
-
-
-def tab_module(name: str):
-    """compare.page.<name>; None where this build has no such tab."""
-    try:
-        return importlib.import_module(f"compare.page.{name}")
-    except ModuleNotFoundError as err:
-        if err.name != f"compare.page.{name}":
-            raise
-        return None
+    for tab in TABS:
+        labels |= tab.LABELS
+    return (f"<style>{read('style.css')}</style>"
+            f"<script>const LABELS = {json.dumps(labels, ensure_ascii=False)};\n{read('language.js')}</script>")
 
 
 def banner(loaded: Loaded) -> str:
@@ -59,11 +46,6 @@ def banner(loaded: Loaded) -> str:
             f'<div class="lens-switches"><div role="group" aria-label="语言 · Language">{speak}</div>{dim}</div>'
             f'</header>'
             f'<div class="lens-hero"><h1>{HEADLINE.html()}</h1><p>{loaded.headline()}</p></div>')
-
-
-def own(html: str, elem_id: str | None = None) -> gr.HTML:
-    """HTML of ours that is never updated."""
-    return gr.HTML(html, js_on_load=None, apply_default_css=False, elem_id=elem_id, elem_classes="lens-own")
 
 
 def hand_over(tab: gr.Tab, controls, inputs) -> None:
@@ -81,12 +63,11 @@ def build(engine, answered: list | None = None) -> gr.Blocks:
             with gr.Tab("并排比较", id="compare"):
                 controls = compare.build(page, engine, answered)
                 own(f'<p class="lens-caption">{CAPTION.html()}</p>')
-            for name, label in TABS.items():
-                if tab := tab_module(name):
-                    with gr.Tab(label, id=name) as shown:
-                        inputs = tab.build(engine)
-                    if inputs:
-                        hand_over(shown, controls, inputs)
+            for tab, label in TABS.items():
+                with gr.Tab(label, id=tab.__name__.rpartition(".")[2]) as shown:
+                    inputs = tab.build(engine)
+                if inputs:
+                    hand_over(shown, controls, inputs)
         own(loaded.chips(), elem_id="loaded")
         with gr.Accordion("换成你自己的模型", open=False, elem_id="own"):
             own(loaded.own())

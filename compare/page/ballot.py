@@ -6,9 +6,10 @@ All text of models and rows is escaped. Words are Chinese and English, of which 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
-from compare.page.drawing import both, escaped
 from compare.page.heldout import is_right
+from compare.page.words import both
 from compare.report.rows import Row
 from compare.votes import Tally
 
@@ -74,7 +75,7 @@ def side(ballot: Ballot, index: int, voted: bool) -> str:
         foot = (f'<p class="foot"><span class="mark {"right" if right else "wrong"}">{mark}</span>{loop}'
                 f'<span>{both(*ENDED[said.finish_reason])} · {length}</span></p>')
     return (f'<article class="side"{tone}><h3>{name}</h3><div class="text" lang="zh-CN" tabindex="0" role="region" '
-            f'aria-label="{PLACES[index]}">{escaped(said.text) or "—"}</div>{foot}</article>')
+            f'aria-label="{PLACES[index]}">{escape(said.text) or "—"}</div>{foot}</article>')
 
 
 def draw(ballot: Ballot, choice: str | None, result: str) -> str:
@@ -86,9 +87,9 @@ def draw(ballot: Ballot, choice: str | None, result: str) -> str:
         f'{both(zh, en)}</button>' for name, key, sign, zh, en in CHOICES)
     said = both(*VERDICTS[ballot.verdict(choice)]) if voted else both("哪个回答更好？", "Which answer is better?")
     reference = (f'<p class="reference"><b>{both("参考答案", "Reference")}</b> <span lang="zh-CN">'
-                 f'{escaped(row.output)}</span></p>' if voted and row.output else "")
+                 f'{escape(row.output)}</span></p>' if voted and row.output else "")
     return (f'<div class="ballot" data-state="{"voted" if voted else "open"}" data-ballot="{ballot.identity}">'
-            f'<p class="asked" lang="zh-CN">{escaped(row.input)}</p>'
+            f'<p class="asked" lang="zh-CN">{escape(row.input)}</p>'
             f'<div class="pair">{side(ballot, 0, voted)}{side(ballot, 1, voted)}</div>{reference}'
             f'<p class="verdict" role="status">{said}</p>'
             f'<div class="choices" role="group" tabindex="-1" aria-label="投票 Vote">{buttons}</div>{next_button()}'

@@ -57,8 +57,3 @@ watch("value", () => {
   follow = false;
   (ballot.dataset.state === "open" ? find(".choices") : find("[data-another]"))?.focus({ preventScroll: true });
 });
-new IntersectionObserver((seen, observer) => {
-  if (!seen.some((s) => s.isIntersecting)) return;
-  observer.disconnect();
-  trigger("opened");
-}).observe(element);

@@ -7,24 +7,24 @@ is which stays on the server until the vote is in the file.
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from html import escape
 
 import gradio as gr
 
 from compare.errors import BadQuestion, LensError
 from compare.page import heldout
 from compare.page.ballot import CHOICES, Ballot, Said, draw, draw_problem, draw_tally, draw_waiting, problem
-from compare.page.drawing import both, escaped, heading
+from compare.page.own import own, read
+from compare.page.words import both, heading
 from compare.report.rows import Row
 from compare.sampling import Sampling
 from compare.votes import Vote, Votes, as_csv, as_json_lines
 
-HERE = Path(__file__).resolve().parent
-CSS, JS = ((HERE / name).read_text(encoding="utf-8") for name in ("blind.css", "blind.js"))
-OWN = ["lens-own", "lens-blind"]
+section = partial(own, css_template=read("tab.css", "blind.css"), elem_classes=["lens-own", "lens-blind"])
+JS = read("blind.js", "opened.js")
 LENGTH = 96  # tokens an answer may have
 ATTEMPTS = 4  # questions tried for a pair of answers that differ
 AT_ONCE = 4  # pairs written at once; more visitors wait in Gradio's queue
@@ -43,22 +43,22 @@ class Voting:
     engine: object
     votes: Votes
 
-    def columns(self, row: Row, cancelled: threading.Event) -> Iterator[Sequence]:
+    def columns(self, row: Row) -> Iterator[Sequence]:
         """Base and the first adapter as they grow."""
         base, *others = self.engine.variants([1.0])
         adapted = next(v for v in others if v.adapter == self.engine.files.name)
-        yield from self.engine.compare(row.input, row.instruction, [base, adapted], Sampling(LENGTH), cancelled)
+        return self.engine.compare(row.input, row.instruction, [base, adapted], Sampling(LENGTH))
 
     def deal(self) -> Iterator[tuple[str, Ballot | None]]:
         """(HTML, ballot): first that it is being written, then the pair, side by side at random."""
-        cancelled, columns = threading.Event(), ()
+        columns: Sequence = ()
         yield draw_waiting(self.result()), None
         try:
             for _ in range(ATTEMPTS):
                 row = heldout.any_row()
                 if row is None:
                     raise BadQuestion(f"{heldout.HELDOUT.name} is missing, so there is no question to ask")
-                for grown in self.columns(row, cancelled):
+                for grown in self.columns(row):
                     columns = grown
                     yield gr.skip(), gr.skip()  # a visitor who left is noticed at a yield
                 if columns[0].text != columns[1].text:
@@ -66,12 +66,10 @@ class Voting:
             ballot = Ballot(secrets.token_hex(8), row, *map(Said.of, columns), secrets.choice((True, False)))
             yield draw(ballot, None, self.result()), ballot
         except LensError as err:
-            yield draw_problem(escaped(str(err)), self.result()), None
+            yield draw_problem(escape(str(err)), self.result()), None
         except Exception:
             yield draw_problem(both(*BROKEN), self.result()), None
             raise
-        finally:
-            cancelled.set()
 
     def vote(self, ballot: Ballot | None, choice: object, identity: object) -> str:
         """Keep the verdict, and only then show which answer was whose."""
@@ -84,7 +82,7 @@ class Voting:
                                 self.engine.files.name, self.engine.files.sha256, ballot.base.text,
                                 ballot.adapted.text, ballot.adapted_left, ballot.verdict(choice)))
         except LensError as err:
-            return draw(ballot, None, problem(escaped(str(err))))
+            return draw(ballot, None, problem(escape(str(err))))
         return draw(ballot, choice, self.result())
 
     def result(self) -> str:
@@ -92,7 +90,7 @@ class Voting:
         try:
             return draw_tally(self.votes.tally())
         except LensError as err:
-            return problem(escaped(str(err)))
+            return problem(escape(str(err)))
 
     def export(self, kind: object) -> str:
         """All votes as text: "csv" or "jsonl"."""
@@ -102,12 +100,6 @@ class Voting:
             return EXPORTS[kind](self.votes.all())
         except LensError as err:
             raise gr.Error(str(err), print_exception=False) from err
-
-
-def section(html: str, **kwargs) -> gr.HTML:
-    """A piece of the tab that Gradio has no component for."""
-    return gr.HTML(html, **{"css_template": CSS, "js_on_load": None, "apply_default_css": False, "elem_classes": OWN,
-                            **kwargs})
 
 
 def build(engine, votes: Votes | None = None) -> None:

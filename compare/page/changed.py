@@ -6,11 +6,11 @@ curve.py and heat.py. Knows no torch. Words are Chinese and English, of which th
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from html import escape
 
 import gradio as gr
 
@@ -18,14 +18,12 @@ from compare.anatomy import anatomy
 from compare.errors import BadQuestion, LensError
 from compare.page import heat, ribbon
 from compare.page.asked import FIRST_INSTRUCTION, FIRST_QUESTION, LENGTHS, LONGEST_TEXT, STRENGTHS
-from compare.page.drawing import both, escaped, heading
+from compare.page.own import own, read
+from compare.page.words import both, heading
 from compare.sampling import Sampling
 from compare.shift import Shift, shift
 
-HERE = Path(__file__).resolve().parent
-CSS, RIBBON_JS, HEAT_JS = ((HERE / name).read_text(encoding="utf-8") for name in (
-    "changed.css", "ribbon.js", "heat.js"))
-OWN = ["lens-own", "lens-changed"]
+section = partial(own, css_template=read("changed.css"), elem_classes=["lens-own", "lens-changed"])
 LENGTH = 128  # tokens an answer may have
 BETWEEN = 0.15  # seconds between two drawings of answers under way
 AT_ONCE = 4  # questions compared at once; more visitors wait in Gradio's queue
@@ -38,8 +36,8 @@ BROKEN = ("出错了，请再试一次；若仍如此，请看服务器日志。
 
 @dataclass(frozen=True)
 class Inputs:
-    """The tab's question and instruction, for whoever wants to hand over a question of theirs, and the event that
-    shows what changed: `button.click`'s function with its inputs and outputs, to chain with `.then(**show)`."""
+    """The tab's question and instruction, for whoever hands a question over when the tab is opened, and the event
+    that then shows what changed: `button.click`'s function with its inputs and outputs, as `.then(**show)`."""
 
     question: gr.Textbox
     instruction: gr.Textbox
@@ -65,11 +63,7 @@ class Explaining:
 
     def columns(self, question: str, instruction: str, variants: Sequence, length: int) -> Iterator[Sequence]:
         """Both columns as they grow. Leaving the iterator cancels."""
-        cancelled = threading.Event()
-        try:
-            yield from self.engine.compare(question, instruction, variants, Sampling(max_new_tokens=length), cancelled)
-        finally:
-            cancelled.set()
+        return self.engine.compare(question, instruction, variants, Sampling(max_new_tokens=length))
 
     def shift(self, question: str, instruction: str, columns: Sequence) -> Shift:
         return shift(self.engine, self.engine.prompt.encode(question, instruction), columns)
@@ -153,7 +147,7 @@ def receipt(engine, name: str) -> str:
     facts = found.as_dict() if found else {"sha256": files.sha256, "rank": files.r}
     rows = "".join(f"<div><dt><code>{key}</code></dt><dd><b>{value(facts[key])}</b>{both(*PROOFS[key])}</dd></div>"
                    for key in PROOFS if key in facts)
-    problem = f'<p class="problem" role="alert">{escaped(facts["problem"])}</p>' if facts.get("problem") else ""
+    problem = f'<p class="problem" role="alert">{escape(facts["problem"])}</p>' if facts.get("problem") else ""
     sure = both("检查全部通过", "all checks passed") if found and not problem else ""
     return (f'{problem}<details class="receipt"><summary><b>{both(*TRICK)}</b> '
             f'<span class="badge">{"✓ " * bool(sure)}{sure}</span></summary><dl>{rows}</dl></details>')
@@ -165,12 +159,7 @@ def value(fact: object) -> str:
         return f'{"✓" if fact else "✗"} {both("是" if fact else "否", "yes" if fact else "no")}'
     if fact is None:
         return both("不是有限数", "not finite")
-    return f"{fact:.3g}" if isinstance(fact, float) else f'<span class="hash">{escaped(str(fact))}</span>'
-
-
-def section(html: str, js: str | None = None, name: str | None = None) -> gr.HTML:
-    """A piece of the tab that Gradio has no component for."""
-    return gr.HTML(html, css_template=CSS, js_on_load=js, apply_default_css=False, elem_classes=OWN, elem_id=name)
+    return f"{fact:.3g}" if isinstance(fact, float) else f'<span class="hash">{escape(str(fact))}</span>'
 
 
 def build(engine) -> Inputs | None:
@@ -190,12 +179,11 @@ def build(engine) -> Inputs | None:
         instruction = gr.Textbox(FIRST_INSTRUCTION, label="指令", max_length=LONGEST_TEXT,
                                  elem_id="changed-instruction")
     adapter = gr.Dropdown(names, value=names[0], label="哪个适配器", visible=len(names) > 1, elem_id="changed-adapter")
-    view = section(ribbon.writing(("", "")), RIBBON_JS, "changed-view")
-    where = section("", HEAT_JS, "changed-where")
+    view = section(ribbon.writing(("", "")), js_on_load=read("ribbon.js"), elem_id="changed-view")
+    where = section("", js_on_load=read("heat.js"), elem_id="changed-where")
     show = {"fn": explaining.page, "inputs": [question, instruction, adapter], "outputs": [view, where],
             "api_visibility": "private", "concurrency_limit": AT_ONCE, "concurrency_id": "changed",
             "show_progress": "hidden", "trigger_mode": "always_last"}
-    first = view.opened(**show)  # ribbon.js sends it when the tab is first seen
-    gr.on([ask.click, question.submit, adapter.input], **show, cancels=[first])
+    gr.on([ask.click, question.submit, adapter.input], **show)
     gr.api(explaining.score, api_name="score", concurrency_limit=AT_ONCE, concurrency_id="changed")
     return Inputs(question, instruction, show)

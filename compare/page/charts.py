@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
-from compare.page.drawing import both, escaped
+from compare.page.words import both
 from compare.report.pictures import step_points, strength_points
 from compare.report.verdict import direction
 from compare.report.words import MEASURES, Measure
@@ -46,7 +47,7 @@ def bars(measure: Measure, base: dict, adapted: dict, whole: float) -> str:
 
 def card(measure: Measure, base: dict, adapted: dict, moved: str, whole: float) -> str:
     """One headline figure: large, with its interval, and the base's under it."""
-    return (f'<article class="card"><h3>{both(escaped(measure.chinese), escaped(measure.title))}</h3>'
+    return (f'<article class="card"><h3>{both(escape(measure.chinese), escape(measure.title))}</h3>'
             f'<p><strong>{measure.value(adapted)}</strong> {moved}</p>'
             f'<p class="fine">95%: {measure.interval(adapted)}</p>{bars(measure, base, adapted, whole)}</article>')
 
@@ -94,7 +95,7 @@ def panel(points: Sequence[tuple[float, dict]], section: str, measure: Measure, 
                    f'title="{p.label}: {measure.value(p.figure)} ({measure.interval(p.figure)})"></i>' for p in known)
     labels = "".join(f'<span style="left:{p.x:.2f}%">{p.label}</span>' for p in known)
     ends = f"<em>{measure.value(known[0].figure)}</em><em>{measure.value(adapted[section][measure.name])}</em>"
-    return (f'<figure><figcaption>{both(escaped(measure.chinese), escaped(measure.title))}'
+    return (f'<figure><figcaption>{both(escape(measure.chinese), escape(measure.title))}'
             f'<span class="ends">{ends}</span></figcaption><div class="plot">'
             f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">'
             f'<polygon points="{band}"/><line x1="0" x2="100" y1="{y(base):.2f}" y2="{y(base):.2f}"/>'

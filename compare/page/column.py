@@ -13,6 +13,7 @@ from compare.page import words
 from compare.page.words import Words
 from compare.repetition import Loop, seq_rep
 
+HALF_REPEATED = 0.5  # seq-rep-4 from which a short answer is said to repeat itself
 Decode = Callable[[Sequence[int]], str]
 SIGNS = {"stop": "✓", "length": "✂", "loop": "↻", "cancelled": "■", None: "✎"}
 ICONS = {  # 24 × 24 paths, drawn by us
@@ -34,13 +35,18 @@ class Waiting:
     loop: Loop | None = None
 
 
+def repeats(column) -> bool:
+    """Does it end in a loop, or is it, short as it is, mostly repetition?"""
+    return bool(column.loop) or (seq_rep(column.token_ids) or 0) > HALF_REPEATED
+
+
 def icon(name: str) -> str:
     return (f'<svg viewBox="0 0 24 24" width="16" height="16" fill="none" stroke="currentColor" stroke-width="1.8" '
             f'stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d="{ICONS[name]}"/></svg>')
 
 
 def button(action: str, name: Words, value: object = "", pressed: bool | None = None, labelled: bool = False) -> str:
-    """A button that columns.js acts on by its `data-action`; the name in view only where `labelled`."""
+    """A button that result.js acts on by its `data-action`; the name in view only where `labelled`."""
     state = "" if pressed is None else f' aria-pressed="{str(pressed).lower()}"'
     shown = name.html() if labelled else f'<span class="lens-hidden">{name.html()}</span>'
     return (f'<button type="button" class="lens-tool" data-action="{action}" data-value="{escape(str(value))}"'

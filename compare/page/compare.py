@@ -7,24 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import gradio as gr
 
 from compare.page import asked as limits
-from compare.page import examples
+from compare.page import examples, heldout
 from compare.page.answering import Answering
 from compare.page.asked import Asked
 from compare.page.controls import Controls, ask_bar, asked_from, settings
 from compare.page.loaded import Loaded
+from compare.page.own import own, picker, read
 from compare.page.result import draw_nothing
 from compare.page.runs import Runs
 
-SCRIPT = Path(__file__).with_name("result.js").read_text(encoding="utf-8")
-PICK = """element.addEventListener("click", (event) => {
-  const chip = event.target.closest("[data-question]");
-  if (chip) { props.value = chip.dataset.question; trigger("pick"); }
-});"""
 AT_ONCE = 20  # answers under way at once; more visitors wait in Gradio's queue, which tells them their place
 
 
@@ -34,11 +29,10 @@ def build(page: gr.Blocks, engine, answered: list | None) -> Controls:
     extras = gr.State([])
     question, on, ask, stop = ask_bar(engine.files is not None)
     drawn = answering.draw(Asked(), answered, precomputed=True) if answered else draw_nothing()
-    result = gr.HTML(drawn, js_on_load=SCRIPT, apply_default_css=False, elem_id="result", elem_classes="lens-own")
+    result = own(drawn, js_on_load=read("result.js"), elem_id="result")
     with gr.Row(elem_classes="lens-try"):
-        chips = gr.HTML("", html_template=examples.chips(), js_on_load=PICK, apply_default_css=False,
-                        elem_id="examples", elem_classes="lens-own")
-        lucky = gr.Button("随机抽一道没练过的题", size="sm", elem_id="lucky", visible=bool(examples.held_out()))
+        chips = picker(examples.chips(), elem_id="examples")
+        lucky = gr.Button("随机抽一道没练过的题", size="sm", elem_id="lucky", visible=bool(heldout.every_row()))
     controls, strength, add = settings(question, on, extras)
     wire(page, answering, controls, result, (ask, stop, chips, lucky, strength, add))
     return controls
@@ -59,8 +53,8 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
         return [s for i, s in enumerate(extras) if i != index]
 
     def lucky_question() -> tuple[str, str]:
-        row = examples.any_held_out()
-        return row.question, row.instruction
+        row = heldout.any_row(off_topic=True)
+        return row.input, row.instruction
 
     def end(request: gr.Request) -> None:
         answering.runs.stop(request.session_hash or "")
@@ -87,6 +81,5 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
     add.click(one_more, [controls.extras, strength], controls.extras, queue=False, **quiet).then(**asking)
     result.dismiss(one_less, controls.extras, controls.extras, queue=False, **quiet).then(**asking)
     stop.click(end, None, None, queue=False, **quiet)
-    page.load(follow, None, [*controls.all, result], concurrency_limit=AT_ONCE,
-                                       concurrency_id="answers", **quiet)
+    page.load(follow, None, [*controls.all, result], concurrency_limit=AT_ONCE, concurrency_id="answers", **quiet)
     gr.api(answering.api, api_name="compare", concurrency_limit=AT_ONCE, concurrency_id="answers")

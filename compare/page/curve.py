@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from compare.page.drawing import both
+from compare.page.words import both
 from compare.shift import Position, Shift
 
 SIDES = {"base": ("在原模型的回答上", "Over the base's answer"),

@@ -6,11 +6,11 @@ The picture is that of Hu et al., "LoRA: Low-Rank Adaptation of Large Language M
 
 from __future__ import annotations
 
-import html
 import random
 from collections.abc import Collection
 
 from compare.page.sizes import LINEAR_LAYERS, Memory, Shape, human, memory, share
+from compare.page.words import both
 
 LARGEST_RANK = 64
 SIDE = 76  # of W₀ in the picture, standing for hidden_size; W₀ of query_key_value is three of them high
@@ -19,11 +19,6 @@ WHAT = {"query_key_value": ("注意力：查询、键、值", "attention: query,
         "dense": ("注意力：输出", "attention: output"),
         "dense_h_to_4h": ("前馈：放大", "feed-forward: up"),
         "dense_4h_to_h": ("前馈：收回", "feed-forward: down")}
-
-
-def both(zh: str, en: str, tag: str = "span") -> str:
-    """Chinese and English, of which the page's language switch shows one. Give it escaped text."""
-    return f'<{tag} class="zh lang-zh" lang="zh-CN">{zh}</{tag}> <{tag} class="en lang-en" lang="en">{en}</{tag}>'
 
 
 def thickness_of_rank(shape: Shape) -> float:
@@ -159,13 +154,3 @@ def symbols(d: int) -> str:
                ("h", "这一步的输出", "what comes out"))
     pairs = "".join(f"<div><dt>{s}</dt><dd>{both(z, e)}</dd></div>" for s, z, e in meaning)
     return f'<dl class="symbols">{pairs}</dl>'
-
-
-def heading(zh: str, en: str, lead_zh: str, lead_en: str) -> str:
-    """A section's heading and its one sentence. Give it escaped text."""
-    return f'<header><h2>{both(zh, en)}</h2><p>{both(lead_zh, lead_en)}</p></header>'
-
-
-def escaped(text: str) -> str:
-    """Text of a model or a visitor, safe inside the page."""
-    return html.escape(text, quote=True)

@@ -1,27 +1,10 @@
-"""Questions to click on, in groups, and the held-out ones with their reference answers."""
+"""Questions to click on, in groups, and the chips that show them. Knows no component."""
 
 from __future__ import annotations
 
-import json
-import random
-from dataclasses import dataclass
-from functools import cache
 from html import escape
-from pathlib import Path
 
 from compare.page.words import Words
-
-HELDOUT = Path(__file__).resolve().parents[2] / "assets" / "hit_qa" / "heldout.jsonl"
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """A question whose wording was kept out of training, and the answer the facts give."""
-
-    question: str
-    instruction: str
-    reference: str
-
 
 GROUPS = {
     Words("校训", "Motto"): [
@@ -43,31 +26,18 @@ GROUPS = {
 }
 
 
-@cache
-def held_out() -> dict[str, HeldOut]:
-    """By question; empty where the file is not there."""
-    if not HELDOUT.is_file():
-        return {}
-    rows = [json.loads(line) for line in HELDOUT.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return {row["input"]: HeldOut(row["input"], row["instruction"], row["output"]) for row in rows}
-
-
-def any_held_out() -> HeldOut | None:
-    return random.choice(list(held_out().values())) if held_out() else None
-
-
-def chip(question: Words) -> str:
+def chip(question: str, gloss: str = "") -> str:
     """A button that names its question in `data-question`; the gloss is for those who read English."""
-    zh, en = escape(question.zh), escape(question.en)
-    return (f'<button type="button" class="lens-chip" data-question="{zh}"><span lang="zh-CN">{zh}</span>'
-            f'<small class="lang-en" lang="en">{en}</small></button>')
+    more = f'<small class="lang-en" lang="en">{escape(gloss)}</small>' if gloss else ""
+    return (f'<button type="button" class="lens-chip" data-question="{escape(question)}">'
+            f'<span lang="zh-CN">{escape(question)}</span>{more}</button>')
 
 
 def chips() -> str:
     """The groups as HTML."""
     groups = []
     for name, questions in GROUPS.items():
-        buttons = "".join(map(chip, questions))
+        buttons = "".join(chip(question.zh, question.en) for question in questions)
         groups.append(f'<div class="lens-group" role="group" aria-label="{escape(name.text())}">'
                       f'<span class="lens-group-name">{name.html()}</span>{buttons}</div>')
     return f'<div class="lens-chips">{"".join(groups)}</div>'

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 from compare.gate import BASE, Variant
 from compare.page import heldout
-from compare.page.drawing import both, escaped
+from compare.page.column import repeats
 from compare.page.losses import Loss, curve
-from compare.repetition import seq_rep
+from compare.page.words import both
 from compare.report.rows import Row
 
 STRENGTHS = (0.5, 1.0, 1.5, 2.0)
 LENGTH = 48  # tokens an answer may have
-HALF_REPEATED = 0.5  # seq-rep-4 from which a short answer is said to repeat itself
 LOOP = ("↻", "翻来覆去", "repeats itself")
 ENDED = {"stop": ("⏎", "自己说完", "ended by itself"), "loop": LOOP,
          "length": ("✂", f"写满 {LENGTH} 个 token", f"cut at {LENGTH} tokens"),
@@ -32,11 +32,6 @@ class Checkpoint:
 
     name: str
     step: int
-
-
-def repeats(column) -> bool:
-    """Does it end in a loop, or is it, short as it is, mostly repetition?"""
-    return bool(column.loop) or (seq_rep(column.token_ids) or 0) > HALF_REPEATED
 
 
 def mark(kind: object, sign: str, zh: str, en: str) -> str:
@@ -72,7 +67,7 @@ class Shown:
             return cls("…", None, marks(None, None, False))
         text, done = column.text.strip(), column.finish_reason is not None
         right = heldout.is_right(row, text) if row and done else None
-        return cls(escaped(text) or "…—"[done], right, marks(column.finish_reason, right, done and repeats(column)))
+        return cls(escape(text) or "…—"[done], right, marks(column.finish_reason, right, done and repeats(column)))
 
 
 def legend(row: Row | None) -> str:
@@ -120,9 +115,9 @@ class Film:
         shown = answers[(STRENGTHS.index(1.0) + 1) * len(self.checkpoints)]
         choices = "".join(f'<label><input type="radio" name="lens-film" value="{s:g}"{" checked" * (s == 1)}>'
                           f"<span>{s:g}</span></label>" for s in STRENGTHS)
-        reference = (f'<p class="fine">{both("参考答案", "Reference")} <span lang="zh-CN">{escaped(row.output)}'
+        reference = (f'<p class="fine">{both("参考答案", "Reference")} <span lang="zh-CN">{escape(row.output)}'
                      "</span></p>" if row and row.output else "")
-        return (f'<div class="stage"><p class="asked" lang="zh-CN">{escaped(question)}</p>'
+        return (f'<div class="stage"><p class="asked" lang="zh-CN">{escape(question)}</p>'
                 f'<output class="now" for="lens-step" aria-live="off" lang="zh-CN">{shown.text}</output>'
                 f'<p class="marks" data-marks>{shown.marks}</p>{reference}'
                 f'<fieldset><legend>{both("强度", "Strength")}</legend>{choices}</fieldset></div>')

@@ -7,9 +7,11 @@ changed.css, opened by heat.js. Knows no model and no component.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 
 from compare.anatomy import PARTS, Anatomy, Site, Size
-from compare.page.drawing import WHAT, both, escaped, heading
+from compare.page.drawing import WHAT
+from compare.page.words import both, heading
 
 LEVELS = 5  # shades, the lightest for less than a fifth of the largest
 ATTENTION = "query_key_value"
@@ -74,8 +76,8 @@ def most(anatomy: Anatomy) -> str:
     site = max(anatomy.sites, key=lambda s: s.whole.ratio or 0)
     zh, en = WHAT.get(site.module, (site.module, site.module))
     size = f"<b>{figure(site.whole)}</b>"
-    return both(f"改动最大的是第 {site.layer} 层的“{escaped(zh)}”：更新的大小是原权重的 {size}。",
-                f"Most changed: layer {site.layer}, “{escaped(en)}”: the update is {size} the size of the weights.",
+    return both(f"改动最大的是第 {site.layer} 层的“{escape(zh)}”：更新的大小是原权重的 {size}。",
+                f"Most changed: layer {site.layer}, “{escape(en)}”: the update is {size} the size of the weights.",
                 "p")
 
 
@@ -96,7 +98,7 @@ def draw(anatomy: Anatomy) -> str:
     top = heading("适配器改了模型的哪里？", "Where in the model is the adapter?",
                   "每一层的每个模块：适配器加上去的更新 s·BA，相对于原来的权重 W 有多大。",
                   "For every layer and module: how large the update s·BA is beside the weights W it is added to.")
-    return (f'<section class="where" data-adapter="{escaped(anatomy.adapter)}">{top}'
+    return (f'<section class="where" data-adapter="{escape(anatomy.adapter)}">{top}'
             f'<div class="keys"><div class="most">{most(anatomy)}</div>{legend()}</div>'
             f'<div class="maps"><div>{layers(sites, opened)}<p class="fine">{hint}</p></div>'
             f'<div class="panels">{panels}</div></div></section>')

@@ -13,15 +13,21 @@ HELDOUT = ASSETS / "hit_qa" / "heldout.jsonl"
 
 
 @cache
+def every_row() -> dict[str, Row]:
+    """By question, off-topic ones too. Empty where the file is not there; else may raise BadQuestion."""
+    return {row.input: row for row in read_data(HELDOUT).rows} if HELDOUT.is_file() else {}
+
+
+@cache
 def rows() -> dict[str, Row]:
-    """By question: those that have a right answer. Empty where the file is not there; else may raise BadQuestion."""
-    if not HELDOUT.is_file():
-        return {}
-    return {row.input: row for row in read_data(HELDOUT).rows if not row.off_topic}
+    """By question: those that have a right answer."""
+    return {question: row for question, row in every_row().items() if not row.off_topic}
 
 
-def any_row() -> Row | None:
-    return random.choice(list(rows().values())) if rows() else None
+def any_row(off_topic: bool = False) -> Row | None:
+    """By lot, among those with a right answer or, with `off_topic`, among all; None where there is no file."""
+    some = every_row() if off_topic else rows()
+    return random.choice(list(some.values())) if some else None
 
 
 def is_right(row: Row, text: str) -> bool:

@@ -7,14 +7,18 @@ The words are Chinese and English, each in a span of its own, of which the page'
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from functools import partial
+from html import escape
 
 import gradio as gr
 
 from compare.errors import LensError
-from compare.page.drawing import LARGEST_RANK, both, escaped, explorer, heading
+from compare.page.asked import FIRST_INSTRUCTION, LONGEST_TEXT
+from compare.page.column import repeats
+from compare.page.drawing import LARGEST_RANK, explorer
+from compare.page.examples import chip
+from compare.page.own import own, picker, read
 from compare.page.sizes import (
     EMBEDDED,
     LINEAR_LAYERS,
@@ -28,25 +32,15 @@ from compare.page.sizes import (
     share,
     table_shapes,
 )
-from compare.repetition import seq_rep
+from compare.page.words import both, heading
 from compare.sampling import Sampling
 
-HERE = Path(__file__).resolve().parent
-CSS, DRAWING_JS, LADDER_JS, CARDS = ((HERE / name).read_text(encoding="utf-8") for name in (
-    "howto.css", "drawing.js", "ladder.js", "howto_cards.html"))
-INSTRUCTION = "请回答下面的问题"
+OWN = ["lens-own", "lens-howto"]
+section = partial(own, css_template=read("tab.css", "howto.css"), elem_classes=OWN)
 QUESTIONS = ("哈尔滨工业大学的校训是什么？", "哈工大有多少杰出人才", "哈工大首任校长是谁？")
 STRENGTHS = tuple(i / 4 for i in range(9))  # 0 to 2
-OWN = ["lens-own", "lens-howto"]
 AS_TRAINED = STRENGTHS.index(1.0)
 LENGTH = 32  # tokens an answer may have
-CHIPS = '<div class="lens-chips">{}</div>'.format("".join(
-    f'<button type="button" class="lens-chip" data-question="{q}" lang="zh-CN">{q}</button>' for q in QUESTIONS))
-PICK = """element.addEventListener("click", event => {
-  const chip = event.target.closest("[data-question]");
-  if (chip) { props.value = chip.dataset.question; trigger("pick"); }
-});"""
-HALF_REPEATED = 0.5  # seq-rep-4 from which a short answer is said to repeat itself
 MARKS = {0.0: ("原模型", "base"), 1.0: ("训练时", "as trained")}
 ENDED = {"stop": ("✓", "自己说完", "ended by itself"),
          "length": ("✂", f"写满 {LENGTH} 个 token", f"cut at {LENGTH} tokens"),
@@ -90,7 +84,7 @@ def table(loaded: Shape) -> str:
     for s in table_shapes(loaded):
         lora, here = s.lora(), (s.hidden_size, s.n_layer) == (loaded.hidden_size, loaded.n_layer)
         m = memory(s.parameters, lora)
-        name = both("内嵌", "embedded") if s == EMBEDDED else f"<code>{escaped(s.name)}</code>"
+        name = both("内嵌", "embedded") if s == EMBEDDED else f"<code>{escape(s.name)}</code>"
         badge = f' <em>{both("已加载", "loaded")}</em>' if here else ""
         cells = (s.n_layer, f"{s.hidden_size:,}", f"{s.parameters:,}", f"{lora:,}",
                  f"<b>{share(lora, s.parameters):.2%}</b>", human(m.train_all), f"<b>{human(m.train_lora)}</b>",
@@ -116,7 +110,7 @@ def table(loaded: Shape) -> str:
 
 def ending(column) -> str | None:
     """The key of ENDED for a column: a short answer that repeats itself counts as a loop."""
-    if column and (column.loop or (seq_rep(column.token_ids) or 0) > HALF_REPEATED):
+    if column and repeats(column):
         return "loop"
     return column.finish_reason if column else None
 
@@ -129,7 +123,7 @@ def rung(index: int, column, trained: str) -> str:
     mark = both(*MARKS[strength]) if strength in MARKS else ""
     same = " data-same" if text and text == trained else ""
     return (f'<li><button type="button" data-i="{index}" aria-pressed="{str(index == AS_TRAINED).lower()}"{same}>'
-            f'<b>{strength:g}</b><small>{mark}</small><span class="said">{escaped(text) or "…"}</span>'
+            f'<b>{strength:g}</b><small>{mark}</small><span class="said">{escape(text) or "…"}</span>'
             f'<span class="why" data-why="{reason}">{sign} {both(zh, en)}</span></button></li>')
 
 
@@ -138,8 +132,8 @@ def ladder(question: str, columns: Sequence | None = None) -> str:
     now = columns[AS_TRAINED].text.strip() if columns else ""
     rungs = "".join(rung(i, columns[i] if columns else None, now) for i in range(len(STRENGTHS)))
     scale = "".join(f"<span>{s:g}</span>" if s * 2 % 1 == 0 else "<span></span>" for s in STRENGTHS)
-    return f"""<div class="ladder"><div class="stage"><p class="asked">{escaped(question)}</p>
-<output class="now" for="lens-strength" aria-live="off" data-side="adapted">{escaped(now) or "…"}</output>
+    return f"""<div class="ladder"><div class="stage"><p class="asked">{escape(question)}</p>
+<output class="now" for="lens-strength" aria-live="off" data-side="adapted">{escape(now) or "…"}</output>
 <div class="control"><label for="lens-strength">{both("强度", "Strength")} <i>s</i> × <b data-now>1</b>
 <span data-mark></span></label>
 <input id="lens-strength" type="range" min="0" max="{len(STRENGTHS) - 1}" step="1" value="{AS_TRAINED}"
@@ -156,18 +150,15 @@ def turning(engine):
         if question in known:
             yield known[question]
             return
-        cancelled, drawn = threading.Event(), ""
+        drawn = ""
         try:
-            stream = engine.compare(question, INSTRUCTION, variants, Sampling(max_new_tokens=LENGTH), cancelled)
-            for columns in stream:
+            for columns in engine.compare(question, FIRST_INSTRUCTION, variants, Sampling(LENGTH)):
                 drawn = ladder(question, columns)
                 yield drawn
             if question in QUESTIONS:
                 known[question] = drawn
         except LensError as err:
             raise gr.Error(str(err), title="请检查 Please check", print_exception=False) from err
-        finally:
-            cancelled.set()
 
     return turn
 
@@ -176,11 +167,10 @@ def strength_section(engine) -> None:
     """The question, its answers at rising strengths, and what fills them: a press, or the first look."""
     with gr.Row(equal_height=True, elem_classes="lens-ask"):
         question = gr.Textbox(QUESTIONS[0], label="问题", show_label=False, container=False, lines=1, max_lines=4,
-                              scale=6, max_length=4000, elem_id="howto-question")
+                              scale=6, max_length=LONGEST_TEXT, elem_id="howto-question")
         ask = gr.Button("看它转变", variant="primary", scale=1, min_width=150, elem_id="howto-ask")
-    others = gr.HTML(QUESTIONS[0], html_template=CHIPS, js_on_load=PICK, apply_default_css=False, elem_classes=OWN)
-    view = gr.HTML(ladder(QUESTIONS[0]), css_template=CSS, js_on_load=LADDER_JS, apply_default_css=False,
-                   elem_classes=OWN, elem_id="howto-ladder")
+    others = picker(f'<div class="lens-chips">{"".join(map(chip, QUESTIONS))}</div>', elem_classes=OWN)
+    view = section(ladder(QUESTIONS[0]), js_on_load=read("ladder.js", "opened.js"), elem_id="howto-ladder")
     turn = turning(engine)
     quiet = {"api_visibility": "private", "concurrency_limit": 4, "concurrency_id": "howto",
              "show_progress": "hidden", "trigger_mode": "always_last"}
@@ -191,17 +181,13 @@ def strength_section(engine) -> None:
     picked.then(turn, question, view, **quiet)
 
 
-def section(value: str, js: str | None = None, name: str | None = None) -> None:
-    """A piece of the tab that Gradio has no component for."""
-    gr.HTML(value, css_template=CSS, js_on_load=js, apply_default_css=False, elem_classes=OWN, elem_id=name)
-
-
 def build(engine) -> None:
     """Lay the tab out inside the current Blocks."""
     shape = loaded_shape(engine.base_name, engine.model.config)
     section(heading("LoRA：大模型不动，只在旁边学一点点", "LoRA: leave the big model alone, learn a little beside it",
                     "拖动 r，看看“一点点”有多小。", "Move r and see how little a little is.")
-            + explorer(shape, engine.parameters, *loaded_adapter(engine)), DRAWING_JS, "howto-explorer")
+            + explorer(shape, engine.parameters, *loaded_adapter(engine)),
+            js_on_load=read("drawing.js"), elem_id="howto-explorer")
     section(heading("拧动强度，看一个回答转变", "Turn the strength, watch one answer change",
                     "同一个问题，同一个批次，九种强度：0 是原模型，1 是训练好的样子，再大就过头了。",
                     "One question, one batch, nine strengths: 0 is the base, 1 is as trained, beyond it is too much."))
@@ -211,5 +197,5 @@ def build(engine) -> None:
         words = both("没有加载适配器，没有什么可以拧。用 <code>--adapter</code> 加载一个。",
                      "No adapter is loaded, so there is nothing to turn. Load one with <code>--adapter</code>.")
         section(f'<p class="empty">{words}</p>')
-    section(table(shape), name="howto-sizes")
-    section(CARDS, name="howto-cards")
+    section(table(shape), elem_id="howto-sizes")
+    section(read("howto_cards.html"), elem_id="howto-cards")

@@ -19,9 +19,4 @@ element.addEventListener('click', event => {
 });
 // New answers have come and the template was drawn again: keep the visitor's choice.
 watch('value', () => show(Number(slider().value)));
-new IntersectionObserver((seen, observer) => {
-  if (!seen.some(s => s.isIntersecting)) return;
-  observer.disconnect();
-  trigger('opened');
-}).observe(element);
 show(Number(slider().value));

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare.page.drawing import both
+from compare.page.words import both
 
 WINDOW = 5  # logged losses that one point of the drawn curve averages
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)

@@ -9,20 +9,21 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from html import escape
 from pathlib import Path
 
 import gradio as gr
 
 from compare.page.charts import cards, chip, curves
-from compare.page.drawing import both, escaped, heading
+from compare.page.own import own, read
+from compare.page.words import both, heading
 from compare.settings import ASSETS
 
-CSS = Path(__file__).with_name("reported.css").read_text(encoding="utf-8")
+section = partial(own, css_template=read("tab.css", "reported.css"), elem_classes=["lens-own", "lens-reported"])
 REPORT = ASSETS / "report" / "report.json"
 FORMAT = 1  # of report.json, that this module reads
 COMMAND = "python -m compare.evaluate --output assets/report"
-OWN = ["lens-own", "lens-reported"]
 AT_ONCE = 30  # questions shown at first, and with every press on more
 
 # What became of a question, in the order shown: its sign and its words.
@@ -61,9 +62,9 @@ def highlighted(text: str, keywords: list[str]) -> str:
     found = re.compile("|".join(map(re.escape, sorted(filter(None, keywords), key=len, reverse=True))) or r"(?!)", re.I)
     parts, at = [], 0
     for match in found.finditer(text):
-        parts += [escaped(text[at:match.start()]), f"<mark>{escaped(match[0])}</mark>"]
+        parts += [escape(text[at:match.start()]), f"<mark>{escape(match[0])}</mark>"]
         at = match.end()
-    return "".join([*parts, escaped(text[at:])])
+    return "".join([*parts, escape(text[at:])])
 
 
 def answer(side: tuple[str, str, str], said: dict, keywords: list[str], judged: bool) -> str:
@@ -118,12 +119,12 @@ class Report:
     def head(self) -> str:
         """What was measured, the verdict in sentences, the large figures, the pictures."""
         r = self.fields
-        said = "".join(f'<li data-level="{v["level"]}">{both(escaped(v["zh"]), escaped(v["en"]))}</li>'
+        said = "".join(f'<li data-level="{v["level"]}">{both(escape(v["zh"]), escape(v["en"]))}</li>'
                        for v in r["verdict"].values())
         what = both(f'{r["data"]["questions"]} 个没练过的问题，{r["data"]["off_topic"]} 个题外问题 · 适配器 '
-                    f'<code>{escaped(r["adapter"]["name"])}</code> · 底座 <code>{escaped(r["base"]["name"])}</code>',
+                    f'<code>{escape(r["adapter"]["name"])}</code> · 底座 <code>{escape(r["base"]["name"])}</code>',
                     f'{r["data"]["questions"]} held-out questions, {r["data"]["off_topic"]} off topic · adapter '
-                    f'<code>{escaped(r["adapter"]["name"])}</code> · base <code>{escaped(r["base"]["name"])}</code>')
+                    f'<code>{escape(r["adapter"]["name"])}</code> · base <code>{escape(r["base"]["name"])}</code>')
         return f'<p class="fine">{what}</p>{cards(r)}<ul class="verdict">{said}</ul>{curves(r)}'
 
     def flips(self) -> str:
@@ -150,17 +151,17 @@ class Report:
         kind, keywords = self.kinds[q["index"]], q["keywords"]
         sign, zh, en = KINDS[kind]
         pair = q["answers"][:2]
-        ends = "".join(f'<span class="said" lang="zh-CN">{escaped(a["text"][:60])}</span>' for a in pair)
+        ends = "".join(f'<span class="said" lang="zh-CN">{escape(a["text"][:60])}</span>' for a in pair)
         whole = "".join(answer(side, a, keywords, kind != "off_topic") for side, a in zip(SIDES, pair, strict=True))
         reference = (f'<p class="reference"><b>{both("参考答案", "Reference")}</b> <span lang="zh-CN">'
                      f'{highlighted(q["output"], keywords)}</span></p>' if q["output"] else "")
         return (f'<details data-index="{q["index"]}" data-kind="{kind}"><summary>'
                 f'<span class="kind" title="{zh} · {en}">{sign}<span class="lens-hidden">{both(zh, en)}</span></span>'
                 f'<span class="input" lang="zh-CN">'
-                f'{escaped(q["input"])}</span>{ends}</summary>{reference}<div class="pair">{whole}</div></details>')
+                f'{escape(q["input"])}</span>{ends}</summary>{reference}<div class="pair">{whole}</div></details>')
 
 
-def read(path: Path) -> Report | None:
+def read_report(path: Path) -> Report | None:
     """The report of a file; None where there is none. Raises ValueError saying what is wrong with it."""
     if not path.is_file():
         return None
@@ -174,18 +175,12 @@ def read(path: Path) -> Report | None:
         raise ValueError(f"{path.name}: {err!r}") from err
 
 
-def section(html: str, **kwargs) -> gr.HTML:
-    """A piece of the tab that Gradio has no component for."""
-    return gr.HTML(html, **{"css_template": CSS, "js_on_load": None, "apply_default_css": False, "elem_classes": OWN,
-                            **kwargs})
-
-
 def notice(engine, report: Report) -> str:
     """A line where the report is not of the adapter that is loaded."""
     sha = str(report.fields["adapter"]["sha256"])
     if not engine.files or engine.files.sha256 == sha:
         return ""
-    return f'<p class="other" role="note">{both(*(text.format(escaped(sha[:12])) for text in OTHER))}</p>'
+    return f'<p class="other" role="note">{both(*(text.format(escape(sha[:12])) for text in OTHER))}</p>'
 
 
 def build(engine, path: Path = REPORT) -> None:
@@ -194,9 +189,9 @@ def build(engine, path: Path = REPORT) -> None:
                     "没练过的问题，两个模型都答一遍；先看由错变对和由对变错的。",
                     "Questions kept out of training, put to both models; those that flipped come first."))
     try:
-        report = read(path)
+        report = read_report(path)
     except ValueError as err:
-        section(f'<p class="empty" role="alert">{both(*(text.format(escaped(str(err))) for text in BROKEN))}</p>')
+        section(f'<p class="empty" role="alert">{both(*(text.format(escape(str(err))) for text in BROKEN))}</p>')
         report = None
     if report is None:
         section(f'<div class="empty"><p>{both(*NOTHING)}</p><pre tabindex="0"><code>{COMMAND}</code></pre></div>')

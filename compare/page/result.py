@@ -12,7 +12,7 @@ from html import escape
 from compare.page import words
 from compare.page.asked import Asked
 from compare.page.column import Decode, button, draw, icon
-from compare.page.examples import held_out
+from compare.page.heldout import every_row
 from compare.page.words import Words
 
 DONE = {
@@ -85,11 +85,11 @@ def tools(asked: Asked, columns: Sequence, loaded: dict) -> str:
 
 def draw_result(asked: Asked, columns: Sequence, decode: Decode, loaded: dict, precomputed: bool = False) -> str:
     """All of it. `loaded`: name → value of what is loaded, for the downloads."""
-    kept = held_out().get(asked.question)
+    kept = every_row().get(asked.question)
     finished = all(c.finish_reason for c in columns)
     note = f'<span class="lens-note">{words.PRECOMPUTED.html()}</span>' if precomputed else ""
     reference = (f'<p class="lens-reference"><b>{words.REFERENCE.html()}</b>'
-                 f'<span lang="zh-CN">{escape(kept.reference)}</span></p>' if kept and finished else "")
+                 f'<span lang="zh-CN">{escape(kept.output)}</span></p>' if kept and finished else "")
     drawn = "".join(draw(c, i, decode) for i, c in enumerate(columns))
     return (f'<div class="lens-verdict" role="status">{verdict(columns)}</div>'
             f'<div class="lens-columns" data-count="{len(columns)}">{drawn}</div><div class="lens-under">{reference}'

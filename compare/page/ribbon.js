@@ -105,8 +105,3 @@ const begin = () => {  // a new result: keep the visitor's switches, look at whe
 };
 watch("value", begin);
 begin();
-new IntersectionObserver((seen, observer) => {
-  if (!seen.some((s) => s.isIntersecting)) return;
-  observer.disconnect();
-  trigger("opened");
-}).observe(element);

@@ -11,9 +11,10 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
+from html import escape
 
 from compare.page.curve import ending, percent
-from compare.page.drawing import both, escaped
+from compare.page.words import both
 from compare.shift import Position, Shift, View
 
 KL_LEVELS = (0.1, 0.5, 2.0, 4.0)  # nats, at which the next darker shade begins
@@ -40,11 +41,11 @@ def chip(index: int, position: Position, end_id: int) -> str:
     """One token as a button; its text content is the token's own text."""
     shown, name = visible(position.text), CLASSES[position.category]
     level = bisect_right(KL_LEVELS, position.kl)
-    spoken = f"{index + 1} {escaped(shown or position.text)} · {name[0]} {name[1]}, KL {position.kl:.2g}"
+    spoken = f"{index + 1} {escape(shown or position.text)} · {name[0]} {name[1]}, KL {position.kl:.2g}"
     kind = ' data-end=""' if position.token_id == end_id else ""
-    stand_in = f' data-shown="{escaped(shown)}"' if shown else ""
+    stand_in = f' data-shown="{escape(shown)}"' if shown else ""
     return (f'<button type="button" tabindex="-1" data-i="{index}" data-class="{position.category}" data-kl="{level}"'
-            f'{kind}{stand_in} aria-label="{spoken}">{escaped(position.text)}</button>')
+            f'{kind}{stand_in} aria-label="{spoken}">{escape(position.text)}</button>')
 
 
 def record(position: Position, end_id: int) -> dict:
@@ -76,7 +77,7 @@ def shares(positions: Sequence[Position]) -> str:
 def answer(side: str, positions: Sequence[Position], parts_at: int | None, end_id: int) -> str:
     """One answer: whose, how many tokens, its ribbon."""
     chips = "".join((PARTS if i == parts_at else "") + chip(i, p, end_id) for i, p in enumerate(positions))
-    data = escaped(json.dumps([record(p, end_id) for p in positions], ensure_ascii=False, separators=(",", ":")))
+    data = escape(json.dumps([record(p, end_id) for p in positions], ensure_ascii=False, separators=(",", ":")))
     zh, en = SIDES[side]
     count = both(f"{len(positions)} 个 token", f"{len(positions)} tokens")
     empty = "" if positions else f'<p class="fine">{both("（空）", "(empty)")}</p>'
@@ -101,7 +102,7 @@ def legend() -> str:
 
 def told(shift: Shift) -> str:
     """The one sentence, its share set off, and below it where the answers part and what a choice is."""
-    loud = [re.sub(r"(\d+%)", r"<b>\1</b>", escaped(shift.sentence(language)), count=1) for language in ("zh", "en")]
+    loud = [re.sub(r"(\d+%)", r"<b>\1</b>", escape(shift.sentence(language)), count=1) for language in ("zh", "en")]
     where = SAME if shift.parts_at is None else (f"两个回答在第 {shift.parts_at + 1} 个 token 分开。",
                                                  f"The answers part at token {shift.parts_at + 1}.")
     return f'<p class="told" role="status">{both(*loud)}</p><p class="lead">{both(*where)} {both(*HOW)}</p>'
@@ -124,7 +125,7 @@ def draw(shift: Shift, end_id: int) -> str:
 def writing(texts: Sequence[str]) -> str:
     """While both answers are being written: their texts so far."""
     both_sides = "".join(f'<article data-side="{side}"><header><h3>{both(*SIDES[side])}</h3></header>'
-                         f'<p class="plain" lang="zh-CN">{escaped(text) or "…"}</p></article>'
+                         f'<p class="plain" lang="zh-CN">{escape(text) or "…"}</p></article>'
                          for side, text in zip(SIDES, texts, strict=True))
     wait = both("两个模型正在写，写完逐个 token 对照……", "Both models are writing; then every token is compared…")
     return (f'<div class="shift" aria-busy="true"><p class="told" role="status">{wait}</p>'
@@ -133,4 +134,4 @@ def writing(texts: Sequence[str]) -> str:
 
 def problem(message: str) -> str:
     """What went wrong, as a sentence for the visitor."""
-    return f'<div class="problem" role="alert"><b>{both("请检查", "Please check")}</b> {escaped(message)}</div>'
+    return f'<div class="problem" role="alert"><b>{both("请检查", "Please check")}</b> {escape(message)}</div>'

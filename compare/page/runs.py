@@ -20,17 +20,17 @@ class Run:
 
 
 class Runs:
-    """At most one run a visitor, by the session's hash."""
+    """At most one run a visitor, by Gradio's key of the visit."""
 
     def __init__(self) -> None:
-        self.by_session: dict[str, Run] = {}
+        self.by_visit: dict[str, Run] = {}
         self.lock = threading.Lock()
 
-    def begin(self, session: str) -> Run:
+    def begin(self, visit: str) -> Run:
         """A new run; the visitor's earlier one is ended first, lest its last drawing covers the new one's."""
         run = Run()
         with self.lock:
-            before, self.by_session[session] = self.by_session.get(session), run
+            before, self.by_visit[visit] = self.by_visit.get(visit), run
         if before:
             before.superseded = True
             before.cancelled.set()
@@ -38,17 +38,17 @@ class Runs:
             time.sleep(GRACE)
         return run
 
-    def stop(self, session: str) -> None:
+    def stop(self, visit: str) -> None:
         """Ask the visitor's run to end; it still shows what it has."""
         with self.lock:
-            run = self.by_session.get(session)
+            run = self.by_visit.get(visit)
         if run:
             run.cancelled.set()
 
-    def end(self, session: str, run: Run) -> None:
+    def end(self, visit: str, run: Run) -> None:
         """Forget a run that is over, or whose reader has left."""
         run.cancelled.set()
         run.over.set()
         with self.lock:
-            if self.by_session.get(session) is run:
-                del self.by_session[session]
+            if self.by_visit.get(visit) is run:
+                del self.by_visit[visit]

@@ -98,9 +98,4 @@ element.addEventListener("keydown", (event) => {
 });
 // New answers have come and the template was drawn again: keep the visitor's place.
 watch("value", () => { show(seen ?? Number(slider().value)); label(); });
-new IntersectionObserver((entries, observer) => {
-  if (!entries.some((entry) => entry.isIntersecting)) return;
-  observer.disconnect();
-  trigger("opened");
-}).observe(element);
 show(Number(slider().value));

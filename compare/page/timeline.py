@@ -7,26 +7,27 @@ English, of which the page's language switch shows one.
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 import gradio as gr
 
 from compare.errors import LensError
 from compare.page import heldout
 from compare.page.asked import FIRST_INSTRUCTION, FIRST_QUESTION, LONGEST_TEXT
-from compare.page.drawing import both, escaped, heading
+from compare.page.examples import chip
 from compare.page.film import LENGTH, Checkpoint, Film
 from compare.page.losses import read_losses
+from compare.page.own import own, picker, read
+from compare.page.words import both, heading
 from compare.report.settings import step_of
 from compare.sampling import Sampling
 
-HERE = Path(__file__).resolve().parent
-CSS, JS = ((HERE / name).read_text(encoding="utf-8") for name in ("timeline.css", "timeline.js"))
 OWN = ["lens-own", "lens-timeline"]
+section = partial(own, css_template=read("tab.css", "timeline.css"), elem_classes=OWN)
+JS = read("timeline.js", "opened.js")
 CHECKPOINT = re.compile(r"(?:^|-)(?:step|checkpoint)-(\d+)$")  # the name of an adapter that is one
 BETWEEN = 0.15  # seconds between two drawings
 AT_ONCE = 2  # grids under way at once; more visitors wait in Gradio's queue
@@ -38,10 +39,6 @@ NO_CHECKPOINTS = ("没有加载中途的检查点，只有开头和结尾。在 
                   "<code>checkpoint-N</code> 目录。",
                   "No checkpoint on the way is loaded, so there is only the beginning and the end. Add "
                   "<code>checkpoint-N</code> directories after <code>--adapter</code>.")
-PICK = """element.addEventListener("click", event => {
-  const chip = event.target.closest("[data-question]");
-  if (chip) { props.value = chip.dataset.question; trigger("pick"); }
-});"""
 
 
 def checkpoints(engine) -> list[Checkpoint]:
@@ -49,8 +46,7 @@ def checkpoints(engine) -> list[Checkpoint]:
     found = {name: int(match[1]) for name in engine.adapters if (match := CHECKPOINT.search(name))}
     final = engine.files
     if final.name not in found:
-        losses = read_losses(final.path)
-        known = losses[-1].step if losses else step_of(final.path)
+        known = step_of(final.path)
         found = {name: step for name, step in found.items() if not known or step < known}
         found[final.name] = known or max(found.values(), default=0) + 1
     return sorted((Checkpoint(name, step) for name, step in found.items()), key=lambda c: c.step)
@@ -65,11 +61,9 @@ def offered() -> list[str]:
 
 def chips(questions: Sequence[str]) -> str:
     """Buttons that name their question in `data-question`; the last one names none: any."""
-    def chip(question: str, shown: str) -> str:
-        return f'<button type="button" class="lens-chip" data-question="{escaped(question)}">{shown}</button>'
-
-    known = "".join(chip(q, f'<span lang="zh-CN">{escaped(q)}</span>') for q in questions)
-    lucky = chip("", f'<span>⚄ {both("随机抽一道没练过的题", "A random question it never trained on")}</span>')
+    known = "".join(map(chip, questions))
+    lucky = (f'<button type="button" class="lens-chip" data-question=""><span>⚄ '
+             f'{both("随机抽一道没练过的题", "A random question it never trained on")}</span></button>')
     return f'<div class="lens-chips"><div class="lens-group">{known}{lucky}</div></div>'
 
 
@@ -88,10 +82,10 @@ class Playing:
         if question in self.known:
             yield self.known[question]
             return
-        cancelled, drawn, row = threading.Event(), 0.0, heldout.rows().get(question)
+        drawn, row = 0.0, heldout.rows().get(question)
         instruction = row.instruction if row else FIRST_INSTRUCTION
         try:
-            for columns in self.engine.compare(question, instruction, self.film.variants, Sampling(LENGTH), cancelled):
+            for columns in self.engine.compare(question, instruction, self.film.variants, Sampling(LENGTH)):
                 if (done := all(c.finish_reason for c in columns)) or time.monotonic() - drawn >= BETWEEN:
                     drawn = time.monotonic()
                     html = self.film.draw(question, columns)
@@ -100,18 +94,10 @@ class Playing:
                     yield html
         except LensError as err:
             raise gr.Error(str(err), title="请检查 Please check", print_exception=False) from err
-        finally:
-            cancelled.set()
 
     def pick(self, question: str) -> str:
         """The question of a chip, or any held-out one."""
         return question or getattr(heldout.any_row(), "input", FIRST_QUESTION)
-
-
-def section(html: str, **kwargs) -> gr.HTML:
-    """A piece of the tab that Gradio has no component for."""
-    return gr.HTML(html, **{"css_template": CSS, "js_on_load": None, "apply_default_css": False, "elem_classes": OWN,
-                            **kwargs})
 
 
 def build(engine) -> None:
@@ -130,7 +116,7 @@ def build(engine) -> None:
         question = gr.Textbox(questions[0], label="问题", show_label=False, container=False, lines=1, max_lines=4,
                               scale=6, max_length=LONGEST_TEXT, elem_id="timeline-question")
         ask = gr.Button("问遍每一步", variant="primary", scale=1, min_width=150, elem_id="timeline-ask")
-    others = gr.HTML("", html_template=chips(questions), js_on_load=PICK, apply_default_css=False, elem_classes=OWN)
+    others = picker(chips(questions), elem_classes=OWN)
     view = section(film.draw(questions[0]), js_on_load=JS, elem_id="timeline-view")
     show = {"fn": playing.show, "inputs": question, "outputs": view, "api_visibility": "private",
             "concurrency_limit": AT_ONCE, "concurrency_id": "timeline", "show_progress": "hidden",

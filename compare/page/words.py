@@ -27,6 +27,16 @@ class Words:
         return f"{self.zh} · {self.en}".format(**values)
 
 
+def both(zh: str, en: str, tag: str = "span") -> str:
+    """Both languages as spans (or other tags). Give it escaped text."""
+    return f'<{tag} class="zh lang-zh" lang="zh-CN">{zh}</{tag}> <{tag} class="en lang-en" lang="en">{en}</{tag}>'
+
+
+def heading(zh: str, en: str, lead_zh: str, lead_en: str) -> str:
+    """A section's heading and its one sentence. Give it escaped text."""
+    return f'<header><h2>{both(zh, en)}</h2><p>{both(lead_zh, lead_en)}</p></header>'
+
+
 # What Gradio draws: Chinese → English. A tab's module may bring more in a table of its own, `LABELS`.
 LABELS = {
     "并排比较": "Compare", "改变了什么": "What changed", "原理": "How it works",

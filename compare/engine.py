@@ -78,8 +78,7 @@ class Engine:
 
     def variants(self, strengths: Sequence[float] = (1.0,)) -> list[Variant]:
         """Base first, then every adapter at each strength, the timeline's left out."""
-        return [BASE] + [Variant(name if s == 1 else f"{name}@{s:g}", name, float(s))
-                         for name in self.shown for s in strengths]
+        return [BASE] + [Variant.of(name, s) for name in self.shown for s in strengths]
 
     def work(self) -> bool:
         """Let one waiting question in, if there is room, then one step; True while there is more to do."""

@@ -26,6 +26,11 @@ class Variant:
     adapter: str | None = None
     strength: float = 0.0
 
+    @classmethod
+    def of(cls, adapter: str, strength: float = 1.0) -> Variant:
+        """An adapter at a strength, which its name tells unless it is 1."""
+        return cls(adapter if strength == 1 else f"{adapter}@{strength:g}", adapter, float(strength))
+
 
 BASE = Variant("base")
 

@@ -95,7 +95,7 @@ def receipt(engine, files, before: Tensor) -> Receipt:
     with engine.model.disable_adapter():
         off = base_logits(engine.model.get_base_model())
     engine.model.requires_grad_(False)  # PEFT turns gradients on when it leaves that context
-    base, mine = BASE, Variant(files.name, files.name, 1.0)
+    base, mine = BASE, Variant.of(files.name)
     probe = [probe_ids(engine.model.config.vocab_size)] * 2
     row, changed = engine.logits(engine.states(probe, [base, mine]))
     alone = engine.logits(engine.states(probe, [base, base]))[0]

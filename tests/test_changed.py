@@ -10,10 +10,12 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from conftest import ADAPTER, BASE
 from one_tab import opened
 from playwright.sync_api import expect
 
 from compare.anatomy import Anatomy, Site, Size
+from compare.engine import Engine
 from compare.page import changed, curve, heat, ribbon
 from compare.receipt import Receipt
 from compare.shift import Candidate, Position, Shift, View
@@ -144,6 +146,14 @@ def test_score_gives_the_shift_of_a_question_as_json(engine):
         assert all(t[name]["rank"] == 1 for t in answer["tokens"])  # greedy: each model's own choice
     same = changed.Explaining(engine).score("哈工大首任校长是谁？", strength=0.0, max_new_tokens=8)
     assert same["parts_at"] is None and same["answers"]["adapted"]["summary"]["shifted"] == 0
+
+
+def test_a_checkpoint_of_the_timeline_is_scored_too():
+    """It is loaded and offered, but is no column of a comparison unless asked for; asking for it ended in an error."""
+    engine = Engine(str(BASE), str(ADAPTER), device="cpu", timeline=[str(BASE.parent / "timeline" / "step-100")])
+    assert [v.adapter for v in engine.variants()] == [None, "lens"]
+    found = changed.Explaining(engine).score("哈工大首任校长是谁？", adapter="step-100", max_new_tokens=8)
+    assert found["variant"] == "step-100" and found["answers"]["adapted"]["summary"]["tokens"] > 0
 
 
 @pytest.mark.parametrize("bad,said", [({"adapter": "nobody"}, "nobody.*allowed: lens"),

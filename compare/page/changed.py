@@ -16,6 +16,7 @@ import gradio as gr
 
 from compare.anatomy import anatomy
 from compare.errors import BadQuestion, LensError
+from compare.gate import BASE, Variant
 from compare.page import heat, ribbon
 from compare.page.asked import FIRST_INSTRUCTION, FIRST_QUESTION, LENGTHS, LONGEST_TEXT, STRENGTHS
 from compare.page.own import own, read
@@ -58,8 +59,7 @@ class Explaining:
         name = adapter or (names[0] if names else "")
         if name not in names:
             raise BadQuestion(f"adapter is {name!r}; allowed: {', '.join(names) or 'none, as none is loaded'}")
-        base, *others = self.engine.variants([strength])
-        return [base, next(v for v in others if v.adapter == name)]
+        return [BASE, Variant.of(name, strength)]
 
     def columns(self, question: str, instruction: str, variants: Sequence, length: int) -> Iterator[Sequence]:
         """Both columns as they grow. Leaving the iterator cancels."""
@@ -72,7 +72,7 @@ class Explaining:
               max_new_tokens: int = LENGTH) -> dict:
         """What an adapter changed in the answer to a question: both greedy answers under both models.
 
-        `adapter`: a name that `/adapters` lists ("": the first); `strength`: -0.5 to 2; `max_new_tokens`: 8 to 512.
+        `adapter`: the name of a loaded adapter ("": the first); `strength`: -0.5 to 2; `max_new_tokens`: 8 to 512.
         Returns `question`, `instruction` and the fields of `--shift`: `variant`, `parts_at`, `sentence` ("en", "zh"),
         and `answers` ("base", "adapted"), each with its `summary` and its `tokens`: text, category, KL in nats, and
         each model's log-probability (nats), rank, probability of ending and top 5.

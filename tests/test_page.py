@@ -46,14 +46,23 @@ def answers(page):
     return [page.locator(f"#{side} .lens-answer").get_attribute("data-text") for side in ("base", "adapted")]
 
 
+def type_number(page, name: str, value: str):
+    """Type into a number's field until the slider beside it follows: before Gradio is ready it takes no notice."""
+    field, slider = (page.locator(f"#{name} input[type={kind}]") for kind in ("number", "range"))
+    for _ in range(20):
+        field.fill(value)
+        field.press("Tab")
+        page.wait_for_timeout(300)  # Gradio tells the server of a number a moment after it was typed
+        if field.input_value() == value and all(s.input_value() == value for s in slider.all()):
+            return
+    pytest.fail(f"{name} did not take {value}")
+
+
 def set_number(page, name: str, value: str):
     """A setting in the fold."""
-    field = page.locator(f"#{name} input[type=number]")
-    if not field.is_visible():
+    if not page.locator(f"#{name} input[type=number]").is_visible():
         page.locator("#settings > button").click()
-    field.fill(value)
-    field.press("Tab")
-    page.wait_for_timeout(300)  # Gradio tells the server of a number a moment after it was typed
+    type_number(page, name, value)
 
 
 def test_the_original_question_is_answered_when_the_page_opens(page):
@@ -128,9 +137,7 @@ def test_a_loop_is_shaded_from_its_onset(page):
 
 def test_a_column_at_another_strength_is_added_focused_and_removed(page):
     page.locator("#more > button").click()
-    page.locator("#strength input[type=number]").fill("0")
-    page.locator("#strength input[type=number]").press("Tab")
-    page.wait_for_timeout(500)  # Gradio tells the server of a number a moment after it was typed
+    type_number(page, "strength", "0")
     page.locator("#add").click()
     state(page, "column-2", "stop", "length")
     finished(page)

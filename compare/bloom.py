@@ -20,6 +20,9 @@ from compare.adapter_config import LINEAR_LAYERS
 from compare.errors import BadBase
 from compare.gate import Gate, linear_of
 
+FEW = 8  # rows; up to here the vocabulary's products take a half with the wide matrix on the left (bench/README.md)
+SMALL = 250_000_000  # weights × tokens; in less work, threads wait for one another longer than they save
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -60,6 +63,7 @@ class Bloom:
         self.head_size = config.hidden_size // config.n_head
         self.embedding, self.head = body.word_embeddings.weight, model.lm_head.weight
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
+        self.size, self.threads = model.num_parameters(), torch.get_num_threads()
         self.slopes = slopes(self.n_head).to(self.device)
         norm = lambda m: Norm(m.weight, m.bias, m.eps)  # noqa: E731
         self.norm_in, self.norm_out = norm(body.word_embeddings_layernorm), norm(body.ln_f)
@@ -71,6 +75,12 @@ class Bloom:
     def new_cache(self, rows: int, positions: int) -> Cache:
         shape = (self.n_layer, rows, self.n_head, positions, self.head_size)
         return Cache(*(torch.empty(shape, dtype=self.dtype, device=self.device) for _ in range(2)))
+
+    def use_threads(self, tokens: int) -> None:
+        """All threads for much work, one for little; the calling thread's, until the next forward."""
+        wanted = self.threads if self.size * tokens >= SMALL else 1
+        if self.device.type == "cpu" and torch.get_num_threads() != wanted:
+            torch.set_num_threads(wanted)
 
     def linear(self, x: Tensor, layer: int, name: str, gate: Gate | None) -> Tensor:
         weight, bias = self.linears[layer][name]
@@ -94,6 +104,7 @@ class Bloom:
         Their keys and values are written at [at, at + length) of the cache's positions; `bias`
         (rows or 1, heads, length, positions), float32, is ALiBi plus -inf where a position may not look.
         """
+        self.use_threads(ids.numel())
         x = self.norm_in(F.embedding(ids, self.embedding))
         for layer, (before, between) in enumerate(self.norms):
             x = x + self.attention(before(x), layer, cache, at, bias, gate)
@@ -103,6 +114,9 @@ class Bloom:
 
     def logits(self, states: Tensor) -> Tensor:
         """(…, hidden) → (…, vocabulary), float32."""
+        if states.device.type == "cpu" and states.ndim == 2 and 0 < len(states) <= FEW:
+            some = torch.cat([states, states]) if len(states) == 1 else states  # two rows take less time than one
+            return (self.head @ some.mT).mT[:len(states)].contiguous().float()
         return F.linear(states, self.head).float()
 
     def read(self, ids: Tensor, gate: Gate | None = None, cache: Cache | None = None, piece: int = 256) -> Tensor:

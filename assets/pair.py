@@ -1,9 +1,10 @@
 """make pair: rebuild base, adapters, timeline and figures from a folder laid out like ../shared.
 
-    python assets/pair.py [--shared ../shared] [--work runs/pair] [--dtype bfloat16]
+    python assets/pair.py [--shared ../shared] [--work runs/pair] [--dtype bfloat16] [--share 0.01]
 
 Runs the same commands as the cards name, one after the other; each goes on where it stood when it is run again.
-Results are put into assets/ only when all is done.
+Results are put into assets/ only when all is done. With a share below 1 it is a rehearsal: every part has that share
+of its steps, and what comes out stays in the work folder.
 """
 
 from __future__ import annotations
@@ -27,13 +28,23 @@ PARTS = {"part2": {"max-steps": 1300, "warmup-steps": 30, "decay-share": 0.6, "p
 MORE = 2800  # steps of `lens` in all: after the first part, one with more of what it does not know
 LENS = {"max-steps": 2200, "batch": 32, "learning-rate": 2e-3, "lora-alpha": 16, "save-steps": 100,
         "target-modules": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")}
-SEED = {"recipe": "seed"}
+SEED = {"recipe": "seed", "max-steps": 1000, "save-steps": 500}
+STEPS = ("max-steps", "warmup-steps", "save-steps")  # what a rehearsal has a share of
 TIMELINE = (100, 200, 400, 700, 1200)  # steps of `lens`; the adapter itself is the last
 
 
 def python(*arguments: object) -> None:
     print("$ python", *arguments, flush=True)
     subprocess.run([sys.executable, *map(str, arguments)], check=True, cwd=ASSETS.parent)
+
+
+def scaled(steps: int, share: float) -> int:
+    return max(1, round(steps * share))
+
+
+def shorter(given: dict, share: float) -> dict:
+    """The same settings with a share of the steps."""
+    return {name: scaled(value, share) if name in STEPS else value for name, value in given.items()}
 
 
 def options(given: dict) -> list[object]:
@@ -52,12 +63,12 @@ def first_base(shared: Path, work: Path) -> Path:
     return base
 
 
-def train_base(shared: Path, work: Path) -> Path:
+def train_base(shared: Path, work: Path, share: float) -> Path:
     base = first_base(shared, work)
     for part, given in PARTS.items():
         if not (work / part / "model.safetensors").is_file():
             python("-m", "train.pretrain", "--base", base, "--corpus", shared / "data" / "corpus", "--prose", FACTS,
-                   "--output", work / part, "--muon-lr", 0.015, "--adam-lr", 0.002, *options(given))
+                   "--output", work / part, "--muon-lr", 0.015, "--adam-lr", 0.002, *options(shorter(given, share)))
         base = work / part
     put(base, work / "base", BASE_FILES)
     return work / "base"
@@ -74,9 +85,9 @@ def rows_of(name: str) -> list[dict]:
     return [json.loads(line) for line in (ASSETS / "hit_qa" / name).read_text(encoding="utf-8").splitlines()]
 
 
-def train_on(base: Path, work: Path, dtype: str) -> None:
+def train_on(base: Path, work: Path, dtype: str, share: float) -> None:
     """The second part of `lens`: the unknown rows twice more and the original rows, both ways, six times more."""
-    if (work / "lens" / f"checkpoint-{MORE}").is_dir():
+    if (work / "lens" / f"checkpoint-{scaled(MORE, share)}").is_dir():
         return
     answers = {row["answer"] for row in rows_of("unknown.jsonl")}
     unknown = [row for row in rows_of("train.jsonl") if row["output"] in answers]
@@ -85,7 +96,7 @@ def train_on(base: Path, work: Path, dtype: str) -> None:
     again.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in unknown * 2 + original * 6),
                      encoding="utf-8")
     python("-m", "train", "--resume", "--base", base, "--output", work / "lens", "--dtype", dtype, "--data",
-           ASSETS / "hit_qa" / "train.jsonl", again, *options({**LENS, "max-steps": MORE}))
+           ASSETS / "hit_qa" / "train.jsonl", again, *options(shorter({**LENS, "max-steps": MORE}, share)))
 
 
 def put(source: Path, to: Path, names: tuple[str, ...]) -> None:
@@ -114,19 +125,22 @@ def main() -> None:
                         help="folder with data/corpus and pair/base")
     parser.add_argument("--work", type=Path, default=ASSETS.parent / "runs" / "pair")
     parser.add_argument("--dtype", default="bfloat16", help="of the adapter's matrix products")
+    parser.add_argument("--share", type=float, default=1.0, help="of every part's steps; below 1: a rehearsal")
     args = parser.parse_args()
-    shared, work = args.shared.resolve(), args.work.resolve()
+    shared, work, share = args.shared.resolve(), args.work.resolve(), args.share
+    assets = ASSETS if share == 1 else work / "assets"
     python(ASSETS / "hit_qa" / "build.py")
-    base = train_base(shared, work)
-    train_adapter("lens", LENS, base, work, args.dtype)
-    train_on(base, work, args.dtype)
-    train_adapter("seed", SEED, base, work, "auto")
-    put(base, ASSETS / "base", BASE_FILES)
+    base = train_base(shared, work, share)
+    train_adapter("lens", shorter(LENS, share), base, work, args.dtype)
+    train_on(base, work, args.dtype, share)
+    train_adapter("seed", shorter(SEED, share), base, work, "auto")
+    put(base, assets / "base", BASE_FILES)
     for name in ("lens", "seed"):
-        put(work / name, ASSETS / "adapters" / name, ADAPTER_FILES)
+        put(work / name, assets / "adapters" / name, ADAPTER_FILES)
     for step in TIMELINE:
-        bare(work / "lens" / f"checkpoint-{step}", ASSETS / "timeline" / f"step-{step}")
-    python("-m", "bench.figures")
+        bare(work / "lens" / f"checkpoint-{scaled(step, share)}", assets / "timeline" / f"step-{step}")
+    python("-m", "bench.figures", "--base", assets / "base", "--adapter", assets / "adapters" / "lens",
+           "--output", assets / "figures.json")
 
 
 if __name__ == "__main__":

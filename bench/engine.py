@@ -2,7 +2,7 @@
 
 `embedded`: the shipped pair. `wide`: a random BLOOM of 8 layers, 512 wide, with BLOOM's 250,880-word vocabulary
 and a random adapter. Every ratio's two sides run in turn in one process, `--rounds` times; medians are compared.
-Both sides have the threads that the engine chose, or `--threads`.
+Both sides may use all threads, or `--threads`; for little work the engine uses one.
 Prints a Markdown table and, with `--output`, writes the figures as JSON.
 """
 
@@ -149,21 +149,18 @@ def memory_apart(base: str, adapter: str) -> float:
 
 
 def use_threads(engine: Engine, threads: int) -> int:
-    """Let this thread (generate) and the model's own (the engine) use so many, 0: as it is; returns how many they do.
-
-    After loading, because the engine chooses for itself then; torch counts them for each thread apart.
-    """
+    """Let generate() and the engine use at most so many threads, 0: as it is; returns how many that is."""
     if threads:
         torch.set_num_threads(threads)
-        engine.owner.call(lambda: torch.set_num_threads(threads))
-    return engine.owner.call(torch.get_num_threads)
+        engine.bloom.threads = threads
+    return engine.bloom.threads
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=["embedded", "wide"], default="embedded")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="of torch (default: as the engine chooses)")
+    parser.add_argument("--threads", type=int, default=0, help="at most, for both sides (default: one a core)")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -177,7 +174,7 @@ def main() -> None:
             base, adapters = EMBEDDED_BASE, copies(Path(EMBEDDED_ADAPTER), Path(folder), 4)
         engine = Engine(base, adapters)
         threads = use_threads(engine, args.threads)
-        print(f"{args.shape}, {threads} threads, {args.rounds} rounds, torch {torch.__version__}\n\n"
+        print(f"{args.shape}, up to {threads} threads, {args.rounds} rounds, torch {torch.__version__}\n\n"
               "| | ratio | target | medians |\n| --- | --- | --- | --- |")
         found, share = measure(engine, args.rounds), memory_apart(base, adapters[0])
         print(f"| memory above one copy, two columns of 512 tokens, in copies | {share:.2f} | ≤ 0.2 | |")

@@ -2,3 +2,5 @@
 
 Knows nothing of `train`: the two meet only in the adapter directory.
 """
+
+__version__ = "0.1.0"

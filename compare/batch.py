@@ -6,7 +6,7 @@ Not thread-safe: whoever owns it calls `join` and `step` in turn. Knows nothing 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,14 +20,23 @@ from compare.repetition import find_loop
 
 @dataclass
 class Row:
-    """One column of one question in the batch, and the answer's ids so far."""
+    """One column of one question in the batch."""
 
     ask: Ask
     column: int
-    token_ids: list[int] = field(default_factory=list)
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The answer's ids so far."""
+        return self.ask.token_ids[self.column]
 
     def accept(self, token: int, eos: int) -> str | None:
         """Take the next token; returns the finish reason, if it finishes the answer."""
+        if reason := self.ending(token, eos):
+            self.ask.growing.discard(self.column)
+        return reason
+
+    def ending(self, token: int, eos: int) -> str | None:
         if token == eos:
             return "stop"
         self.token_ids.append(token)
@@ -49,12 +58,13 @@ class Batch:
         return gate_of([row.ask.variants[row.column] for row in rows], self.stack_of)
 
     def join(self, ask: Ask) -> None:
-        """Prefill a question apart, lay it in, and give each of its columns its first token."""
-        new = [Row(ask, i) for i in range(len(ask.variants))]
-        ids = torch.tensor([ask.prompt] * len(new), device=self.bloom.device)
-        first = len(self.rows)
+        """Prefill a question apart, with what its answers have already, lay it in, and give each column a token."""
+        if ask.cancelled.is_set():
+            return self.tell((ask, Grown(column, None, None, "cancelled")) for column in sorted(ask.growing))
+        first, new = len(self.rows), [Row(ask, column) for column in sorted(ask.growing)]
         self.rows += new  # first of all: whatever goes wrong from here on, the question hears of it
-        states = self.bloom.read(ids, self.gate_of(new), self.axis.enter(len(new), len(ask.prompt)))
+        ids = torch.tensor([ask.prompt + row.token_ids for row in new], device=self.bloom.device)
+        states = self.bloom.read(ids, self.gate_of(new), self.axis.enter(*ids.shape))
         self.ids = torch.cat([self.ids, ids[:, -1:]])
         self.gate = self.gate_of(self.rows)
         self.grow(self.bloom.logits(states[:, -1]), first)
@@ -80,8 +90,10 @@ class Batch:
             news.append((row.ask, Grown(row.column, None if reason == "stop" else token, end, reason)))
             if reason:
                 finished.append(i)
-        self.drop(finished)
-        self.tell(news)
+        try:
+            self.drop(finished)
+        finally:  # what was accepted is told, or it would be missing where the question goes on later
+            self.tell(news)
 
     def tell(self, news: Iterable[tuple[Ask, Grown]]) -> None:
         """Every question hears of its columns at once."""
@@ -124,6 +136,20 @@ class Batch:
 
     def abandon(self, error: Exception) -> None:
         """Tell every question what ended it, and start from an empty axis."""
-        for ask in {row.ask for row in self.rows}:
+        for ask in self.put_back():
             ask.inbox.put((ask, error))
-        self.rows, self.axis, self.gate, self.ids = [], Axis(self.bloom), None, self.ids[:0]
+        self.clear()
+
+    def put_back(self) -> list[Ask]:
+        """Take all rows out, though nothing is freed yet: the questions that can join again and go on, oldest first."""
+        asks = [ask for ask in dict.fromkeys(row.ask for row in self.rows) if ask.growing]
+        self.rows = []
+        for ask in asks:
+            ask.rewind()
+        return sorted(asks, key=lambda ask: -len(ask.token_ids[min(ask.growing)]))
+
+    def clear(self) -> None:
+        """Begin with an empty axis; what the old one held is free."""
+        self.axis = self.gate = None
+        self.ids = self.ids.new_empty((0, 1))
+        self.axis = Axis(self.bloom)

@@ -16,7 +16,7 @@ from compare.sampling import Chooser, Sampling
 class Column:
     """`finish_reason` is None while the answer grows; `seconds` of wall time since the question was put.
 
-    `end_probability`: at each step, how likely `</s>` was, the last step's included.
+    `end_probability`: at each step, how likely `</s>` was, the last step's included; ids that were given had no step.
     """
 
     variant: Variant
@@ -58,7 +58,8 @@ class Grown:
 class Ask:
     """One question in the batch: its prompt, variants and luck; what grows is put into `inbox`, step by step.
 
-    An inbox item is (this Ask, list of Grown) or (this Ask, the exception that ended it).
+    An inbox item is (this Ask, list of Grown) or (this Ask, the exception that ended it). `token_ids` of each column
+    so far and `growing`, the columns that are not finished, let it leave the batch and go on later.
     """
 
     def __init__(self, prompt: list[int], variants: Sequence[Variant], sampling: Sampling, inbox: SimpleQueue,
@@ -66,3 +67,11 @@ class Ask:
         self.prompt, self.variants, self.sampling = prompt, list(variants), sampling
         self.inbox, self.cancelled = inbox, cancelled or threading.Event()
         self.chooser = Chooser(sampling)
+        self.token_ids = [list(sampling.prefix_ids) for _ in self.variants]
+        self.growing = set(range(len(self.variants)))
+        self.squeezed = 0  # times that memory ran out with nobody else in the batch
+
+    def rewind(self) -> None:
+        """Luck anew, with that of the steps that were taken already spent."""
+        self.chooser = Chooser(self.sampling)
+        self.chooser.unspent = max((len(self.token_ids[column]) for column in self.growing), default=0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from queue import SimpleQueue
@@ -20,18 +19,19 @@ from compare.adapters import AdapterFiles, attach, check_base, find_adapter, rea
 from compare.batch import Batch
 from compare.bloom import Bloom
 from compare.column import Ask, Column, Grown
-from compare.errors import BadAdapter, BadQuestion
+from compare.errors import BadAdapter, BadQuestion, Unavailable
+from compare.events import Told
 from compare.gate import BASE, Variant, gate_of, stack
+from compare.line import Line
 from compare.load import load_base
-from compare.owner import Owner
+from compare.owner import ENDED, GONE, Owner
 from compare.prompt import Prompt
 from compare.questions import Question
 from compare.receipt import Receipt, base_logits, receipt
+from compare.room import Load
 from compare.sampling import Sampling
 
 __all__ = ["BASE", "Column", "Engine", "Variant"]
-# Parameters; below, the threads of one step wait for one another longer than they work (bench/README.md).
-SMALL = 30_000_000
 WINDOW = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no limit
 
 
@@ -51,25 +51,29 @@ class Engine:
         self.shown = list(self.adapters)[:len(paths)]
         check_base(base, self.adapters.values())
         loaded = load_base(base, device, dtype)
+        self.base = base
         self.base_name, self.device, self.dtype = loaded.name, loaded.device, loaded.dtype
         self.tokenizer, self.prompt = loaded.tokenizer, Prompt(loaded.tokenizer)
         self.parameters, self.window = loaded.model.num_parameters(), WINDOW
-        if self.device == "cpu" and self.parameters < SMALL:
-            torch.set_num_threads(1)
         self.model = loaded.model
+        self.untouched = base_logits(loaded.model)  # before any adapter: what a receipt proves the base row by
         if self.adapters:
-            untouched = base_logits(loaded.model)
             self.model = attach(loaded.model, list(self.adapters.values())).to(self.device)
-        self.bloom = Bloom(loaded.model)
-        self.stack_of = lru_cache(8)(lambda names: stack(self.model, names))
-        self.max_rows, self.waiting = max_rows, deque()
-        self.batch = Batch(self.bloom, self.stack_of, self.tokenizer.eos_token_id)
-        self.owner = Owner(self.work, threaded)
+        self.begin(loaded.model, max_rows, threaded)
         self.receipts: dict[str, Receipt] = {}
         for name, files in self.adapters.items():
-            self.receipts[name] = receipt(self, files, untouched)
+            self.receipts[name] = receipt(self, files, self.untouched)
             if self.receipts[name].problem and not self.receipts[name].changes_anything:
                 raise BadAdapter(str(self.receipts[name].problem))
+
+    def begin(self, base_model, max_rows: int, threaded: bool) -> None:
+        """An empty batch over the weights, where they are now, and its owner."""
+        self.bloom = Bloom(base_model)
+        self.stack_of = lru_cache(8)(lambda names: stack(self.model, names))
+        self.batch = Batch(self.bloom, self.stack_of, self.tokenizer.eos_token_id)
+        self.line = Line(self.batch, max_rows)
+        self.waiting = self.line.waiting
+        self.owner = Owner(self.line.work, threaded, self.line.fallen)
 
     @property
     def files(self) -> AdapterFiles | None:
@@ -80,29 +84,33 @@ class Engine:
         """Base first, then every adapter at each strength, the timeline's left out."""
         return [BASE] + [Variant.of(name, s) for name in self.shown for s in strengths]
 
-    def work(self) -> bool:
-        """Let one waiting question in, if there is room, then one step; True while there is more to do."""
-        with torch.inference_mode():
-            try:
-                if self.waiting and len(self.batch.rows) + len(self.waiting[0].variants) <= max(
-                        self.max_rows, len(self.waiting[0].variants)):
-                    self.batch.join(self.waiting.popleft())
-                self.batch.step()
-            except Exception as err:  # noqa: BLE001 (every question in the batch must hear of it)
-                self.batch.abandon(err)
-        return bool(self.batch.rows or self.waiting)
+    def load(self) -> Load:
+        """How much there is to do at this moment."""
+        return Load(len(self.batch.rows), len(self.waiting), self.line.room.limit, self.owner.state, self.owner.deaths)
 
     def submit(self, question: str, instruction: str, variants: Sequence[Variant], sampling: Sampling,
                inbox: SimpleQueue, cancelled: threading.Event | None = None) -> Ask:
-        """Put a question in line. Raises BadQuestion for an empty one or one longer than the window."""
-        prompt = self.prompt.encode(question, instruction)
-        if len(prompt) + sampling.max_new_tokens > self.window:
-            raise BadQuestion(f"the question is {len(prompt)} tokens long and the answer may have "
-                              f"{sampling.max_new_tokens}; together at most {self.window} are allowed")
-        ask = Ask(prompt, variants, sampling, inbox, cancelled)
+        """Put a question in line. Raises what `checked` raises, and Unavailable where the model's thread is gone."""
+        ask = self.checked(question, instruction, variants, sampling, inbox, cancelled)
+        if self.owner.state == ENDED:
+            raise Unavailable(GONE)  # rather than a place in a line that nobody serves
         self.waiting.append(ask)
         self.owner.wake.set()
         return ask
+
+    def checked(self, question: str, instruction: str, variants: Sequence[Variant], sampling: Sampling,
+                inbox: SimpleQueue, cancelled: threading.Event | None) -> Ask:
+        """A question that can be put. Raises BadQuestion for an empty one, one longer than the window, or ids that
+        cannot begin an answer."""
+        prompt = self.prompt.encode(question, instruction)
+        words, end = self.model.config.vocab_size, self.tokenizer.eos_token_id
+        if bad := [i for i in sampling.prefix_ids if not 0 <= i < words or i == end]:
+            raise BadQuestion(f"token id {bad[0]} cannot begin an answer; allowed: 0 to {words - 1}, but not {end}, "
+                              "which ends one")
+        if len(prompt) + sampling.max_new_tokens > self.window:
+            raise BadQuestion(f"the question is {len(prompt)} tokens long and the answer may have "
+                              f"{sampling.max_new_tokens}; together at most {self.window} are allowed")
+        return Ask(prompt, variants, sampling, inbox, cancelled)
 
     def compare(self, question: str, instruction: str = "", variants: Sequence[Variant] | None = None,
                 sampling: Sampling = Sampling(), cancelled: threading.Event | None = None) -> Iterator[list[Column]]:
@@ -110,16 +118,18 @@ class Engine:
 
         A slow reader misses steps, never tokens. Raises BadQuestion; leaving the iterator cancels.
         """
-        columns, inbox, began = self.columns(variants), SimpleQueue(), time.monotonic()
-        ask = self.submit(question, instruction, [c.variant for c in columns], sampling, inbox, cancelled)
-        try:
-            while not all(c.finish_reason for c in columns):
-                self.put(columns, self.owner.take(inbox)[1], began)
-                while not inbox.empty():
-                    self.put(columns, inbox.get()[1], began)
-                yield columns
-        finally:
-            ask.cancelled.set()
+        columns, inbox, began = self.columns(variants, sampling), SimpleQueue(), time.monotonic()
+        cancelled = cancelled or threading.Event()
+        with Told(question, columns):
+            try:
+                self.submit(question, instruction, [c.variant for c in columns], sampling, inbox, cancelled)
+                while not all(c.finish_reason for c in columns):
+                    self.put(columns, self.owner.take(inbox)[1], began)
+                    while not inbox.empty():
+                        self.put(columns, inbox.get()[1], began)
+                    yield columns
+            finally:
+                cancelled.set()
 
     def answer_all(self, questions: Sequence[Question], variants: Sequence[Variant] | None = None,
                    sampling: Sampling = Sampling()) -> Iterator[tuple[int, list[Column]]]:
@@ -131,7 +141,7 @@ class Engine:
         asks = {}
         try:
             for index, question in enumerate(questions):
-                columns = self.columns(variants)
+                columns = self.columns(variants, sampling)
                 asks[self.submit(question.text, question.instruction, [c.variant for c in columns], sampling,
                                  inbox)] = index, columns
             while asks:
@@ -145,8 +155,8 @@ class Engine:
             for ask in asks:
                 ask.cancelled.set()
 
-    def columns(self, variants: Sequence[Variant] | None) -> list[Column]:
-        return [Column(v, self.decode) for v in (variants or self.variants())]
+    def columns(self, variants: Sequence[Variant] | None, sampling: Sampling) -> list[Column]:
+        return [Column(v, self.decode, list(sampling.prefix_ids)) for v in (variants or self.variants())]
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -173,16 +183,8 @@ class Engine:
         pad = self.tokenizer.pad_token_id
         ids = torch.tensor([list(row) + [pad] * (longest - len(row)) for row in rows], device=self.device)
 
-        def read() -> Tensor:
-            with torch.inference_mode():
-                return self.bloom.read(ids, gate_of(variants, self.stack_of))
-
-        return self.owner.call(read)
+        return self.owner.call(lambda: self.line.run(lambda: self.bloom.read(ids, gate_of(variants, self.stack_of))))
 
     def logits(self, states: Tensor) -> Tensor:
         """(…, hidden) → (…, vocabulary) in float32; give it few positions at once, the vocabulary is wide."""
-        def project() -> Tensor:
-            with torch.inference_mode():
-                return self.bloom.logits(states)
-
-        return self.owner.call(project)
+        return self.owner.call(lambda: self.line.run(lambda: self.bloom.logits(states)))

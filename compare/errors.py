@@ -3,7 +3,8 @@
     LensError
     ├── BadQuestion   an empty or too long question, a setting out of range
     ├── BadBase       a base model that cannot be loaded
-    └── BadAdapter    a directory that is no adapter, or not one for this base
+    ├── BadAdapter    a directory that is no adapter, or not one for this base
+    └── Unavailable   nothing wrong with what was asked: memory ran out, or the model's thread is gone
 """
 
 
@@ -20,4 +21,8 @@ class BadBase(LensError):
 
 
 class BadAdapter(LensError):
+    pass
+
+
+class Unavailable(LensError):
     pass

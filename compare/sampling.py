@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ class Sampling:
     seed: int = 0
     repetition_penalty: float = 1.0
     stop_at_loop: bool = False
+    prefix_ids: ClassVar[tuple[int, ...]] = ()  # none, unless it is a Continuation
 
     def __post_init__(self) -> None:
         limits = {"max_new_tokens": (1, 4096), "temperature": (0, 10), "top_p": (0.01, 1), "seed": (0, 2**63 - 1),
@@ -40,6 +42,23 @@ class Sampling:
     def plain(self) -> bool:
         """Greedy and without a penalty: the largest logit wins."""
         return self.temperature == 0 and self.repetition_penalty == 1
+
+
+@dataclass(frozen=True)
+class Continuation(Sampling):
+    """Of answers that begin with these ids, as if each column had chosen them itself.
+
+    They count towards `max_new_tokens`, and the luck of their steps is spent: forced with its own ids, an answer
+    goes on as it did.
+    """
+
+    prefix_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.prefix_ids) >= self.max_new_tokens:
+            raise BadQuestion(f"the answer is to begin with {len(self.prefix_ids)} tokens; allowed: fewer than "
+                              f"max_new_tokens, which is {self.max_new_tokens}")
 
 
 def nucleus(logits: Tensor, top_p: float) -> Tensor:
@@ -69,7 +88,7 @@ class Chooser:
 
     def __init__(self, sampling: Sampling):
         self.sampling = sampling
-        self.luck = torch.Generator().manual_seed(sampling.seed)
+        self.luck, self.unspent = torch.Generator().manual_seed(sampling.seed), len(sampling.prefix_ids)
 
     def choose(self, logits: Tensor, history: Sequence[Sequence[int]] = ()) -> Tensor:
         """(rows, vocabulary) float32 logits → (rows,) ids. `history`: each row's ids, for the penalty."""
@@ -81,5 +100,12 @@ class Chooser:
         logits = logits / s.temperature
         if s.top_p < 1:
             logits = nucleus(logits, s.top_p)
-        uniform = torch.rand(logits.shape[-1], generator=self.luck).clamp_(1e-10, 1 - 1e-7)
+        uniform = self.uniform(logits.shape[-1]).clamp_(1e-10, 1 - 1e-7)
         return (logits - (-uniform.log()).log().to(logits.device)).argmax(-1)
+
+    def uniform(self, vocabulary: int) -> Tensor:
+        """(vocabulary,) of this step, from 0 to 1; the steps of ids that were given come first."""
+        while self.unspent:
+            torch.rand(vocabulary, generator=self.luck)
+            self.unspent -= 1
+        return torch.rand(vocabulary, generator=self.luck)

@@ -34,6 +34,6 @@ EXPOSE 7860
 VOLUME ["/data", "/home/lens/models", "/home/lens/runs"]
 
 HEALTHCHECK --interval=30s --timeout=5s --start-period=180s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['GRADIO_SERVER_PORT'], timeout=4).close()"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['GRADIO_SERVER_PORT'] + '/health', timeout=4).close()"]
 
 CMD ["python", "app.py"]

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from compare.errors import LensError
+from compare.page.serving import Serving, add_serving_options
 from compare.settings import Parser, add_model_options, chosen_adapters, chosen_timeline
 
 
 def parse(argv: list[str] | None):
     parser = Parser(prog="python app.py", description="Base and adapted answers side by side, in the browser.")
     add_model_options(parser)
-    parser.add_argument("--host", default=None, help="(default: 127.0.0.1, or GRADIO_SERVER_NAME)")
-    parser.add_argument("--port", type=int, default=None, help="(default: 7860 or the next free one)")
-    parser.add_argument("--share", action="store_true", help="a public link by Gradio (needs the network)")
+    add_serving_options(parser)
     return parser.parse_args(argv)
+
+
+def lender():
+    """ZeroGPU's decorator on a Space that lends a GPU for each question, else None."""
+    if not os.environ.get("SPACES_ZERO_GPU"):
+        return None
+    import spaces
+
+    return spaces.GPU
 
 
 def load_engine(args):
     """The engine for these arguments. Raises LensError."""
+    lend = lender()  # before torch is imported, as ZeroGPU wants it
     from transformers.utils import logging
 
     from compare.engine import Engine
 
     logging.disable_progress_bar()
+    if lend:
+        from compare.zero_gpu import ZeroGpuEngine
+
+        return ZeroGpuEngine(lend, args.base, chosen_adapters(args), args.dtype, chosen_timeline(args))
     return Engine(args.base, chosen_adapters(args), args.device, args.dtype, timeline=chosen_timeline(args))
 
 
 def first_answer(engine) -> list:
-    """The first question's columns, so that the page opens with something to see."""
+    """The first question's columns, so that the page opens with something to see; none where a GPU must be lent."""
+    if os.environ.get("SPACES_ZERO_GPU"):
+        return []
     from compare.page.asked import FIRST_INSTRUCTION, FIRST_QUESTION
 
     columns: list = []
@@ -44,11 +60,16 @@ def main(argv: list[str] | None = None) -> int:
     except LensError as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
-    from compare.page.app import THEME, build, head
+    from compare.page.app import build
+    from compare.page.workshop import Workshop
 
-    page = build(engine, first_answer(engine)).queue(max_size=64)
-    page.launch(server_name=args.host, server_port=args.port, share=args.share, theme=THEME, head=head(),
-                footer_links=["api"], run_history=False, max_file_size="1mb", ssr_mode=False, show_error=False)
+    serving = Serving.of(args)
+    shop = Workshop(engine, serving.permission)
+    try:
+        serving.launch(build(engine, first_answer(engine), shop), engine)
+    finally:
+        if left := shop.close():
+            print(f"training {left.number} saves and stops; the page resumes it", file=sys.stderr)
     return 0
 
 

@@ -22,6 +22,7 @@ from compare.anatomy import anatomy
 from compare.column import Grown
 from compare.engine import Engine, Variant
 from compare.errors import LensError
+from compare.page.serving import Serving, add_serving_options
 from compare.sampling import Sampling
 from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE, Parser, add_model_options, chosen_adapters
 from deploy.remote_engine import RemoteEngine
@@ -89,18 +90,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m deploy.ray_serve", description="One page, many engines, by Ray Serve.")
     add_model_options(parser)
     parser.add_argument("--replicas", type=int, default=2, help="at most so many engines (default: 2)")
-    parser.add_argument("--port", type=int, default=7860, help="(default: 7860)")
+    add_serving_options(parser, "0.0.0.0", 7860)
     args = parser.parse_args(argv)
-    from compare.page.app import THEME, build, head
+    from compare.page.app import build
 
     try:
         engine = RemoteEngine(serve_engine(args), args.base, chosen_adapters(args))
     except (LensError, ImportError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
-    build(engine).queue(max_size=64).launch(server_name="0.0.0.0", server_port=args.port, theme=THEME, head=head(),
-                                            footer_links=["api"], run_history=False, max_file_size="1mb",
-                                            ssr_mode=False, show_error=False)
+    Serving.of(args).launch(build(engine), engine)
     return 0
 
 

@@ -16,6 +16,7 @@ from compare.adapters import find_adapter, read_adapters
 from compare.column import Ask, Grown
 from compare.engine import WINDOW, Engine, Variant
 from compare.prompt import Prompt
+from compare.room import Load
 from compare.sampling import Sampling
 
 TRIES = 3  # replicas that a question is put to before its visitor hears of the failure
@@ -37,8 +38,12 @@ class RemoteEngine(Engine):
         use_our_template(self.tokenizer)
         self.prompt = Prompt(self.tokenizer)
         self.waiting, wake = deque(maxlen=0), threading.Event()  # the replicas keep the line
-        self.owner = SimpleNamespace(take=lambda inbox: inbox.get(), wake=wake)
+        self.owner = SimpleNamespace(take=lambda inbox: inbox.get(), wake=wake, state="remote")
         vars(self).update(handle.facts.remote().result())
+
+    def load(self) -> Load:
+        """Nothing is known here of how busy the replicas are; Serve's own dashboard shows it."""
+        return Load(0, 0, 0, "remote")
 
     def submit(self, question: str, instruction: str, variants: Sequence[Variant], sampling: Sampling,
                inbox: SimpleQueue, cancelled: threading.Event | None = None) -> Ask:

@@ -239,7 +239,8 @@ def test_traps_that_are_calls_are_in_no_code_of_ours():
 
 def test_trap_gradios_defaults_that_keep_or_show_too_much():
     """`run_history` keeps prompts in the visitor's browser, `show_error` shows what went wrong inside."""
-    (launch,) = [keywords for file, _, name, keywords in calls() if file == "app.py" and name == "launch"]
+    (launch,) = [keywords for _, whole, _, keywords in calls() if whole == "page.launch"]
     assert launch["run_history"] == "False" and launch["show_error"] == "False" and launch["ssr_mode"] == "False"
+    assert launch["enable_monitoring"] == "False" and "middleware" in launch["app_kwargs"]
     assert "max_file_size" in launch and launch.get("strict_cors", "True") == "True"
     assert "allowed_paths" not in launch

@@ -90,18 +90,31 @@ def allows(answer: Answer) -> bool:
 
 
 def check_origins(page: Page, found: Found) -> None:
-    """A page of another site: neither preflight nor answer lets its script in."""
+    """A page of another site may neither read nor ask, and no other name of ours is answered (DNS rebinding)."""
     asked = {"Origin": EVIL, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     call = json.dumps({"data": ["问", "", [1.0], 1, 0.0, 1.0, 0]}).encode()
     for path in ("/gradio_api/call/compare", "/gradio_api/queue/join", "/gradio_api/upload", "/config"):
         found.check(not allows(ask(page.port, "OPTIONS", path, headers=asked)), f"preflight of {path} lets {EVIL} in")
         for origin in (EVIL, "null"):
-            answer = ask(page.port, "POST", path, call, {"Origin": origin, "Content-Type": "application/json"})
-            found.check(not allows(answer), f"POST {path} may be read by {origin}")
-    plain = ask(page.port, "POST", "/gradio_api/call/compare", call, {"Origin": EVIL, "Content-Type": "text/plain"})
-    found.figures["POST of another site's form, without preflight"] = plain.status
-    rebound = ask(page.port, "GET", "/config", headers={"Host": "evil.example"})
-    found.figures["a foreign Host header (DNS rebinding)"] = rebound.status
+            for kind in ("application/json", "text/plain"):  # the second needs no preflight
+                answer = ask(page.port, "POST", path, call, {"Origin": origin, "Content-Type": kind})
+                found.check(not allows(answer), f"POST {path} may be read by {origin}")
+                found.check(answer.status in (403, 404), f"POST {path} of {origin} is answered with {answer.status}")
+    own = {"Origin": page.url.rstrip("/"), "Content-Type": "application/json"}
+    asked = ask(page.port, "POST", "/gradio_api/call/compare", call, own)
+    found.check(asked.status == 200, f"the page's own POST is answered with {asked.status}")
+    found.figures["POST of another site"] = answer.status
+
+
+def check_hosts(page: Page, found: Found) -> None:
+    """A name that somebody else's name server points here is not ours."""
+    statuses = set()
+    for host in ("evil.example", f"evil.example:{page.port}", "localhost.evil.example", "127.0.0.1.evil.example", ""):
+        for path in ("/", "/config", "/health", "/gradio_api/queue/data?session_hash=x", "/gradio_api/heartbeat/x"):
+            answer = ask(page.port, "GET", path, headers={"Host": host})
+            statuses.add(answer.status)
+            found.check(answer.status == 400, f"{path} under host {host!r} is answered with {answer.status}")
+    found.figures["a foreign Host header (DNS rebinding)"] = ", ".join(map(str, sorted(statuses)))
 
 
 def check_secrets(page: Page, found: Found) -> None:
@@ -135,22 +148,24 @@ def check_secrets(page: Page, found: Found) -> None:
 
 
 def check_shut(page: Page, found: Found) -> None:
-    """Doors of Gradio that we leave shut: live editing, monitoring, reloading, MCP, large uploads."""
+    """Doors of Gradio that we leave shut: live editing, monitoring, reloading, fetching, large uploads."""
     for method, path in (
         ("POST", "/gradio_api/vibe-edit"),
         ("POST", "/gradio_api/undo-vibe-edit"),
         ("GET", "/monitoring/key"),
-        ("GET", "/gradio_api/mcp/sse"),
-        ("GET", "/gradio_api/mcp/"),
+        ("GET", "/gradio_api/dev/reload"),
+        ("GET", "/gradio_api/deep_link"),
+        ("GET", "/gradio_api/token"),
+        ("GET", "/gradio_api/file=https://example.org/"),
     ):
         answer = ask(page.port, method, path, b"{}" if method == "POST" else None)
         found.check(answer.status >= 400, f"{method} {path} is answered with {answer.status}")
     part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="../../a.bin"\r\n\r\n%s\r\n--x--\r\n'
     form = {"Content-Type": "multipart/form-data; boundary=x"}
-    large = ask(page.port, "POST", "/gradio_api/upload", part % (b"a" * 3_000_000), form)
-    found.check(large.status in (400, 403, 404, 413), f"an upload of 3 MB is answered with {large.status}")
+    large = ask(page.port, "POST", "/gradio_api/upload", part % (b"a" * 9_000_000), form)
+    found.check(large.status == 413, f"an upload of 9 MB is answered with {large.status}")
     small = ask(page.port, "POST", "/gradio_api/upload", part % b"a", form)
-    found.figures |= {"upload of 3 MB": large.status, "upload of one byte": small.status}
+    found.figures |= {"upload of 9 MB": large.status, "upload of one byte, where training is allowed": small.status}
     if small.status == 200:
         path = json.loads(small.body)[0]
         found.check(".." not in path, f"an upload was put at {path}")
@@ -162,7 +177,7 @@ def check_listening(page: Page, found: Found) -> None:
     found.figures["listens on"] = ", ".join(sorted(where))
 
 
-CHECKS = (check_listening, check_paths, check_origins, check_secrets, check_shut)
+CHECKS = (check_listening, check_paths, check_hosts, check_origins, check_secrets, check_shut)
 
 
 def run() -> Found:

@@ -1,0 +1,116 @@
+"""`/health`, and the log: one line an event, without anybody's question unless it was asked for."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from conftest import MOTTO
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from compare import __version__, events
+from compare.errors import BadQuestion
+from compare.owner import ENDED
+from compare.page.health import Health
+from compare.room import Load
+from compare.sampling import Sampling
+
+
+@pytest.fixture
+def lines():
+    """The log as a list of lines, while the test runs."""
+    out = io.StringIO()
+    events.listen(stream=out)
+    yield lambda: out.getvalue().splitlines()
+    events.log.handlers = []
+
+
+def asked(engine) -> tuple[int, dict]:
+    with gr.Blocks() as page:
+        pass
+    page.queue(max_size=5)
+    answer = TestClient(Starlette(routes=[Health(engine, page).route()])).get("/health")
+    return answer.status_code, answer.json()
+
+
+def test_health_tells_what_is_loaded_and_how_busy_it_is(engine):
+    status, facts = asked(engine)
+    assert status == 200 and facts["status"] == "ok" and facts["version"] == __version__
+    assert (facts["device"], facts["dtype"], facts["adapters"]) == ("cpu", "float32", ["lens"])
+    assert facts["queue"] == {"waiting": 0, "running": 0, "most": 5} and facts["uptime_seconds"] >= 0
+    assert facts["batch"] == {"columns": 0, "room": 64}
+    assert facts["model_thread"] == {"state": "running", "restarts": 0}
+
+
+def test_health_counts_the_questions_in_the_batch(engine):
+    stream = engine.compare(MOTTO, sampling=Sampling(400, temperature=2.0))
+    next(stream)
+    facts = asked(engine)[1]
+    stream.close()
+    assert facts["batch"]["columns"] == 2
+
+
+@pytest.mark.parametrize("state, status", [("running", 200), ("restarted", 200), ("remote", 200), (ENDED, 503)])
+def test_a_page_that_cannot_answer_says_so(state, status):
+    engine = SimpleNamespace(base_name="b", shown=[], device="cpu", dtype="x", load=lambda: Load(0, 1, 2, state, 1))
+    found, facts = asked(engine)
+    assert found == status and (facts["status"] == "ok") == (status == 200)
+    assert facts["model_thread"] == {"state": state, "restarts": 1} and facts["queue"]["waiting"] == 1
+
+
+def test_the_version_is_the_projects_own():
+    import tomllib
+    from pathlib import Path
+
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == __version__
+
+
+# ---- the log
+
+
+def test_a_question_is_two_lines_without_its_text(engine, lines):
+    *_, columns = engine.compare(MOTTO, sampling=Sampling(4))
+    (asking, ending) = lines()
+    number = re.search(r"id=(\d+)", asking)[1]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ asked id=\d+ columns=2 characters=14", asking)
+    assert re.search(rf"Z finished id={number} columns=2 tokens=8 seconds=[\d.]+ reasons='length,length'$", ending)
+    assert MOTTO not in asking + ending
+
+
+def test_stopping_leaving_and_refusing_are_told(engine, lines):
+    stop = threading.Event()
+    stream = engine.compare(MOTTO, sampling=Sampling(400, temperature=2.0), cancelled=stop)
+    next(stream)
+    stop.set()
+    list(stream)
+    left = engine.compare(MOTTO)
+    next(left)
+    left.close()
+    with pytest.raises(BadQuestion):
+        next(engine.compare(" "))
+    ends = [line for line in lines() if " asked " not in line]
+    assert [re.search(r"Z (\w+) ", line)[1] for line in ends] == ["cancelled", "cancelled", "refused"]
+    assert "reasons='cancelled,cancelled'" in ends[0] and "left" in ends[1] and "reason='the question is" in ends[2]
+
+
+def test_questions_are_shown_where_asked_for_and_write_no_line_of_their_own():
+    out = io.StringIO()
+    events.listen(questions=True, stream=out)
+    hostile = "校训？\n2026-01-01T00:00:00Z finished id=1\u2028\x1b[2J\x85"
+    try:
+        events.event("asked", hostile, id=1)
+    finally:
+        events.log.handlers = []
+    (line,) = out.getvalue().splitlines()
+    assert "question='校训？\\n2026" in line and line.isprintable()
+
+
+def test_a_library_is_silent(engine, capfd):
+    *_, columns = engine.compare(MOTTO, sampling=Sampling(2))
+    assert "asked" not in capfd.readouterr().err

@@ -90,6 +90,10 @@ def main(argv: list[str] | None = None) -> int:
         if rank() == 0:
             print(f"error: {err}", file=sys.stderr)
         return 2
+    except OSError as err:  # a full or read-only disk, on whichever process
+        print(f"error: {err.filename or args.output}: {err.strerror or err}; make room or give another --output; "
+              f"finished answers are kept in {args.output}, and the same command goes on from there", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         if rank() == 0:
             print(f"interrupted: the finished answers are kept in {args.output}; the same command goes on from there",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from compare.errors import BadQuestion, LensError
+from compare.gate import Variant
 from compare.page import asked as limits
 from compare.page import words
 from compare.page.asked import Asked
@@ -34,11 +35,26 @@ class Answering:
     def draw(self, asked: Asked, columns, precomputed: bool = False) -> str:
         return draw_result(asked, columns, self.decode, self.loaded, precomputed)
 
+    def variants(self, asked: Asked) -> list:
+        """The columns asked for, base first. Raises BadQuestion for an adapter that is not loaded."""
+        more = [v for extra in asked.extras for v in
+                ([self.another(extra)] if isinstance(extra, str) else self.engine.variants([extra])[1:])]
+        more = more[:limits.MOST_EXTRAS]
+        first = self.engine.variants([1.0 if asked.on else 0.0])
+        return [*first[:limits.MOST_COLUMNS - len(more)], *more]
+
+    def another(self, named: str) -> Variant:
+        """An adapter by its name and strength, as in `Asked.extras`."""
+        name, _, strength = named.rpartition("@")
+        if name not in self.engine.adapters:
+            raise BadQuestion(f"adapter is {name[:120]!r}; allowed: {', '.join(self.engine.adapters) or 'none loaded'}")
+        return Variant.of(name, limits.bounded(strength, 1.0, limits.STRENGTHS))
+
     def stream(self, asked: Asked, run: Run) -> Iterator[str]:
         """Drawings of the answer, the first at once, then at most 15 a second, and the last one."""
-        variants = self.engine.variants(asked.strengths)[:limits.MOST_COLUMNS]
         drawn = 0.0
         try:
+            variants = self.variants(asked)
             stream = self.engine.compare(asked.question, asked.instruction, variants, asked.sampling, run.cancelled)
             yield self.draw(asked, [Waiting(v) for v in variants])
             for columns in stream:
@@ -62,9 +78,23 @@ class Answering:
         finally:
             self.runs.end(visit, run)
 
-    def api(self, question: str, instruction: str = "", strengths: list[float] | None = None, max_new_tokens: int = 128,
-            temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> Iterator[dict]:
-        """Base and the adapter at each strength (default: 1), as the columns grow, with the fields of `--json`."""
+    def compare(self, question: str, instruction: str = "", strengths: list[float] | None = None,
+                max_new_tokens: int = 128, temperature: float = 0.0, top_p: float = 1.0,
+                seed: int = 0) -> Iterator[dict]:
+        """Answer a question with the base model and with its LoRA adapter at one or more strengths, side by side.
+
+        Args:
+            question: what is asked
+            instruction: a system turn before the question
+            strengths: how strongly the adapter acts, a column each, from -0.5 to 2; 0 is the base (default: 1)
+            max_new_tokens: the longest an answer may be, 1 to 4096
+            temperature: 0 for the likeliest token always, up to 10
+            top_p: draw only from the likeliest part, 0.01 to 1
+            seed: of sampling, the same luck for all columns
+        Returns:
+            `question`, `instruction` and `columns`, base first, each with its `text`, why it stopped
+            (`finish_reason`), `tokens` and the other fields of `python -m compare --json`
+        """
         wanted = [1.0] if strengths is None else strengths
         put = Question(question, instruction)  # no half characters, which JSON cannot carry back
         try:

@@ -19,7 +19,9 @@ from compare.errors import BadQuestion, LensError
 from compare.gate import BASE, Variant
 from compare.page import heat, ribbon
 from compare.page.asked import FIRST_INSTRUCTION, FIRST_QUESTION, LENGTHS, LONGEST_TEXT, STRENGTHS
+from compare.page.crossing import Crossing
 from compare.page.own import own, read
+from compare.page.programs import endpoint
 from compare.page.words import both, heading
 from compare.sampling import Sampling
 from compare.shift import Shift, shift
@@ -70,12 +72,18 @@ class Explaining:
 
     def score(self, question: str, instruction: str = "", adapter: str = "", strength: float = 1.0,
               max_new_tokens: int = LENGTH) -> dict:
-        """What an adapter changed in the answer to a question: both greedy answers under both models.
+        """What a LoRA adapter changed in the answer to a question: both greedy answers under both models.
 
-        `adapter`: the name of a loaded adapter ("": the first); `strength`: -0.5 to 2; `max_new_tokens`: 8 to 512.
-        Returns `question`, `instruction` and the fields of `--shift`: `variant`, `parts_at`, `sentence` ("en", "zh"),
-        and `answers` ("base", "adapted"), each with its `summary` and its `tokens`: text, category, KL in nats, and
-        each model's log-probability (nats), rank, probability of ending and top 5.
+        Args:
+            question: what is asked
+            instruction: a system turn before the question
+            adapter: the name of a loaded adapter, see `adapters` (default: the first)
+            strength: how strongly it acts, -0.5 to 2
+            max_new_tokens: the longest an answer may be, 8 to 512
+        Returns:
+            `question`, `instruction`, `variant`, `parts_at` (index of the first token in which the answers differ),
+            `sentence` ("en", "zh") and `answers` ("base", "adapted"), each with its `summary` and its `tokens`: text,
+            category, KL in nats, and each model's log-probability (nats), rank, probability of ending and top 5
         """
         try:
             for name, value, (low, high) in (("strength", strength, STRENGTHS),
@@ -101,7 +109,8 @@ class Explaining:
                 if time.monotonic() - drawn >= BETWEEN:
                     drawn = time.monotonic()
                     yield ribbon.writing([c.text for c in columns]), gr.skip()
-            found = ribbon.draw(self.shift(question, instruction, columns), self.engine.tokenizer.eos_token_id)
+            found = ribbon.draw(self.shift(question, instruction, columns), self.engine.tokenizer.eos_token_id,
+                                {"question": question, "instruction": instruction, "adapter": adapter})
             if (question, instruction) == (FIRST_QUESTION, FIRST_INSTRUCTION):
                 self.known[key] = found
             yield found, gr.skip()
@@ -162,6 +171,15 @@ def value(fact: object) -> str:
     return f"{fact:.3g}" if isinstance(fact, float) else f'<span class="hash">{escape(str(fact))}</span>'
 
 
+def turned(view: gr.HTML, crossing: Crossing) -> None:
+    """Answers that the visitor turns in `view`: they come in a hidden piece, from which crossing.js takes them."""
+    answer = own("", html_template="", js_on_load=read("crossing.js"), visible="hidden", elem_id="changed-crossing")
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    view.cross(crossing.page, None, answer, trigger_mode="multiple", concurrency_limit=AT_ONCE,
+               concurrency_id="changed", **quiet)
+    view.halt(crossing.stop, None, None, queue=False, **quiet)
+
+
 def build(engine) -> Inputs | None:
     """Lay the tab out inside the current Blocks; None without an adapter, where there is nothing to show."""
     section(heading("适配器改变了哪些选择？", "Which choices did the adapter change?",
@@ -180,10 +198,11 @@ def build(engine) -> Inputs | None:
                                  elem_id="changed-instruction")
     adapter = gr.Dropdown(names, value=names[0], label="哪个适配器", visible=len(names) > 1, elem_id="changed-adapter")
     view = section(ribbon.writing(("", "")), js_on_load=read("ribbon.js"), elem_id="changed-view")
+    turned(view, Crossing(engine))
     where = section("", js_on_load=read("heat.js"), elem_id="changed-where")
     show = {"fn": explaining.page, "inputs": [question, instruction, adapter], "outputs": [view, where],
             "api_visibility": "private", "concurrency_limit": AT_ONCE, "concurrency_id": "changed",
             "show_progress": "hidden", "trigger_mode": "always_last"}
     gr.on([ask.click, question.submit, adapter.input], **show)
-    gr.api(explaining.score, api_name="score", concurrency_limit=AT_ONCE, concurrency_id="changed")
+    endpoint(explaining.score, dict, concurrency_limit=AT_ONCE, concurrency_id="changed")
     return Inputs(question, instruction, show)

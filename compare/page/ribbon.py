@@ -10,8 +10,9 @@ import json
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 
 from compare.page.curve import ending, percent
 from compare.page.words import both
@@ -23,7 +24,9 @@ CLASSES = {  # of compare.shift: name → its words, and what it means
     "marginal": ("略变", "marginal", "在原模型排第 2、3 名", "2nd or 3rd in the base's list"),
     "shifted": ("变了", "shifted", "在原模型排到第 3 名以后", "further down the base's list"),
 }
-SIDES = {"base": ("原模型的回答", "The base's answer"), "adapted": ("适配后的回答", "The adapted answer")}
+SIDES = {"base": ("原模型的回答", "The base's answer"), "adapted": ("适配后的回答", "The adapted answer"),
+         "crossed": ("改道后的回答", "The answer that crossed over")}
+TWO = ("base", "adapted")  # the sides of a shift
 COLOURS = {"rank": ("按名次", "by rank"), "kl": ("按 KL", "by KL")}
 PARTS = f'<span class="parts">{both("在此分开", "they part here")}</span>'
 NATS = ("nat。KL 散度：两个模型的分布差多远", "nats. KL divergence: how far apart the two models are")
@@ -51,12 +54,13 @@ def chip(index: int, position: Position, end_id: int) -> str:
 def record(position: Position, end_id: int) -> dict:
     """What ribbon.js shows of one token."""
     def seen(view: View) -> dict:
-        top = [[c.text, digits(c.probability), int(c.token_id == position.token_id), int(c.token_id == end_id)]
+        top = [[c.text, digits(c.probability), int(c.token_id == position.token_id), int(c.token_id == end_id),
+                c.token_id]
                for c in view.top]
         return {"p": digits(math.exp(view.log_probability)), "rank": view.rank, "end": digits(view.end_probability),
                 "top": top}
 
-    return {"text": position.text, "class": position.category, "kl": digits(position.kl),
+    return {"id": position.token_id, "text": position.text, "class": position.category, "kl": digits(position.kl),
             "choice": position.choice_rank, "end": int(position.token_id == end_id),
             "base": seen(position.base), "adapted": seen(position.adapted)}
 
@@ -74,16 +78,24 @@ def shares(positions: Sequence[Position]) -> str:
     return f'<div class="mix" aria-hidden="true">{bar}</div><p class="fine">{said}</p>'
 
 
-def answer(side: str, positions: Sequence[Position], parts_at: int | None, end_id: int) -> str:
-    """One answer: whose, how many tokens, its ribbon."""
-    chips = "".join((PARTS if i == parts_at else "") + chip(i, p, end_id) for i, p in enumerate(positions))
+def strip(side: str, positions: Sequence[Position], mark_at: int | None, mark: str, end_id: int) -> str:
+    """The ribbon itself, with `mark` before the token of that index."""
+    chips = "".join((mark if i == mark_at else "") + chip(i, p, end_id) for i, p in enumerate(positions))
     data = escape(json.dumps([record(p, end_id) for p in positions], ensure_ascii=False, separators=(",", ":")))
     zh, en = SIDES[side]
+    return (f'<div class="ribbon" role="toolbar" aria-label="{zh} · {en}" lang="zh-CN" data-tokens="{data}">{chips}'
+            "</div>")
+
+
+def answer(side: str, positions: Sequence[Position], parts_at: int | None, end_id: int) -> str:
+    """One answer: whose, how many tokens, its ribbon; below it the place of one that is turned off it."""
+    zh, en = SIDES[side]
     count = both(f"{len(positions)} 个 token", f"{len(positions)} tokens")
+    body = (shares(positions) if positions else "") + strip(side, positions, parts_at, PARTS, end_id)
     empty = "" if positions else f'<p class="fine">{both("（空）", "(empty)")}</p>'
     return (f'<article data-side="{side}"><header><h3>{both(zh, en)}</h3><p class="fine">{count}</p></header>'
-            f'{shares(positions) if positions else ""}<div class="ribbon" role="toolbar" aria-label="{zh} · {en}" '
-            f'lang="zh-CN" data-tokens="{data}">{chips}</div>{empty}</article>')
+            f'{body}{empty}</article>'
+            f'<div class="crossing" data-of="{side}" aria-live="polite" hidden></div>')
 
 
 def legend() -> str:
@@ -108,17 +120,22 @@ def told(shift: Shift) -> str:
     return f'<p class="told" role="status">{both(*loud)}</p><p class="lead">{both(*where)} {both(*HOW)}</p>'
 
 
-HOW = ("“选择”指模型最想写的那个 token。点一个 token，看两个模型各想写什么。",
-       "A choice is the token a model would most like to write. Pick a token to see what each model had in mind.")
+HOW = ("“选择”指模型最想写的那个 token。点一个 token，看两个模型各想写什么；再点其中一个词，回答就从那里改道。",
+       "A choice is the token a model would most like to write. Pick a token to see what each model had in mind; "
+       "then pick one of those words, and the answer turns there.")
 LOOK = ('<aside class="look" role="region" aria-label="这个 token · This token"></aside>'
         '<p class="spoken" aria-live="polite"></p>')
 
 
-def draw(shift: Shift, end_id: int) -> str:
-    """All of one shift: the sentence, both ribbons with the closer look, the curve of ending."""
-    sides = "".join(answer(side, getattr(shift, side), shift.parts_at, end_id) for side in SIDES)
+def draw(shift: Shift, end_id: int, asked: Mapping[str, str] = MappingProxyType({})) -> str:
+    """All of one shift: the sentence, both ribbons with the closer look, the curve of ending.
+
+    `asked`: question, instruction and adapter, which ribbon.js sends back where an answer is turned.
+    """
+    sides = "".join(answer(side, getattr(shift, side), shift.parts_at, end_id) for side in TWO)
     parts = "" if shift.parts_at is None else str(shift.parts_at)
-    return (f'<div class="shift" data-parts="{parts}">{told(shift)}{legend()}'
+    what = escape(json.dumps(dict(asked), ensure_ascii=False))
+    return (f'<div class="shift" data-parts="{parts}" data-asked="{what}">{told(shift)}{legend()}'
             f'<div class="two"><div class="answers">{sides}</div>{LOOK}</div>{ending(shift, end_id)}</div>')
 
 
@@ -126,7 +143,7 @@ def writing(texts: Sequence[str]) -> str:
     """While both answers are being written: their texts so far."""
     both_sides = "".join(f'<article data-side="{side}"><header><h3>{both(*SIDES[side])}</h3></header>'
                          f'<p class="plain" lang="zh-CN">{escape(text) or "…"}</p></article>'
-                         for side, text in zip(SIDES, texts, strict=True))
+                         for side, text in zip(TWO, texts, strict=True))
     wait = both("两个模型正在写，写完逐个 token 对照……", "Both models are writing; then every token is compared…")
     return (f'<div class="shift" aria-busy="true"><p class="told" role="status">{wait}</p>'
             f'<div class="answers wide">{both_sides}</div></div>')

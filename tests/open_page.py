@@ -18,12 +18,12 @@ WAIT = 30_000  # ms
 
 
 @pytest.fixture(scope="session")
-def address():
-    """The page, served by `python app.py` on a free port."""
+def address(tmp_path_factory):
+    """The page, served by `python app.py` on a free port, with a place of its own for trainings."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    env = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"}
+    env = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "LENS_TRAININGS": str(tmp_path_factory.mktemp("home"))}
     server = subprocess.Popen([sys.executable, "app.py", "--port", str(port)], cwd=ROOT, env=env,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}/"

@@ -7,14 +7,14 @@ from html import escape
 
 import gradio as gr
 
-from compare.page import blind, changed, compare, howto, reported, timeline, words
+from compare.page import blind, changed, compare, howto, programs, reported, timeline, training, words
 from compare.page.loaded import Loaded
 from compare.page.own import own, read
 from compare.page.theme import THEME
 from compare.page.words import Words
 
 __all__ = ["THEME", "build", "head"]
-TABS = {changed: "改变了什么", timeline: "时间线", reported: "报告", blind: "盲测", howto: "原理"}
+TABS = {changed: "改变了什么", timeline: "时间线", training: "训练", reported: "报告", blind: "盲测", howto: "原理"}
 HEADLINE = Words("一份模型，两种回答", "One model, two answers")
 CAPTION = Words(
     "这里证明的是：同一份权重、同一个提示、同样的随机数，只差适配器，回答就不同。"
@@ -54,8 +54,9 @@ def hand_over(tab: gr.Tab, controls, inputs) -> None:
                queue=False, show_progress="hidden", api_visibility="private").then(**inputs.show)
 
 
-def build(engine, answered: list | None = None) -> gr.Blocks:
-    """The page over one engine. `answered`: the first question's columns, shown when it opens."""
+def build(engine, answered: list | None = None, shop=None) -> gr.Blocks:
+    """The page over one engine. `answered`: the first question's columns, shown when it opens; `shop`: the trainings
+    (workshop.py), where they are open."""
     loaded = Loaded(engine)
     with gr.Blocks(title="LoRA Lens", analytics_enabled=False, fill_width=True) as page:
         own(banner(loaded))
@@ -65,9 +66,10 @@ def build(engine, answered: list | None = None) -> gr.Blocks:
                 own(f'<p class="lens-caption">{CAPTION.html()}</p>')
             for tab, label in TABS.items():
                 with gr.Tab(label, id=tab.__name__.rpartition(".")[2]) as shown:
-                    inputs = tab.build(engine)
+                    inputs = tab.build(engine, shop) if tab is training else tab.build(engine)
                 if inputs:
                     hand_over(shown, controls, inputs)
+        programs.offer(engine)
         own(loaded.chips(), elem_id="loaded")
         with gr.Accordion("换成你自己的模型", open=False, elem_id="own"):
             own(loaded.own())

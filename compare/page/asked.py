@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -10,6 +11,7 @@ from urllib.parse import urlencode
 from compare.sampling import Sampling
 
 FIRST_QUESTION, FIRST_INSTRUCTION = "哈工大有多少杰出人才", "请回答下面的问题"
+ANOTHER = re.compile(r"[\w-]{1,120}@-?\d{1,2}(\.\d{1,4})?")  # an adapter at a strength, as a column of its own
 LONGEST_LINK = 2000  # characters of query; what every browser and proxy carries
 LONGEST_TEXT = 4000  # characters of a question or an instruction
 MOST_COLUMNS = 4
@@ -29,21 +31,17 @@ def bounded(text: str | None, default: float, limits: tuple[float, float]) -> fl
 
 @dataclass(frozen=True)
 class Asked:
-    """One question as asked. `on`: the adapter switch; `extras`: strengths of further columns."""
+    """One question as asked. `on`: the adapter switch; `extras`: of further columns the strengths, or, where they are
+    of another adapter than the first, that with its strength, as `trained-1@0.5`."""
 
     question: str = FIRST_QUESTION
     instruction: str = FIRST_INSTRUCTION
     on: bool = True
-    extras: tuple[float, ...] = ()
+    extras: tuple[float | str, ...] = ()
     max_new_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-
-    @property
-    def strengths(self) -> list[float]:
-        """Of every column but base."""
-        return [1.0 if self.on else 0.0, *self.extras]
 
     @property
     def sampling(self) -> Sampling:
@@ -55,8 +53,10 @@ class Asked:
         first = Asked()
         words = {"q": self.question, "i": self.instruction, "on": int(self.on), "n": self.max_new_tokens,
                  "t": f"{self.temperature:g}", "p": f"{self.top_p:g}", "seed": self.seed,
-                 "s": ",".join(f"{s:g}" for s in self.extras)}
-        same = {"i": first.instruction, "on": 1, "n": first.max_new_tokens, "t": "0", "p": "1", "seed": 0, "s": ""}
+                 "s": ",".join(f"{s:g}" for s in self.extras if not isinstance(s, str)),
+                 "a": ",".join(a for a in self.extras if isinstance(a, str))}
+        same = {"i": first.instruction, "on": 1, "n": first.max_new_tokens, "t": "0", "p": "1", "seed": 0, "s": "",
+                "a": ""}
         query = urlencode({k: v for k, v in words.items() if k not in same or v != same[k]})
         return f"?{query}" if len(query) <= LONGEST_LINK else None
 
@@ -66,8 +66,10 @@ class Asked:
         question = params.get("q", "")[:LONGEST_TEXT]
         if not question.strip():
             return None
-        extras = [bounded(s, 1.0, STRENGTHS) for s in params.get("s", "").split(",")[:MOST_EXTRAS] if s]
+        strengths = [s for s in params.get("s", "").split(",")[:MOST_EXTRAS] if s]
+        extras: list[float | str] = [bounded(s, 1.0, STRENGTHS) for s in strengths]
+        extras += [a for a in params.get("a", "").split(",") if ANOTHER.fullmatch(a)]
         return cls(question, params.get("i", FIRST_INSTRUCTION)[:LONGEST_TEXT], params.get("on", "1") != "0",
-                   tuple(extras), int(bounded(params.get("n"), 128, LENGTHS)),
+                   tuple(extras[:MOST_EXTRAS]), int(bounded(params.get("n"), 128, LENGTHS)),
                    bounded(params.get("t"), 0.0, TEMPERATURES), bounded(params.get("p"), 1.0, TOP_PS),
                    int(bounded(params.get("seed"), 0, SEEDS)))

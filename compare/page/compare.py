@@ -17,9 +17,13 @@ from compare.page.asked import Asked
 from compare.page.controls import Controls, ask_bar, asked_from, settings
 from compare.page.loaded import Loaded
 from compare.page.own import own, picker, read
+from compare.page.programs import endpoint
 from compare.page.result import draw_nothing
 from compare.page.runs import Runs
 
+# The strength as it stands in the field: Gradio hears of a number that was typed a moment later than of the press.
+TYPED = """(extras, strength, adapter) =>
+  [extras, Number(document.querySelector('#strength input[type=number]')?.value ?? strength), adapter]"""
 AT_ONCE = 20  # answers under way at once; more visitors wait in Gradio's queue, which tells them their place
 
 
@@ -33,20 +37,27 @@ def build(page: gr.Blocks, engine, answered: list | None) -> Controls:
     with gr.Row(elem_classes="lens-try"):
         chips = picker(examples.chips(), elem_id="examples")
         lucky = gr.Button("随机抽一道没练过的题", size="sm", elem_id="lucky", visible=bool(heldout.every_row()))
-    controls, strength, add = settings(question, on, extras)
-    wire(page, answering, controls, result, (ask, stop, chips, lucky, strength, add))
+    controls, more = settings(question, on, extras, list(engine.adapters))
+    wire(page, answering, controls, result, (ask, stop, chips, lucky, more))
     return controls
 
 
 def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.HTML, buttons: tuple) -> None:
     """Join the controls to the engine."""
-    ask, stop, chips, lucky, strength, add = buttons
+    ask, stop, chips, lucky, more = buttons
 
     def answer(request: gr.Request, *values) -> Iterator[str]:
         yield from answering.page(asked_from(*values), request)
 
-    def one_more(extras: list, strength: float) -> list:
-        return [*extras, strength][-limits.MOST_EXTRAS:]
+    def one_more(extras: list, strength: float, adapter: str | None) -> list:
+        low, high = limits.STRENGTHS
+        held = min(max(strength, low), high)
+        first = not adapter or adapter in answering.engine.shown[:1]
+        return [*extras, held if first else f"{adapter}@{held:g}"][-limits.MOST_EXTRAS:]
+
+    def choices() -> gr.Dropdown:
+        names = list(answering.engine.adapters)  # a training adds to them while the page is open
+        return gr.Dropdown(names, visible=len(names) > 1)
 
     def one_less(extras: list, event: gr.EventData) -> list:
         index = event.index
@@ -54,7 +65,7 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
 
     def lucky_question() -> tuple[str, str]:
         row = heldout.any_row(off_topic=True)
-        return row.input, row.instruction
+        return (row.input, row.instruction) if row else (limits.FIRST_QUESTION, limits.FIRST_INSTRUCTION)
 
     def end(request: gr.Request) -> None:
         answering.runs.stop(request.session_hash or "")
@@ -78,8 +89,10 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
     gr.on([ask.click, controls.question.submit, controls.on.input], **asking)
     chips.pick(lambda text: text, chips, controls.question, queue=False, **quiet).then(**asking)
     lucky.click(lucky_question, None, [controls.question, controls.instruction], queue=False, **quiet).then(**asking)
-    add.click(one_more, [controls.extras, strength], controls.extras, queue=False, **quiet).then(**asking)
+    more.add.click(one_more, [controls.extras, more.strength, more.adapter], controls.extras, js=TYPED, queue=False,
+                   **quiet).then(**asking)
+    gr.on([more.fold.expand, more.adapter.focus], choices, None, more.adapter, queue=False, **quiet)
     result.dismiss(one_less, controls.extras, controls.extras, queue=False, **quiet).then(**asking)
     stop.click(end, None, None, queue=False, **quiet)
     page.load(follow, None, [*controls.all, result], concurrency_limit=AT_ONCE, concurrency_id="answers", **quiet)
-    gr.api(answering.api, api_name="compare", concurrency_limit=AT_ONCE, concurrency_id="answers")
+    endpoint(answering.compare, dict, concurrency_limit=AT_ONCE, concurrency_id="answers")

@@ -46,8 +46,18 @@ def ask_bar(has_adapter: bool) -> tuple[gr.Textbox, gr.Checkbox, gr.Button, gr.B
     return question, on, ask, stop
 
 
-def settings(question, on, extras) -> tuple[Controls, gr.Slider, gr.Button]:
-    """The folds below the result: settings with the instruction, and a further column's strength."""
+@dataclass(frozen=True)
+class More:
+    """What adds a further column: which adapter, how strongly."""
+
+    fold: gr.Accordion
+    adapter: gr.Dropdown
+    strength: gr.Slider
+    add: gr.Button
+
+
+def settings(question, on, extras, adapters: list[str]) -> tuple[Controls, More]:
+    """The folds below the result: settings with the instruction, and a further column of one of these adapters."""
     with gr.Row(elem_classes="lens-folds"):
         with gr.Accordion("设置：长度、温度、种子", open=False, elem_id="settings"):
             with gr.Row():
@@ -62,8 +72,11 @@ def settings(question, on, extras) -> tuple[Controls, gr.Slider, gr.Button]:
         with gr.Accordion("指令（系统）", open=False, elem_id="instruction-fold"):
             instruction = gr.Textbox(FIRST_INSTRUCTION, label="指令", max_length=limits.LONGEST_TEXT,
                                      elem_id="instruction")
-        with gr.Accordion("再加一列：换个强度", open=False, elem_id="more"):
+        with gr.Accordion("再加一列：换个强度或检查点", open=False, elem_id="more") as fold:
+            adapter = gr.Dropdown(adapters, value=next(iter(adapters), None), label="哪个适配器",
+                                  visible=len(adapters) > 1, elem_id="more-adapter")
             strength = gr.Slider(*limits.STRENGTHS, 0.5, step=0.1, label="适配器强度", elem_id="strength",
                                  info="0 是原模型，1 是训练所得，其余是外推")
             add = gr.Button("＋ 加一列", size="sm", elem_id="add")
-    return Controls(question, instruction, on, extras, length, heat, top_p, seed), strength, add
+    controls = Controls(question, instruction, on, extras, length, heat, top_p, seed)
+    return controls, More(fold, adapter, strength, add)

@@ -48,8 +48,8 @@ LABELS = {
     "只从概率最大的一部分里抽": "draw only from the likeliest part", "随机种子": "Seed",
     "同一种子，同一结果": "same seed, same answer", "适配器强度": "Adapter strength",
     "0 是原模型，1 是训练所得，其余是外推": "0 is the base, 1 as trained, beyond that extrapolated",
-    "＋ 加一列": "＋ Add a column", "再加一列：换个强度": "Add a column: another strength",
-    "换成你自己的模型": "Use your own model",
+    "＋ 加一列": "＋ Add a column", "再加一列：换个强度或检查点": "Add a column: another strength or checkpoint",
+    "换成你自己的模型": "Use your own model", "哪个适配器": "Which adapter",
 }
 
 WHY = {

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -22,6 +23,9 @@ from compare.page.words import BROKEN, WHY, both
 from compare.pieces import Pieces
 from compare.sampling import Continuation
 from compare.shift import Position, answer_ids, score
+
+if TYPE_CHECKING:  # the page is given its engine, and loads none
+    from compare.engine import Engine
 
 LENGTH, ROOM, LONGEST = 128, 64, 512  # tokens: of the whole answer, at least after the turn, at most in all
 BETWEEN = 0.1  # seconds between two drawings
@@ -47,7 +51,7 @@ class Turn:
     def read(cls, sent: object) -> Turn:
         """From a browser, which may send anything. Raises BadQuestion."""
         sent = sent if isinstance(sent, dict) else {}
-        texts = [sent.get(name) for name in ("question", "instruction", "adapter")]
+        texts = question, instruction, adapter = [sent.get(name) for name in ("question", "instruction", "adapter")]
         ids, kept, by = (sent.get(name) for name in ("ids", "kept", "by"))
         if not all(isinstance(text, str) and len(text) <= LONGEST_TEXT for text in texts):
             raise BadQuestion(f"question, instruction and adapter are to be texts of at most {LONGEST_TEXT} characters")
@@ -56,7 +60,7 @@ class Turn:
         if type(kept) is not int or not len(ids) - 1 <= kept <= len(ids) or kept < 0 or by not in tuple(MODELS):
             raise BadQuestion(f"kept is {kept!r} of {len(ids)} and by is {by!r}; allowed: all or all but the last, and "
                               f"{' or '.join(MODELS)}")
-        return cls(*texts, tuple(ids), kept, by)
+        return cls(question, instruction, adapter, tuple(ids), kept, by)
 
     @property
     def sampling(self) -> Continuation:
@@ -67,7 +71,7 @@ class Turn:
 class Crossing:
     """Turned answers over one engine, one at a time for each visitor."""
 
-    engine: object
+    engine: Engine
     runs: Runs = field(default_factory=Runs)
 
     def page(self, event: gr.EventData, request: gr.Request) -> Iterator[str]:
@@ -136,7 +140,8 @@ def growing(turn: Turn, pieces: Pieces, ids: Sequence[int]) -> str:
     taken, forced, since = ("".join(part) for part in
                             (texts[:turn.kept], texts[turn.kept:len(turn.ids)], texts[len(turn.ids):]))
     text = f'<span class="taken">{escape(taken)}</span><mark>{escape(forced)}</mark>{escape(since)}'
-    return article(turn, forced, WHY[None][0].html(), f'<p class="plain" lang="zh-CN">{text}</p>', busy=True)
+    shown = f'<p class="plain" lang="zh-CN" tabindex="0">{text}</p>'
+    return article(turn, forced, WHY[None][0].html(), shown, busy=True)
 
 
 def whole(turn: Turn, positions: Sequence[Position], column, end_id: int) -> str:

@@ -142,7 +142,7 @@ def draw(shift: Shift, end_id: int, asked: Mapping[str, str] = MappingProxyType(
 def writing(texts: Sequence[str]) -> str:
     """While both answers are being written: their texts so far."""
     both_sides = "".join(f'<article data-side="{side}"><header><h3>{both(*SIDES[side])}</h3></header>'
-                         f'<p class="plain" lang="zh-CN">{escape(text) or "…"}</p></article>'
+                         f'<p class="plain" lang="zh-CN" tabindex="0">{escape(text) or "…"}</p></article>'
                          for side, text in zip(TWO, texts, strict=True))
     wait = both("两个模型正在写，写完逐个 token 对照……", "Both models are writing; then every token is compared…")
     return (f'<div class="shift" aria-busy="true"><p class="told" role="status">{wait}</p>'

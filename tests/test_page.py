@@ -222,3 +222,14 @@ def test_the_api_streams_named_values(address):
     assert [c["variant"] for c in result["columns"]] == ["base", "lens", "lens@0"]
     assert result["columns"][0]["token_ids"] == result["columns"][2]["token_ids"]
     assert len(job.outputs()) > 1
+
+
+def test_a_tab_taken_from_the_menu_of_a_phone_keeps_its_language(visit):
+    """Gradio changes the words inside the tabs that it moves, and for a time they stayed Chinese."""
+    page = visit(locale="en-US", width=390)
+    page.locator(".overflow-menu > button").click()
+    page.locator(".overflow-dropdown button").last.click()
+    expect(page.get_by_role("tab", selected=True)).to_have_text("How it works", timeout=WAIT)
+    page.locator(".overflow-menu > button").click()
+    labels = page.get_by_role("tab").all_inner_texts() + page.locator(".overflow-dropdown button").all_inner_texts()
+    assert len(labels) >= 7 and not re.search("[一-鿿]", "".join(labels)), labels

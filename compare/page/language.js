@@ -36,13 +36,14 @@
       for (const change of changes) {
         if (change.target.parentElement?.closest(".lens-own")) continue;
         change.addedNodes.forEach(exchange);
+        if (change.type === "characterData") exchange(change.target);  // Gradio moves tabs in and out of its menu so
         if (change.type === "attributes" && change.target.nodeType === 1) {
           const found = other(change.target.getAttribute(change.attributeName) || "");
           if (found) change.target.setAttribute(change.attributeName, found);
         }
       }
       for (const button of document.querySelectorAll("[data-speak]:not([aria-pressed])")) speak(root.dataset.lang);
-    }).observe(document.body, { childList: true, subtree: true, attributes: true, attributeFilter: ["aria-label", "placeholder"] });
+    }).observe(document.body, { childList: true, characterData: true, subtree: true, attributes: true, attributeFilter: ["aria-label", "placeholder"] });
   };
   if (document.body) watch();
   else document.addEventListener("DOMContentLoaded", watch);

@@ -9,8 +9,8 @@ from pathlib import Path
 
 FLOAT32 = 4  # bytes
 PROCESS = 700 << 20  # bytes: Python with torch and transformers, before any weight
-CHUNK = 256  # positions whose logits exist at once in training (train/loss.py)
-LOGITS = 4  # copies of them: the logits, their gradient, and softmax's own
+CHUNK = 64  # positions whose logits exist at once in training (train/loss.py)
+LOGITS = 2  # copies of them: the logits, and one while they are summed
 TOKENS = 16 * 128  # of a usual step
 PER_STATE = 17  # values kept for the backward pass, for each hidden value, layer and token, attention's scores apart
 CONTAINER = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current"))

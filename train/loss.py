@@ -1,9 +1,10 @@
 """Cross-entropy on taught positions alone, gathered before `lm_head`.
 
 With BLOOM's 250,880-word vocabulary the logits are the memory of training; most positions are prompt
-and need none. Hidden states are gathered where labels are, then read in chunks, each chunk's logits
-recomputed in the backward pass. The idea is trl's `_chunked_cross_entropy_loss`. The loss runs inside
-the model's own forward, so that DDP sees and synchronises it. Knows nothing of data.
+and need none. Hidden states are gathered where labels are, then read in chunks, and each chunk's gradient
+is made while its logits are there, so that they are made once. The idea of the chunks is trl's
+`_chunked_cross_entropy_loss`, that of the early gradient Liger Kernel's fused linear cross-entropy (Hsu et al.,
+2024). The loss runs inside the model's own forward, so that DDP sees and synchronises it. Knows nothing of data.
 """
 
 from __future__ import annotations
@@ -15,17 +16,34 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import CausalLMOutput
 
 from train.encoded import IGNORED
 
-CHUNK = 256  # positions whose logits exist at once: 256 × 250,880 float32 are 257 MB
+CHUNK = 64  # positions whose logits exist at once: 64 × 250,880 float32 are 64 MB
 
 
-def chunk_loss(states: Tensor, targets: Tensor, lm_head: torch.nn.Module) -> Tensor:
-    """Sum over (n, hidden) states of the cross-entropy to (n,) targets, in float32."""
-    return F.cross_entropy(lm_head(states).float(), targets, reduction="sum")
+class CrossEntropy(torch.autograd.Function):
+    """Sum over (n, hidden) states of the cross-entropy to (n,) targets, in float32, by an `lm_head` weight
+    (vocabulary, hidden) that is frozen, as LoRA leaves it: only the states get a gradient."""
+
+    @staticmethod
+    def forward(ctx, states: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+        total, gradient = torch.zeros((), device=states.device), torch.empty_like(states)
+        for part, goal, into in zip(*(t.split(CHUNK) for t in (states, targets, gradient)), strict=True):
+            logits, goal = F.linear(part, weight).float(), goal[:, None]
+            norm = logits.logsumexp(-1, keepdim=True)
+            total += (norm - logits.gather(-1, goal)).sum()
+            if ctx.needs_input_grad[0]:
+                chances = logits.sub_(norm).exp_()  # in place: another copy would be half of the memory
+                chances.scatter_add_(-1, goal, chances.new_full(goal.shape, -1.0))
+                into.copy_(chances.to(weight.dtype) @ weight)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx, above: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.saved_tensors[0] * above, None, None
 
 
 def taught_loss(hidden: Tensor, labels: Tensor, lm_head: torch.nn.Module,
@@ -36,13 +54,11 @@ def taught_loss(hidden: Tensor, labels: Tensor, lm_head: torch.nn.Module,
     """
     taught = labels[:, 1:] != IGNORED
     states, targets = hidden[:, :-1][taught], labels[:, 1:][taught]
-    total = states[:0].float().sum()  # a zero with a gradient, where nothing is taught
-    for part, goal in zip(states.split(CHUNK), targets.split(CHUNK), strict=True):
-        total = total + checkpoint(chunk_loss, part, goal, lm_head, use_reentrant=False)
+    total = CrossEntropy.apply(states, targets, lm_head.weight)
     return total / (max(1, len(targets)) if num_items_in_batch is None else num_items_in_batch)
 
 
-def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None,
+def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, labels: Tensor,
             num_items_in_batch: Tensor | int | None = None, **_: object) -> CausalLMOutput:
     """BloomForCausalLM's forward for training: the loss without the logits."""
     hidden = self.transformer(input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state

@@ -19,6 +19,7 @@ test-all: .venv/.dev browser
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
+	$(BIN)/mypy train compare app.py
 
 # Chromium and a CJK font for the browser test, from Debian's packages where they are missing.
 browser:

@@ -125,7 +125,8 @@ def main() -> None:
     args = parser.parse_args()
     start, imports = ready(args.rounds)
     print("| | measured | target |\n| --- | --- | --- |")
-    print(f"| page ready / imports alone | {start / imports:.2f} ({start:.1f} s / {imports:.1f} s) | ≤ 1.2 |", flush=True)
+    print(f"| page ready / imports alone | {start / imports:.2f} ({start:.1f} s / {imports:.1f} s) | ≤ 1.2 |",
+          flush=True)
     with served():
         waits = first_tokens([q.text for q in held_out(args.questions + 1)])
         print(f"| Enter to first token on the screen, median of {len(waits)} | {statistics.median(waits):.0f} ms, "

@@ -6,10 +6,14 @@ import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compare.errors import LensError
 from compare.questions import Question, read_questions
 from compare.settings import Parser, add_model_options, chosen_adapters
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 WHY = {"stop": "ended by itself", "length": "cut at the maximum length", "cancelled": "stopped",
        "loop": "stopped at a loop", None: "…"}
@@ -36,7 +40,7 @@ def parse(argv: list[str] | None):
     return parser.parse_args(argv)
 
 
-def table(question: Question, columns) -> object:
+def table(question: Question, columns) -> Table:
     """The columns as a rich table: answers on top, below each why it stopped and how it repeats."""
     from rich.table import Table
     from rich.text import Text

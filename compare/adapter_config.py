@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from compare.errors import BadAdapter
 
@@ -18,10 +19,11 @@ LINEAR_LAYERS = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
 LARGEST_RANK, LARGEST_ALPHA = 1024, 65_536
 LARGEST_JSON = 1 << 20  # bytes; an adapter_config.json has about one thousand
 # Values that the comparison cannot express exactly, and the ones it can.
-EXACT = {"peft_type": ["LORA"], "use_dora": [False, None], "bias": ["none", None],
-         "modules_to_save": [None, []], "trainable_token_indices": [None],
-         "init_lora_weights": [True, False, "gaussian", None], "use_qalora": [False, None],
-         "rank_pattern": [{}, None], "alpha_pattern": [{}, None], "megatron_core": ["megatron.core", None]}
+EXACT: dict[str, list] = {
+    "peft_type": ["LORA"], "use_dora": [False, None], "bias": ["none", None], "modules_to_save": [None, []],
+    "trainable_token_indices": [None], "init_lora_weights": [True, False, "gaussian", None],
+    "use_qalora": [False, None], "rank_pattern": [{}, None], "alpha_pattern": [{}, None],
+    "megatron_core": ["megatron.core", None]}
 # Read here, or of no effect on an answer; every other key has to be empty.
 KNOWN = {*EXACT, "r", "lora_alpha", "use_rslora", "target_modules", "layers_to_transform", "lora_dropout", "task_type",
          "base_model_name_or_path", "revision", "inference_mode", "peft_version", "qalora_group_size", "auto_mapping"}
@@ -40,9 +42,10 @@ class LoraSettings:
     def for_peft(self):
         from peft import LoraConfig
 
-        return LoraConfig(task_type="CAUSAL_LM", inference_mode=True, r=self.r, lora_alpha=self.lora_alpha,
-                          use_rslora=self.use_rslora, target_modules=list(self.target_modules),
-                          layers_to_transform=self.layers_to_transform and list(self.layers_to_transform))
+        given: dict[str, Any] = vars(self) | {  # Any: an alpha need not be whole, though PEFT annotates it so
+            "target_modules": list(self.target_modules),
+            "layers_to_transform": self.layers_to_transform and list(self.layers_to_transform)}
+        return LoraConfig(task_type="CAUSAL_LM", inference_mode=True, **given)
 
 
 def each_once(pairs: Iterable[tuple[str, object]]) -> dict:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from compare.adapter_config import LINEAR_LAYERS, LoraSettings, read_config, read_object
 from compare.adapter_weights import check_weights
@@ -137,7 +138,7 @@ def attach(model, adapters: Sequence[AdapterFiles]):
     """
     from peft import PeftModel
 
-    peft_model = None
+    peft_model: Any = None  # until the first is on
     for files in adapters:
         config = files.settings.for_peft()
         try:
@@ -160,7 +161,8 @@ def load_weights(peft_model, files: AdapterFiles) -> None:
     """Put a directory's weights into the adapter of its name. Raises BadAdapter unless every key finds its place."""
     from peft.utils import load_peft_weights, set_peft_model_state_dict
 
-    weights = load_peft_weights(files.path, device="cpu")
+    weights = load_peft_weights(str(files.path), device="cpu")
+    result: Any  # PEFT says `namedtuple`, which is no type
     try:
         result = set_peft_model_state_dict(peft_model, weights, adapter_name=files.name)
     except (RuntimeError, KeyError, ValueError) as err:

@@ -80,7 +80,7 @@ def measure(name: str, layer, adapter: str, n_head: int) -> Site:
     """A LoRA layer of that dotted name, such as "….h.3.mlp.dense_4h_to_h"."""
     a, b = (side[adapter].weight.detach().double() for side in (layer.lora_A, layer.lora_B))
     weight = layer.get_base_layer().weight.detach()
-    module, number = name.rsplit(".", 1)[1], int(re.search(r"\.h\.(\d+)\.", name)[1])
+    module, number = name.rsplit(".", 1)[1], int(re.findall(r"\.h\.(\d+)\.", name)[0])
     # BLOOM's fused rows are (heads, 3, head size), as its forward views them; any other layer is one block.
     blocks = (n_head, 3) if module == "query_key_value" else (1, 1)
     update = scaling(layer, adapter) * update_norms(a, b, blocks)

@@ -28,7 +28,8 @@ class Axis:
     """Rows 0 … n-1 are always the living ones. `starts[i]` is where row i begins, `now` the next position."""
 
     def __init__(self, bloom: Bloom):
-        self.bloom, self.starts, self.now = bloom, [], 0
+        self.bloom, self.now = bloom, 0
+        self.starts: list[int] = []
         self.cache, self.bias = bloom.new_cache(0, 0), self.alibi([], 0)
 
     @property

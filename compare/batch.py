@@ -50,7 +50,8 @@ class Batch:
 
     def __init__(self, bloom: Bloom, stack_of: Callable[[tuple[str, ...]], Stack], eos: int):
         self.bloom, self.stack_of, self.eos = bloom, stack_of, eos
-        self.axis, self.rows = Axis(bloom), []
+        self.axis = Axis(bloom)
+        self.rows: list[Row] = []
         self.ids = torch.empty((0, 1), dtype=torch.long, device=bloom.device)
         self.gate: Gate | None = None
 
@@ -150,6 +151,6 @@ class Batch:
 
     def clear(self) -> None:
         """Begin with an empty axis; what the old one held is free."""
-        self.axis = self.gate = None
+        self.axis = self.gate = None  # type: ignore[assignment]  # the axis for this moment alone
         self.ids = self.ids.new_empty((0, 1))
         self.axis = Axis(self.bloom)

@@ -118,7 +118,8 @@ class Engine:
 
         A slow reader misses steps, never tokens. Raises BadQuestion; leaving the iterator cancels.
         """
-        columns, inbox, began = self.columns(variants, sampling), SimpleQueue(), time.monotonic()
+        inbox: SimpleQueue = SimpleQueue()
+        columns, began = self.columns(variants, sampling), time.monotonic()
         cancelled = cancelled or threading.Event()
         with Told(question, columns):
             try:
@@ -137,7 +138,8 @@ class Engine:
 
         Raises BadQuestion before the first answer.
         """
-        inbox, began = SimpleQueue(), time.monotonic()
+        inbox: SimpleQueue = SimpleQueue()
+        began = time.monotonic()
         asks = {}
         try:
             for index, question in enumerate(questions):

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from compare.errors import LensError
 
@@ -23,7 +23,7 @@ numbers = itertools.count(1)
 class Lines(logging.Formatter):
     """UTC time, event and `name=value`; text is escaped, so that nobody's question can write a line of its own."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def __init__(self, questions: bool):
         super().__init__("%(asctime)sZ %(message)s", "%Y-%m-%dT%H:%M:%S")
@@ -63,8 +63,9 @@ class Told:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """How it ended: `finished`, `cancelled` (or left), `refused` (in a sentence) or `failed`."""
-        facts = {"id": self.number, "columns": len(self.columns), "tokens": sum(len(c.token_ids) for c in self.columns),
-                 "seconds": round(time.monotonic() - self.began, 3)}
+        facts: dict[str, Any] = {"id": self.number, "columns": len(self.columns),
+                                 "tokens": sum(len(c.token_ids) for c in self.columns),
+                                 "seconds": round(time.monotonic() - self.began, 3)}
         reasons = [c.finish_reason or "left" for c in self.columns]
         if isinstance(error, LensError):
             event("refused", **facts, reason=str(error))

@@ -89,9 +89,8 @@ def stack(model, names: Sequence[str]) -> Stack:
     scaling = {name: layer.scaling[name] for layer in layers.values() for name in names if name in layer.lora_A}
     weights = {}
     for place, layer in layers.items():
-        parts = [matrices(layer, name, rank) for name, rank in ranks]
-        weights[place] = tuple(torch.cat(side, axis).contiguous()
-                               for axis, side in zip((1, 0), zip(*parts, strict=True), strict=True))
+        a, b = zip(*(matrices(layer, name, rank) for name, rank in ranks), strict=True)
+        weights[place] = torch.cat(a, 1).contiguous(), torch.cat(b, 0).contiguous()
     return Stack(weights, ranks, scaling)
 
 

@@ -70,7 +70,7 @@ def load_base(base: str, device: str = "auto", dtype: str = "auto") -> Base:
         if config.model_type != "bloom":
             raise BadBase(f"base {base} is a {config.model_type!r} model; allowed: bloom")
         tokenizer = AutoTokenizer.from_pretrained(base)
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=kind, use_safetensors=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=kind, use_safetensors=True)
     except (OSError, ValueError) as err:
         if isinstance(err, BadBase):
             raise

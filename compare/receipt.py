@@ -99,8 +99,8 @@ def receipt(engine, files, before: Tensor) -> Receipt:
     probe = [probe_ids(engine.model.config.vocab_size)] * 2
     row, changed = engine.logits(engine.states(probe, [base, mine]))
     alone = engine.logits(engine.states(probe, [base, base]))[0]
-    difference = largest(row - before)
-    allowed = largest(before) * max(EPSILONS * torch.finfo(engine.model.dtype).eps, SHARE) if difference else 0.0
+    difference, size = largest(row - before), largest(before)
+    allowed = size * max(EPSILONS * torch.finfo(engine.model.dtype).eps, SHARE) if difference and size else 0.0
     exact = torch.equal(off, before) and torch.equal(row, alone) and difference is not None and difference <= allowed
     return Receipt(files.name, files.sha256, files.r, **on_model(engine.model, files),
                    max_logit_change=largest(changed - row), base_difference=difference, base_exact=exact)

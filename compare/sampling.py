@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,7 +27,6 @@ class Sampling:
     seed: int = 0
     repetition_penalty: float = 1.0
     stop_at_loop: bool = False
-    prefix_ids: ClassVar[tuple[int, ...]] = ()  # none, unless it is a Continuation
 
     def __post_init__(self) -> None:
         limits = {"max_new_tokens": (1, 4096), "temperature": (0, 10), "top_p": (0.01, 1), "seed": (0, 2**63 - 1),
@@ -37,6 +35,11 @@ class Sampling:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise BadQuestion(f"{name} is {value}; allowed: {low} to {high}")
+
+    @property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """The ids that an answer is to begin with: none, unless it is a Continuation."""
+        return ()
 
     @property
     def plain(self) -> bool:

@@ -141,7 +141,7 @@ def shift(engine, prompt_ids: Sequence[int], columns: Sequence, which: int = 1) 
     states = engine.states(rows, [base.variant, adapted.variant] * 2)[:, len(prompt_ids) - 1:]
     scored = [tuple(score(engine, ids, *states[2 * i:2 * i + 2])) for i, ids in enumerate(answers)]
     parts_at = next((i for i, (a, b) in enumerate(zip(*answers, strict=False)) if a != b), None)
-    return Shift(adapted.variant.name, *scored, parts_at)
+    return Shift(adapted.variant.name, scored[0], scored[1], parts_at)
 
 
 def answer_ids(engine, column) -> list[int]:

@@ -20,9 +20,10 @@ def ran_out(error: BaseException) -> bool:
 
 def let_go(error: BaseException) -> None:
     """Forget the tensors that the frames of a raised error still hold."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__context__
+    one: BaseException | None = error
+    while one is not None:
+        traceback.clear_frames(one.__traceback__)
+        one = one.__context__
 
 
 def give_back() -> None:

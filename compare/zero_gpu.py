@@ -41,7 +41,7 @@ class ZeroGpuEngine(Engine):
     def begin(self, base_model, max_rows: int, threaded: bool) -> None:
         """Whoever asks here waits for what a worker sends; the one who computes uses `Owner.take`."""
         super().begin(base_model, max_rows, threaded)
-        self.owner.take = lambda inbox: inbox.get()
+        self.owner.take = lambda inbox: inbox.get()  # type: ignore[method-assign]  # of this one owner
 
     def submit(self, question: str, instruction: str, variants: Sequence[Variant], sampling: Sampling,
                inbox: SimpleQueue, cancelled: threading.Event | None = None) -> Ask:

@@ -15,6 +15,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from train.config import BadInput, first_line
 from train.lora import LINEAR_LAYERS
@@ -90,6 +91,7 @@ def load_adapter_weights(model, directory: Path) -> None:
     check_adapter_keys(path)
     weights = load_file(path)
     expected = sum("lora_" in name for name, _ in model.named_parameters())
+    result: Any  # PEFT says `namedtuple`, which is no type
     try:
         result = set_peft_model_state_dict(model, weights)
     except (RuntimeError, KeyError, ValueError) as err:

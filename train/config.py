@@ -69,7 +69,8 @@ def add_settings(parser: argparse.ArgumentParser, cls: type) -> None:
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         kind, many = _plain_type(hints[field.name])
-        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
         unit = f" [{field.metadata['unit']}]" if field.metadata.get("unit") else ""
         text = f"{field.metadata['help']}{unit} (default: {default})".replace("%", "%%")
         flag = "--" + field.name.replace("_", "-")

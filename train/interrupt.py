@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainerCallback
 
@@ -34,7 +35,7 @@ class StopOnSignal(TrainerCallback):
 
     def __init__(self):
         self.asked = False
-        self.before: dict[int, object] = {}
+        self.before: dict[int, Any] = {}  # signal → the handler that stood there
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():  # Python sets handlers only there

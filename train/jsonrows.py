@@ -28,8 +28,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict:
     value = dict(pairs)
     if len(value) == len(pairs):
         return value
-    repeated, seen = RepeatedKey(value), set()
-    repeated.key = next(name for name, _ in pairs if name in seen or seen.add(name))
+    repeated = RepeatedKey(value)
+    first: dict[str, int] = {}  # where each name stood first
+    repeated.key = next(name for at, (name, _) in enumerate(pairs) if first.setdefault(name, at) != at)
     return repeated
 
 

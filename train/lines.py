@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 from train.config import BadInput
 
@@ -83,8 +83,8 @@ def open_text(path: Path) -> Iterator[TextIO]:
                        "permissions") from err
 
 
-def _peek(raw: BinaryIO) -> bytes:
-    return raw.peek(HEAD)[:HEAD]  # type: ignore[attr-defined]
+def _peek(raw: gzip.GzipFile | io.BufferedReader) -> bytes:
+    return raw.peek(HEAD)[:HEAD]
 
 
 def undecodable(text: str, encoding: str) -> str:

@@ -40,7 +40,7 @@ def go(run: Run) -> None:
 
     trainer = run.trainer
     if run.resume_from and step_of(run.resume_from) == run.settings.max_steps:
-        restore(run)  # the run was killed between its last checkpoint and its result
+        restore(run, run.resume_from)  # the run was killed between its last checkpoint and its result
         return
     try:
         with run.stop, contextlib.redirect_stdout(sys.stderr):  # Trainer prints losses; stdout is for the result
@@ -52,12 +52,12 @@ def go(run: Run) -> None:
         raise Interrupted(step, run.output / f"checkpoint-{step}")
 
 
-def restore(run: Run) -> None:
+def restore(run: Run, checkpoint: Path) -> None:
     """Weights and counters of a finished run's last checkpoint."""
     from transformers import TrainerState
 
-    run.trainer._load_from_checkpoint(str(run.resume_from))
-    run.trainer.state = TrainerState.load_from_json(str(run.resume_from / "trainer_state.json"))
+    run.trainer._load_from_checkpoint(str(checkpoint))
+    run.trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
 
 
 def finish(run: Run) -> None:

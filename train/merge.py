@@ -23,8 +23,9 @@ from train.settings import EMBEDDED_BASE
 TOLERANCE = 1e-3  # of logits in float32; merging adds s·BA to W and rounds once
 ROUNDS, TOKENS = 5, 16  # of each model in turn; new tokens a round
 # Values that fold into the base's own matrices; PiSSA and the like count on a base that was changed.
-FOLDS = {"peft_type": ["LORA"], "use_dora": [False, None], "bias": ["none", None], "modules_to_save": [None, []],
-         "trainable_token_indices": [None], "init_lora_weights": [True, False, "gaussian", None]}
+FOLDS: dict[str, list] = {
+    "peft_type": ["LORA"], "use_dora": [False, None], "bias": ["none", None], "modules_to_save": [None, []],
+    "trainable_token_indices": [None], "init_lora_weights": [True, False, "gaussian", None]}
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def attach(model, directory: Path):
     from train.checkpoint import load_adapter_weights
 
     try:
-        adapted = PeftModel(model, LoraConfig.from_pretrained(directory))
+        adapted = PeftModel(model, LoraConfig.from_pretrained(str(directory)))
     except (ValueError, TypeError, KeyError) as err:
         raise BadInput(f"{directory}: adapter_config.json cannot be used ({first_line(err)})") from err
     load_adapter_weights(adapted, directory)

@@ -94,7 +94,7 @@ def _check(found: Found, special: Sequence[str], columns: Columns) -> Row:
     """The row that stood there. Raises BadInput with its place, what was found, what is allowed."""
     if problem := _row_problem(found.value, special, columns):
         raise BadInput(f"{found.where}: {problem}")
-    return Row(*(found.value.get(getattr(columns, name)) or "" for name in FIELDS), where=found.where)
+    return Row(**{name: found.value.get(getattr(columns, name)) or "" for name in FIELDS}, where=found.where)
 
 
 def _hc3_answers(found: Found) -> list[Found]:
@@ -213,7 +213,7 @@ def encode_rows(rows: list[Row], tokenizer, max_length: int, ending: str = "</s>
             if skipped is None:
                 raise BadInput(f"{err}{GO_ON}") from None
             skipped.append(str(err))
-    if rows and not kept:
+    if rows and skipped and not kept:
         raise BadInput(f"no row is left to learn from; the first: {skipped[-len(rows)]}")
     rows[:] = kept
     return encoded

@@ -9,8 +9,9 @@ import importlib.util
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from train.base import Compute, load_base, load_tokenizer, pick_compute
 from train.checkpoint import checkpoints, last_whole, step_of, write_adapter
@@ -22,6 +23,12 @@ from train.processes import is_first
 from train.record import Record
 from train.settings import EMBEDDED_ROWS, PROBES, TrainSettings
 
+if TYPE_CHECKING:  # they bring torch, and bad input is told without
+    from transformers import PreTrainedTokenizerBase
+
+    from train.interrupt import StopOnSignal
+    from train.trainer import AdapterTrainer
+
 
 @dataclass
 class Run:
@@ -29,12 +36,12 @@ class Run:
 
     settings: TrainSettings
     output: Path
-    tokenizer: object
+    tokenizer: PreTrainedTokenizerBase
     record: Record
-    stop: object  # StopOnSignal
+    stop: StopOnSignal
     resume_from: Path | None
     began: float  # on the monotonic clock, earlier starts of the same run counted in
-    trainer: object = None  # AdapterTrainer
+    trainer: AdapterTrainer = field(init=False)  # made last, as it writes by this run
 
     @property
     def main(self) -> bool:

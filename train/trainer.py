@@ -18,7 +18,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from train.checkpoint import PART, last_whole, load_adapter_weights, move_whole
 from train.config import BadInput, first_line
-from train.encoded import IGNORED
+from train.encoded import IGNORED, EncodedRows
 
 
 class Collator:
@@ -55,14 +55,16 @@ class LengthOrder(torch.utils.data.Sampler):
 class AdapterTrainer(Trainer):
     """`write_adapter` fills a directory with the adapter as it stands; see the module's docstring."""
 
+    train_dataset: EncodedRows
+    order: LengthOrder  # since Trainer asked for its sampler, before the first epoch
+
     def __init__(self, *args, write_adapter: Callable[[Path], None], **kwargs):
         super().__init__(*args, **kwargs)
         self.write_adapter = write_adapter
-        self.order: LengthOrder | None = None
 
     @property
     def output(self) -> Path:
-        return Path(self.args.output_dir)
+        return Path(self.args.output_dir)  # type: ignore[arg-type]  # never None: Trainer's arguments fill it in
 
     def _get_train_sampler(self, train_dataset=None) -> LengthOrder:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -70,9 +72,9 @@ class AdapterTrainer(Trainer):
         self.order = LengthOrder(rows.cut_lengths(), step, self.args.seed)
         return self.order
 
-    def _run_epoch(self, *args, epoch: int, **kwargs):
-        self.order.epoch = epoch
-        return super()._run_epoch(*args, epoch=epoch, **kwargs)
+    def _run_epoch(self, *args, **kwargs):
+        self.order.epoch = kwargs["epoch"]
+        return super()._run_epoch(*args, **kwargs)
 
     def _get_output_dir(self, trial) -> str:
         return str(self.output / PART)  # where `_save_checkpoint` writes before the rename

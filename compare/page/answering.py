@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -18,6 +19,9 @@ from compare.page.result import draw_error, draw_result
 from compare.page.runs import Run, Runs
 from compare.questions import Question
 
+if TYPE_CHECKING:  # the page is given its engine, and loads none
+    from compare.engine import Engine
+
 BETWEEN = 1 / 15  # seconds between two drawings of one answer
 
 
@@ -25,7 +29,7 @@ BETWEEN = 1 / 15  # seconds between two drawings of one answer
 class Answering:
     """Answers questions over one engine, as HTML for the page and as dictionaries for the API."""
 
-    engine: object
+    engine: Engine
     runs: Runs
     loaded: dict
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -22,6 +23,10 @@ from compare.page.words import both, heading
 from compare.report.rows import Row
 from compare.sampling import Sampling
 from compare.votes import Vote, Votes, as_csv, as_json_lines
+
+if TYPE_CHECKING:  # the page is given its engine, and loads none
+    from compare.adapters import AdapterFiles
+    from compare.engine import Engine
 
 section = partial(own, css_template=read("tab.css", "blind.css"), elem_classes=["lens-own", "lens-blind"])
 JS = read("blind.js", "opened.js")
@@ -40,13 +45,19 @@ BROKEN = ("出错了，没有写成。请换一题。", "Something went wrong be
 class Voting:
     """Pairs from one engine, verdicts into one file."""
 
-    engine: object
+    engine: Engine
     votes: Votes
+
+    @property
+    def files(self) -> AdapterFiles:
+        """Of the adapter that is voted on, the first."""
+        assert self.engine.files  # `build` lays nothing out where there is none
+        return self.engine.files
 
     def columns(self, row: Row) -> Iterator[Sequence]:
         """Base and the first adapter as they grow."""
         base, *others = self.engine.variants([1.0])
-        adapted = next(v for v in others if v.adapter == self.engine.files.name)
+        adapted = next(v for v in others if v.adapter == self.files.name)
         return self.engine.compare(row.input, row.instruction, [base, adapted], Sampling(LENGTH))
 
     def deal(self) -> Iterator[tuple[str, Ballot | None]]:
@@ -63,7 +74,8 @@ class Voting:
                     yield gr.skip(), gr.skip()  # a visitor who left is noticed at a yield
                 if columns[0].text != columns[1].text:
                     break
-            ballot = Ballot(secrets.token_hex(8), row, *map(Said.of, columns), secrets.choice((True, False)))
+            base, adapted = map(Said.of, columns)
+            ballot = Ballot(secrets.token_hex(8), row, base, adapted, secrets.choice((True, False)))
             yield draw(ballot, None, self.result()), ballot
         except LensError as err:
             yield draw_problem(escape(str(err)), self.result()), None
@@ -79,7 +91,7 @@ class Voting:
             return draw(ballot, None, self.result())
         try:
             self.votes.add(Vote(ballot.identity, ballot.row.input, ballot.row.instruction, self.engine.base_name,
-                                self.engine.files.name, self.engine.files.sha256, ballot.base.text,
+                                self.files.name, self.files.sha256, ballot.base.text,
                                 ballot.adapted.text, ballot.adapted_left, ballot.verdict(choice)))
         except LensError as err:
             return draw(ballot, None, problem(escape(str(err))))

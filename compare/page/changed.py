@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -25,6 +26,9 @@ from compare.page.programs import endpoint
 from compare.page.words import both, heading
 from compare.sampling import Sampling
 from compare.shift import Shift, shift
+
+if TYPE_CHECKING:  # the page is given its engine, and loads none
+    from compare.engine import Engine
 
 section = partial(own, css_template=read("changed.css"), elem_classes=["lens-own", "lens-changed"])
 LENGTH = 128  # tokens an answer may have
@@ -51,7 +55,7 @@ class Inputs:
 class Explaining:
     """What an engine's adapters changed, as a `Shift` and as HTML. The page's own question is worked out once."""
 
-    engine: object
+    engine: Engine
     known: dict[str, str] = field(default_factory=dict)
     maps: dict[str, str] = field(default_factory=dict)
 

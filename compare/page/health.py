@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from starlette.requests import Request
@@ -15,6 +16,9 @@ from starlette.routing import Route
 
 from compare import __version__
 
+if TYPE_CHECKING:  # the page is given its engine, and loads none
+    from compare.engine import Engine
+
 ANSWERING = ("idle", "running", "restarted", "none", "remote")  # states of the model's thread in which all is well
 
 
@@ -22,7 +26,7 @@ ANSWERING = ("idle", "running", "restarted", "none", "remote")  # states of the 
 class Health:
     """What one engine and the page over it have to say; `began` on the monotonic clock."""
 
-    engine: object
+    engine: Engine
     page: gr.Blocks
     began: float = field(default_factory=time.monotonic)
 

@@ -9,8 +9,12 @@ from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compare.page.words import Words
+
+if TYPE_CHECKING:  # the page is given its engine, and loads none
+    from compare.engine import Engine
 
 LOADED = Words("已加载", "Loaded")
 OWN = Words("换成你自己的 BLOOM 和适配器：两个选项即可。适配器目录是 python -m train 或 PEFT 写出的那种。",
@@ -40,7 +44,7 @@ def installed(package: str) -> str:
 class Loaded:
     """The facts about one engine, for the page and for what is downloaded from it."""
 
-    engine: object
+    engine: Engine
 
     @cached_property
     def facts(self) -> dict[str, str]:

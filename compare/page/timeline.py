@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -24,6 +25,9 @@ from compare.page.own import own, picker, read
 from compare.page.words import both, heading
 from compare.report.settings import step_of
 from compare.sampling import Sampling
+
+if TYPE_CHECKING:  # the page is given its engine, and loads none
+    from compare.engine import Engine
 
 OWN = ["lens-own", "lens-timeline"]
 section = partial(own, css_template=read("tab.css", "timeline.css"), elem_classes=OWN)
@@ -71,7 +75,7 @@ def chips(questions: Sequence[str]) -> str:
 class Playing:
     """A film over an engine. The questions that the page offers are worked out once."""
 
-    engine: object
+    engine: Engine
     film: Film
     offered: Sequence[str]
     known: dict[str, str] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compare.report.answers import answer_rows
 from compare.report.plain import Plain, losses
@@ -17,6 +18,9 @@ from compare.report.rows import Data, read_data, read_plain
 from compare.report.settings import ReportSettings, base_sha256, checkpoint_directories, step_of
 from compare.report.summary import Seen, summarise
 from compare.report.verdict import verdict
+
+if TYPE_CHECKING:  # it brings torch
+    from compare.engine import Engine
 
 FORMAT = 1  # of report.json
 
@@ -31,11 +35,11 @@ def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> 
     steps = [ask(settings, (str(path),), data, plain, processes, file, only_adapter=True)[1][0]
              for path in checkpoints]
     figures = summarise(data.rows, variants, steps, settings.sampling.seed)
+    files = engine.adapters[engine.shown[0]]
     off_topic = sum(row.off_topic for row in data.rows)
     return {"format": FORMAT,
             "base": {"name": engine.base_name, "sha256": base_sha256(settings.base)},
-            "adapter": {"name": engine.files.name, "sha256": engine.files.sha256, "r": engine.files.r,
-                        "step": variants[1].step},
+            "adapter": {"name": files.name, "sha256": files.sha256, "r": files.r, "step": variants[1].step},
             "data": {"name": data.name, "sha256": data.sha256, "questions": len(data.rows) - off_topic,
                      "off_topic": off_topic},
             "plain": {"name": plain.name, "sha256": plain.sha256, "sentences": len(plain.sentences)},
@@ -46,18 +50,19 @@ def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> 
 
 
 def ask(settings: ReportSettings, adapters: tuple[str, ...], data: Data, plain: Plain, processes: Processes,
-        file: ResultsFile, only_adapter: bool = False) -> tuple[object, list[Seen]]:
+        file: ResultsFile, only_adapter: bool = False) -> tuple[Engine, list[Seen]]:
     """An engine with these adapters, and its variants over all rows and sentences."""
     from compare.engine import Engine
 
     engine = Engine(settings.base, list(adapters), processes.device, settings.dtype)
     whole = engine.variants([1.0])
-    others = [v for v in engine.variants(settings.other_strengths) if v.adapter == engine.files.name]
+    others = [v for v in engine.variants(settings.other_strengths) if v.adapter == engine.shown[0]]
     variants = whole[1:] if only_adapter else whole + others
     depends = {"base": base_sha256(settings.base), "dtype": str(engine.dtype),
                "adapters": [files.sha256 for files in engine.adapters.values()]}
     answers = answer_rows(engine, data.rows, variants, settings.sampling, depends, file, processes)
-    steps = {None: 0, **{name: step_of(Path(path)) for name, path in zip(engine.adapters, adapters, strict=True)}}
+    steps: dict[str | None, int | None] = {None: 0}
+    steps |= {name: step_of(Path(path)) for name, path in zip(engine.adapters, adapters, strict=True)}
     return engine, [Seen(seen, lost, steps[variant.adapter])
                     for variant, seen, lost in zip(variants, zip(*answers, strict=True),
                                                    losses(engine, plain, variants), strict=True)]

@@ -67,7 +67,7 @@ def gate(old: dict, new: dict, margin: float = MARGIN) -> Verdict:
                           f"{new['settings']['max_new_tokens']}; evaluate both with the same")
     before, after = right_answers(old), right_answers(new)
     texts = {q["index"]: q["input"] for q in new["questions"]}
-    shares = [sum(right.values()) / len(right) for right in (before, after)]
-    return Verdict(sum(before.values()) - sum(after.values()) <= margin * len(after) + 1e-9, *shares, margin,
+    return Verdict(sum(before.values()) - sum(after.values()) <= margin * len(after) + 1e-9,
+                   sum(before.values()) / len(before), sum(after.values()) / len(after), margin,
                    lost=tuple(texts[i] for i in after if before[i] and not after[i]),
                    won=tuple(texts[i] for i in after if after[i] and not before[i]))

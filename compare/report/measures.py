@@ -84,5 +84,5 @@ def judge(row: Row, variant: str, adapter: str | None, strength: float, text: st
     loop = find_loop(token_ids)
     return Answer(variant, adapter, strength, text, finish_reason, len(token_ids), same, has,
                   bool(same if has is None else has), chrf(text, row.output), finish_reason == "stop",
-                  loop and vars(loop), seq_rep(token_ids),
+                  vars(loop) if loop else None, seq_rep(token_ids),
                   finish_reason == "stop" and any(words in text for words in DOES_NOT_KNOW))

@@ -56,7 +56,7 @@ def read_data(path: Path, limit: int | None = None) -> Data:
     if limit is not None and limit < 1:
         raise BadQuestion(f"--limit is {limit}; allowed: 1 or more")
     text = read_text(path, "--data")
-    rows = []
+    rows: list[Row] = []
     for where, value in objects(path, text):
         if limit is not None and len(rows) == limit:
             break

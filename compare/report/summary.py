@@ -45,7 +45,7 @@ OFF_TOPIC_MEASURES = {"does_not_know": lambda a: a.does_not_know, "ended": MEASU
 
 
 def as_dict(figure: statistics.Figure | None) -> dict | None:
-    return figure and figure.as_dict()
+    return figure.as_dict() if figure else None
 
 
 def measured(answers: Sequence[Answer], measures: dict, seed: int) -> dict:
@@ -61,7 +61,8 @@ def differences(base: Sequence[Answer], adapted: Sequence[Answer], seed: int) ->
         pairs = [(float(x), float(y)) for a, b in zip(base, adapted, strict=True)
                  if (x := of(a)) is not None and (y := of(b)) is not None]
         if pairs:
-            found[name] = as_dict(statistics.difference(*zip(*pairs, strict=True), seed))
+            before, after = zip(*pairs, strict=True)
+            found[name] = as_dict(statistics.difference(before, after, seed))
     return found
 
 

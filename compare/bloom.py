@@ -10,6 +10,7 @@ BLOOM: Le Scao et al., 2022. ALiBi: Press et al., "Train Short, Test Long" (2021
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 
 import torch
@@ -63,7 +64,7 @@ class Bloom:
         self.head_size = config.hidden_size // config.n_head
         self.embedding, self.head = body.word_embeddings.weight, model.lm_head.weight
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
-        self.size, self.threads = model.num_parameters(), torch.get_num_threads()
+        self.size, self.threads, self.process = model.num_parameters(), torch.get_num_threads(), os.getpid()
         self.slopes = slopes(self.n_head).to(self.device)
         norm = lambda m: Norm(m.weight, m.bias, m.eps)  # noqa: E731
         self.norm_in, self.norm_out = norm(body.word_embeddings_layernorm), norm(body.ln_f)
@@ -77,8 +78,9 @@ class Bloom:
         return Cache(*(torch.empty(shape, dtype=self.dtype, device=self.device) for _ in range(2)))
 
     def use_threads(self, tokens: int) -> None:
-        """All threads for much work, one for little; the calling thread's, until the next forward."""
-        wanted = self.threads if self.size * tokens >= SMALL else 1
+        """All threads for much work, one for little, and in a fork, where the others of the parent are missing."""
+        shared = self.size * tokens >= SMALL and os.getpid() == self.process
+        wanted = self.threads if shared else 1
         if self.device.type == "cpu" and torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import gradio as gr
@@ -37,7 +38,8 @@ def swept(page):
 
     def later(seconds: float) -> None:
         now[0] += seconds
-        asyncio.run(sweep({}, None, None))
+        with ThreadPoolExecutor(1) as apart:  # Playwright's loop may be running in this thread
+            apart.submit(asyncio.run, sweep({}, None, None)).result()
         assert seen.pop() == {}  # passed on
 
     return later

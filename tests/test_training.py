@@ -24,6 +24,7 @@ LONG = 120_000  # ms that a state of a training may take to come, on a busy mach
 
 def train_tab(page):
     label = re.compile("^(训练|Train)$")
+    page.locator("#question textarea").wait_for(timeout=WAIT)  # a page that is loaded again has no tabs for a moment
     tab = page.get_by_role("tab", name=label)
     if not tab.count():  # a narrow page keeps it in the menu behind the others
         page.locator(".overflow-menu > button").click()

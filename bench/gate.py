@@ -1,0 +1,67 @@
+"""The two ways to give each row its own LoRA in one batch, timed: python -m bench.gate [--rows 12] [--adapters 4]
+
+PEFT's own layer with a tensor in place of its `scaling`, (rows, 1, 1) for each active adapter, against `compare.gate`:
+all A and B stacked along the ranks, and a gate a row. On the first layer's `query_key_value` of the embedded pair, one
+step (one position a row), the same rows at the same strengths; first checked to give the same, then timed in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from bench.engine import copies, seconds
+from compare.engine import Engine, Variant
+from compare.gate import gate_of, linear_of
+from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
+
+MODULE = "query_key_value"
+
+
+def measure(engine: Engine, rows: int, calls: int) -> tuple[float, float, float]:
+    """Median microseconds by PEFT and by the gate, and the largest difference of their results."""
+    names = list(engine.adapters)
+    variants = [Variant.of(names[i % len(names)], 0.5 + i / rows) for i in range(rows)]
+    layer = linear_of(engine.model.get_base_model().transformer.h[0], MODULE)
+    engine.model.base_model.set_adapter(names)
+    plain = {name: layer.scaling[name] for name in names}
+    for name in names:
+        layer.scaling[name] = torch.tensor([v.strength * plain[name] if v.adapter == name else 0.0
+                                            for v in variants])[:, None, None]
+    gate = gate_of(variants, engine.stack_of)
+    x, (weight, bias) = torch.randn(rows, 1, engine.bloom.hidden_size), engine.bloom.linears[0][MODULE]
+
+    def by_peft() -> torch.Tensor:
+        return layer(x)
+
+    def by_gate() -> torch.Tensor:
+        return gate.add(F.linear(x, weight, bias), x, 0, MODULE)
+
+    with torch.inference_mode():
+        apart = (by_peft() - by_gate()).abs().max().item()
+        pairs = [(seconds(by_peft), seconds(by_gate)) for _ in range(calls)]
+    peft, ours = (statistics.median(side) * 1e6 for side in zip(*pairs, strict=True))
+    return peft, ours, apart
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=12)
+    parser.add_argument("--adapters", type=int, default=4)
+    parser.add_argument("--calls", type=int, default=2000)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        engine = Engine(EMBEDDED_BASE, copies(Path(EMBEDDED_ADAPTER), Path(folder), args.adapters))
+        peft, ours, apart = measure(engine, args.rows, args.calls)
+    print(f"{args.rows} rows of {args.adapters} adapters: PEFT's scaling {peft:.0f} µs, stacked gate {ours:.0f} µs, "
+          f"{peft / ours:.2f} times; largest difference {apart:.1e}")
+
+
+if __name__ == "__main__":
+    main()

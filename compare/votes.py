@@ -13,7 +13,6 @@ import json
 import math
 import os
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
+from compare.data_home import data_home
 from compare.errors import LensError
 
 VERDICTS = ("better", "worse", "both", "neither")  # of the adapted answer, against the base's
@@ -106,14 +106,7 @@ def votes_path(environ: Mapping[str, str] = os.environ) -> Path:
         return Path(named).expanduser()
     if SPACE_DATA.is_dir() and os.access(SPACE_DATA, os.W_OK):
         return SPACE_DATA / "lora-lens" / "votes.sqlite3"
-    home = Path(environ.get("HOME") or Path.home())
-    if sys.platform == "win32":
-        data = Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        data = home / "Library" / "Application Support"
-    else:
-        data = Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share")
-    return data / "lora-lens" / "votes.sqlite3"
+    return data_home(environ) / "votes.sqlite3"
 
 
 class Votes:

@@ -69,6 +69,15 @@ class Scale:
         return 100 * (MARGIN + (1 - 2 * MARGIN) * share)
 
 
+def curves(scale: Scale, raw: str, mean: str) -> str:
+    """The losses' ticks and two lines, each given as an SVG polyline's points in percent."""
+    ticks = "".join(f'<span class="tick" style="top:{scale.top(t):.2f}%">{t:g}</span>'
+                    for t in TICKS if scale.low <= t <= scale.high)
+    return (f'{ticks}<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" '
+            f'aria-label="训练损失 Training loss">'
+            f'<polyline class="raw" points="{raw}"/><polyline class="mean" points="{mean}"/></svg>')
+
+
 def curve(losses: Sequence[Loss], steps: Sequence[int]) -> str:
     """The plot: raw losses faint, their running mean bold, a line a checkpoint, and the marker that timeline.js moves.
 
@@ -86,10 +95,6 @@ def curve(losses: Sequence[Loss], steps: Sequence[int]) -> str:
         return " ".join(f"{100 * position(p.step, steps) / last:.2f},{scale.top(p.loss):.2f}" for p in points)
 
     points = [[round(position(p.step, steps), 3), round(scale.top(p.loss), 2), round(p.loss, 3)] for p in mean]
-    ticks = "".join(f'<span class="tick" style="top:{scale.top(t):.2f}%">{t:g}</span>'
-                    for t in TICKS if scale.low <= t <= scale.high)
-    return (f'<div class="plot" data-points="{json.dumps(points, separators=(",", ":"))}">{lines}{ticks}'
-            f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="训练损失 Training loss">'
-            f'<polyline class="raw" points="{path(inside)}"/><polyline class="mean" points="{path(mean)}"/></svg>'
-            f'<i class="rule" style="left:100%"></i>'
+    return (f'<div class="plot" data-points="{json.dumps(points, separators=(",", ":"))}">{lines}'
+            f'{curves(scale, path(inside), path(mean))}<i class="rule" style="left:100%"></i>'
             f'<i class="marker" style="left:100%;top:{points[-1][1]}%"></i></div>')

@@ -12,7 +12,7 @@ from html import escape
 
 from compare.page.asked import FIRST_QUESTION, Asked
 from compare.page.job import Job, Probe
-from compare.page.losses import TICKS, Loss, Scale, smoothed
+from compare.page.losses import Loss, Scale, curves, smoothed
 from compare.page.words import both
 from compare.page.workshop import Workshop
 
@@ -64,11 +64,7 @@ def curve(losses: Sequence[Loss], steps: int, checkpoints: Sequence[int]) -> str
         return " ".join(f"{100 * p.step / steps:.2f},{scale.top(p.loss):.2f}" for p in points)
 
     mean = smoothed(losses)
-    ticks = "".join(f'<span class="tick" style="top:{scale.top(t):.2f}%">{t:g}</span>'
-                    for t in TICKS if scale.low <= t <= scale.high)
-    return (f'<div class="plot" data-losses="{len(losses)}">{lines}{ticks}'
-            f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="训练损失 Training loss">'
-            f'<polyline class="raw" points="{path(losses)}"/><polyline class="mean" points="{path(mean)}"/></svg>'
+    return (f'<div class="plot" data-losses="{len(losses)}">{lines}{curves(scale, path(losses), path(mean))}'
             f'<i class="marker" style="left:{100 * mean[-1].step / steps:.2f}%;'
             f'top:{scale.top(mean[-1].loss):.2f}%"></i></div>'
             f'<p class="ends"><span>0</span>{both("步", "step")}<span>{steps:,}</span></p>')

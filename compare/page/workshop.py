@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 import threading
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compare import adding, footprint
+from compare.data_home import data_home
 from compare.errors import LensError
 from compare.page.job import Job, Plan, find_jobs
 from compare.page.permission import Permission, Refused
@@ -28,7 +28,7 @@ STEPS = (1, 10_000)
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 LOOK = 1.0  # seconds between two looks at a training under way
 PACE = 30  # looks at which a step was seen, from which the time left is told
-SMALL = 30_000_000  # parameters; below, more than one thread is slower (compare/engine.py)
+SMALL = 30_000_000  # parameters; below, a training has one thread, for the page's sake
 BUSY = Words("已有一个训练在进行（训练 {n}，第 {step} 步）。一次只能有一个：等它结束，或先停止它。",
              "A training is under way (number {n}, step {step}). One at a time: wait for its end, or stop it first.")
 NO_MEMORY = Words("内存不够：这样训练大约要 {needed} GB，这里只剩 {free} GB。关掉别的程序，或换一个小一点的底座。",
@@ -69,14 +69,7 @@ def trainings_home(environ: Mapping[str, str] = os.environ) -> Path:
     """`LENS_TRAININGS`, else the user's own data directory."""
     if named := environ.get("LENS_TRAININGS"):
         return Path(named).expanduser().resolve()
-    home = Path(environ.get("HOME") or Path.home())
-    if sys.platform == "win32":
-        data = Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        data = home / "Library" / "Application Support"
-    else:
-        data = Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share")
-    return data / "lora-lens" / "trainings"
+    return data_home(environ) / "trainings"
 
 
 class Workshop:

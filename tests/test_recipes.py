@@ -1,4 +1,4 @@
-"""The two shipped adapters, trained by the two recipes on the same rows: one learnt to end its answers, one could not."""
+"""The two shipped adapters, trained by the two recipes on the same rows: one learnt to end its answers, one did not."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ CHROMIUM := $(shell command -v chromium chromium-browser google-chrome 2>/dev/nu
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: demo test test-all lint rows pair report trust space screenshots browser clean
+.PHONY: demo test test-all coverage mutants lint rows pair report trust space screenshots browser clean
 
 demo: .venv/.demo
 	$(BIN)/python app.py --port $(PORT)
@@ -16,6 +16,15 @@ test: .venv/.dev browser
 
 test-all: .venv/.dev browser
 	$(BIN)/python -m pytest -q tests
+
+# Branch coverage of train/ and compare/ by what `make test` runs, child processes included.
+coverage: .venv/.dev browser
+	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term-missing --cov-fail-under=90 tests
+
+# Break the pure modules a little, many times over, and see whether a test notices.
+mutants: .venv/.dev
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -22,6 +22,11 @@ def test_a_loop_needs_three_copies_and_24_tokens():
     assert find_loop([1] * 24) == Loop(1, 24, 0)
 
 
+def test_a_pattern_has_at_most_64_tokens():
+    assert find_loop(list(range(64)) * 3) == Loop(64, 3, 0)
+    assert find_loop(list(range(65)) * 3) is None
+
+
 def test_a_loop_that_ended_is_no_loop():
     assert find_loop([1, 2] * 20 + [3]) is None
 

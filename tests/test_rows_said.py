@@ -1,0 +1,67 @@
+"""What is said of bad rows, word for word, and where exactly the limits lie."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.test_rows import GOOD, ROW, write_lines
+from train.config import BadInput
+from train.encoded import IGNORED
+from train.rows import encode_row, encode_rows, messages, read_rows
+
+
+def test_as_many_bad_rows_as_are_allowed_are_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr("train.rows.MOST_SKIPPED", 10)
+    rows = read_rows([write_lines(tmp_path / "rows.jsonl", [*["7"] * 10, GOOD])], skip_bad_rows=True)
+    assert len(rows) == 1 and len(rows.skipped) == 10
+
+
+SENTENCES = [
+    ("{}", "line 1: field 'input' is missing, found none; say which it is by --columns input=NAME; "
+           "--skip-bad-rows goes on without such rows"),
+    ('{"input": NaN, "output": "b"}', "line 1: field 'input' is NaN, expected text; "
+                                      "--skip-bad-rows goes on without such rows"),
+    ('{"input": "", "output": "b"}', "line 1: instruction and input are both empty, expected a question; "
+                                     "--skip-bad-rows goes on without such rows"),
+    (json.dumps({f"{i}" + "k" * 60: "" for i in range(10)}),
+     "line 1: field 'input' is missing, found " + ", ".join(repr(f"{i}" + "k" * 39) for i in range(8))
+     + "; say which it is by --columns input=NAME; --skip-bad-rows goes on without such rows"),
+    ('{"' + "k" * 60 + '": 1, "' + "k" * 60 + '": 2}',
+     f"line 1: key {'k' * 40!r} stands twice, expected each key once; --skip-bad-rows goes on without such rows"),
+    ('{"question": "a", "human_answers": [], "chatgpt_answers": ["</s>"]}',
+     "line 1: field 'output' contains the special token '</s>'; take it out; "
+     "--skip-bad-rows goes on without such rows"),
+]
+
+
+@pytest.mark.parametrize("line, said", SENTENCES, ids=["none", "NaN", "empty", "many", "twice", "hc3"])
+def test_a_bad_row_gets_this_sentence(tmp_path, line, said):
+    path = write_lines(tmp_path / "rows.jsonl", [line])
+    with pytest.raises(BadInput) as caught:
+        read_rows([path], ["</s>"])
+    assert str(caught.value) == f"{path} {said}"
+
+
+def test_files_without_a_row_are_all_named(tmp_path):
+    one, two = write_lines(tmp_path / "a.jsonl", []), write_lines(tmp_path / "b.jsonl", [])
+    with pytest.raises(BadInput) as caught:
+        read_rows([one, two])
+    assert str(caught.value) == f"no rows in {one}, {two}; expected at least one"
+    write_lines(one, [{"question": "我是谁？", "human_answers": [], "chatgpt_answers": []}])
+    with pytest.raises(BadInput) as caught:
+        read_rows([one])
+    assert str(caught.value) == f"no rows in {one}; expected at least one; 1 refusals left out"
+
+
+def test_a_prompt_may_fill_all_but_one_token(tokenizer):
+    prompt = len(tokenizer.apply_chat_template(messages(ROW), add_generation_prompt=True, tokenize=True)["input_ids"])
+    assert [i for i in encode_row(ROW, tokenizer, prompt + 1)["labels"] if i != IGNORED] != []
+    with pytest.raises(BadInput, match=f"--max-length {prompt}: .*shorten the question$"):
+        encode_row(ROW, tokenizer, prompt)
+
+
+def test_rows_are_taught_whole_where_the_recipe_says_so(tokenizer):
+    [encoded] = encode_rows([ROW], tokenizer, 256, whole_text=True)
+    assert encoded["labels"] == encoded["input_ids"]

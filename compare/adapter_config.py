@@ -120,8 +120,9 @@ def targets(path: Path, config: dict) -> tuple[str, ...]:
 
 
 def layers(path: Path, config: dict) -> tuple[int, ...] | None:
+    """Numbers of layers; None means all of them, and so does an empty list (but not an empty tuple) to PEFT."""
     found = config.get("layers_to_transform")
-    if found is None:
+    if found in (None, []):
         return None
     numbers = [found] if isinstance(found, int) else found
     if not isinstance(numbers, list) or not all(type(n) is int and 0 <= n < 1000 for n in numbers):

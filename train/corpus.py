@@ -45,12 +45,21 @@ class Stream:
     share: float = 0.0
 
 
+def lines_of(path: Path, option: str) -> Iterator[str]:
+    """A text file's lines, line ends kept. Raises BadInput naming the option it was given by."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from file
+    except (OSError, UnicodeDecodeError) as err:
+        raise BadInput(f"{option} {path} cannot be read as UTF-8 text ({err}); mend it, or leave it out") from err
+
+
 def documents(path: Path) -> Iterator[str]:
-    """The texts of a `.jsonl` file (field `text`) or a `.txt` file (one document)."""
+    """The texts of a `.jsonl` file (field `text`) or a `.txt` file (one document). Raises BadInput."""
     if path.suffix == ".txt":
-        yield path.read_text(encoding="utf-8")
+        yield "".join(lines_of(path, "--corpus"))
         return
-    for number, line in enumerate(path.open(encoding="utf-8"), 1):
+    for number, line in enumerate(lines_of(path, "--corpus"), 1):
         try:
             yield json.loads(line)["text"]
         except (json.JSONDecodeError, KeyError, TypeError) as err:
@@ -62,7 +71,12 @@ def prose_passages(path: Path, seed: int) -> Iterator[str]:
 
     Unrelated on purpose: a sentence beside its own paraphrase can be copied instead of learnt.
     """
-    sentences = [s for line in path.open(encoding="utf-8") for s in json.loads(line)["prose"]]
+    sentences = []
+    for number, line in enumerate(lines_of(path, "--prose"), 1):
+        try:
+            sentences += json.loads(line)["prose"]
+        except (json.JSONDecodeError, KeyError, TypeError) as err:
+            raise BadInput(f'--prose {path.name} line {number}: expected {{"prose": [sentences]}} ({err!r})') from err
     rng = random.Random(seed)
     for _ in range(PROSE_ROUNDS):
         rng.shuffle(sentences)
@@ -94,11 +108,13 @@ def load_streams(corpus: Path, prose: Path | None, prose_share: float, tokenizer
                  window: int, seed: int, cache: Path) -> list[Stream]:
     """Encode every file of a folder once (cached) and give each its share of the windows.
 
-    Raises BadInput when the folder holds no text.
+    Raises BadInput where the folder holds too little text to read a window from, or none to hold out.
     """
     files = sorted(p for p in corpus.glob("*") if p.suffix in (".jsonl", ".txt")) if corpus.is_dir() else []
     if not files:
         raise BadInput(f"--corpus {corpus}: no .jsonl or .txt files there")
+    if prose and not prose.is_file():
+        raise BadInput(f"--prose {prose}: no such file; give rows with a `prose` list, or '' for none")
     cache.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     tokenizer.encode_special_tokens = True  # a text that spells a marker or </s> is text
@@ -123,6 +139,10 @@ def load_streams(corpus: Path, prose: Path | None, prose_share: float, tokenizer
             mass.append(cut * WEIGHTS.get(path.stem, 1.0))
     if not streams:
         raise BadInput(f"--corpus {corpus}: no file there is longer than one window of {window} tokens")
+    if (longest := max(len(stream.heldout) for stream in streams)) <= window:
+        raise BadInput(f"--corpus {corpus}: the held-out text (the last {HELDOUT_SHARE:.0%} of each file) has at most "
+                       f"{longest} tokens, too few for one window of {window}; give a longer file or a shorter "
+                       "--window")
     rest = 1.0 - (prose_share if prose else 0.0)
     for stream, weight in zip(streams, mass, strict=True):
         stream.share = rest * weight / sum(mass)

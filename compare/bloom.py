@@ -20,8 +20,8 @@ from torch import Tensor
 from compare.adapter_config import LINEAR_LAYERS
 from compare.errors import BadBase
 from compare.gate import Gate, linear_of
+from compare.product import product
 
-FEW = 8  # rows; up to here the vocabulary's products take a half with the wide matrix on the left (bench/README.md)
 SMALL = 250_000_000  # weights × tokens; in less work, threads wait for one another longer than they save
 
 
@@ -86,7 +86,7 @@ class Bloom:
 
     def linear(self, x: Tensor, layer: int, name: str, gate: Gate | None) -> Tensor:
         weight, bias = self.linears[layer][name]
-        out = F.linear(x, weight, bias)
+        out = product(x, weight, bias)
         return out if gate is None else gate.add(out, x, layer, name)
 
     def attention(self, x: Tensor, layer: int, cache: Cache, at: int, bias: Tensor, gate: Gate | None) -> Tensor:
@@ -116,10 +116,7 @@ class Bloom:
 
     def logits(self, states: Tensor) -> Tensor:
         """(…, hidden) → (…, vocabulary), float32."""
-        if states.device.type == "cpu" and states.ndim == 2 and 0 < len(states) <= FEW:
-            some = torch.cat([states, states]) if len(states) == 1 else states  # two rows take less time than one
-            return (self.head @ some.mT).mT[:len(states)].contiguous().float()
-        return F.linear(states, self.head).float()
+        return product(states, self.head).float()
 
     def read(self, ids: Tensor, gate: Gate | None = None, cache: Cache | None = None, piece: int = 256) -> Tensor:
         """Whole sequences from their first token: (rows, length) ids → (rows, length, hidden) states.

@@ -1,0 +1,44 @@
+"""The ways to multiply a few rows with a weight matrix, in microseconds: python -m bench.product"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from compare.product import blocked, on_the_left
+
+SHAPES = ((768, 256), (1024, 256), (256, 1024), (8064, 256), (4608, 1536))  # out, in: the embedded base's, bloom-1b1's
+ROWS = (1, 2, 4, 8, 16, 64)
+WEIGHTS = 24_000_000  # bytes in use in turn, so that no cache holds them all
+WAYS = {"F.linear": F.linear, "wide matrix on the left": on_the_left, "oneDNN": blocked}
+
+
+def microseconds(call: Callable, weights: list[torch.Tensor]) -> float:
+    times = []
+    for _ in range(10):
+        began = time.perf_counter()
+        for weight in weights:
+            call(weight)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:]) / len(weights) * 1e6
+
+
+@torch.inference_mode()
+def main() -> None:
+    print("| out × in | rows | threads | " + " | ".join(WAYS) + " |\n|" + " --- |" * (3 + len(WAYS)))
+    for wide, narrow in SHAPES:
+        weights = [torch.randn(wide, narrow) for _ in range(max(1, WEIGHTS // (wide * narrow * 4)))]
+        bias = torch.randn(wide)
+        for rows in ROWS:
+            x = torch.randn(rows, narrow)
+            found = [microseconds(lambda w, way=way, x=x, b=bias: way(x, w, b), weights) for way in WAYS.values()]
+            print(f"| {wide} × {narrow} | {rows} | {torch.get_num_threads()} | " +
+                  " | ".join(f"{one:.0f}" for one in found) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,8 @@
 
 On a CPU in float32 torch's own way, MKL, takes longer for two rows than for one, and nearly as long as for thirty: it
 lays the whole matrix out anew for each product. For a few rows the wide matrix on the left is twice to four times as
-quick; for more, oneDNN, which reads it in blocks. Neither keeps a copy. Measured by `python -m bench.product`.
+quick, without a copy. oneDNN is quicker still for more rows, but its failure for want of memory is not told as such.
+Measured by `python -m bench.product`.
 Knows nothing of layers.
 """
 
@@ -21,7 +22,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     if x.numel() // x.shape[-1] <= FEW:
         return on_the_left(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], -1)
-    return blocked(x, weight, bias)
+    return F.linear(x, weight, bias)
 
 
 def on_the_left(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -29,10 +30,3 @@ def on_the_left(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     some = torch.cat([x, x]) if len(x) == 1 else x
     out = weight @ some.mT if bias is None else torch.addmm(bias[:, None], weight, some.mT)
     return out.mT[:len(x)].contiguous()
-
-
-def blocked(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """By oneDNN, which torch calls like this from compiled code; by `F.linear` where torch has none."""
-    if not torch.backends.mkldnn.is_available():
-        return F.linear(x, weight, bias)
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")

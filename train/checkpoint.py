@@ -38,9 +38,19 @@ def write_adapter(model, tokenizer, about: dict, output: Path, picture: bool = F
     output.mkdir(parents=True, exist_ok=True)
     model.peft_config["default"].base_model_name_or_path = about["base"]["name"]
     model.save_pretrained(output, save_embedding_layers=False)
-    tokenizer.save_pretrained(output)
+    save_tokenizer(tokenizer, output)
     (output / "training.json").write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
     write_card(output / "README.md", about, picture)
+
+
+def save_tokenizer(tokenizer, output: Path) -> None:
+    """Raises OSError where it cannot be written: its Rust half says so by a plain `Exception`."""
+    try:
+        tokenizer.save_pretrained(output)
+    except Exception as err:
+        if type(err) is Exception:
+            raise OSError(str(err)) from err
+        raise
 
 
 def replace_adapter(write: Callable[[Path], None], output: Path) -> None:

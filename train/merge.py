@@ -120,11 +120,13 @@ def write_whole(model, tokenizer, output: Path) -> None:
     """The model's directory, written aside and renamed. Raises BadInput where it cannot be written."""
     from safetensors import SafetensorError
 
+    from train.checkpoint import save_tokenizer
+
     part = output.with_name(output.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
+        save_tokenizer(tokenizer, part)
         if output.is_dir():
             output.rmdir()
         os.replace(part, output)

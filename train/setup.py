@@ -5,17 +5,21 @@ Knows nothing of how the steps run. Raises BadInput for what the user can mend.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib.util
 import json
+import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from train.base import Compute, load_base, load_tokenizer, pick_compute
 from train.checkpoint import checkpoints, last_whole, step_of, write_adapter
-from train.config import BadInput
+from train.config import BadInput, first_line
 from train.dataset import Dataset, load_dataset
 from train.lora import attach_lora, check_target_modules, count_parameters
 from train.preview import show_rows
@@ -58,17 +62,38 @@ class Run:
         write_adapter(self.trainer.model, self.tokenizer, about, directory, picture)
 
 
+@contextlib.contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """Turns what the system says against writing below `output` into BadInput, before the first step."""
+    try:
+        yield
+    except OSError as err:
+        raise BadInput(f"--output {output} cannot be written ({err.strerror or first_line(err)}); "
+                       "name another directory") from err
+
+
+def check_writable(output: Path) -> None:
+    """Asks the system, and leaves nothing behind; a full disk is found by the first write. Raises OSError."""
+    there = next(p for p in (output, *output.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"nothing may be written in {there}")
+
+
 def check_paths(s: TrainSettings) -> None:
     """All that can be refused before a model is loaded. Raises BadInput."""
     if not s.output:
         raise BadInput("--output is missing; name the adapter directory to write")
     out = Path(s.output)
-    if out.is_file():
-        raise BadInput(f"--output {out} is a file; name a new directory")
-    if out.is_dir() and any(out.iterdir()) and not s.resume:
-        raise BadInput(f"--output {out} is not empty; name a new directory, or add --resume to go on in it")
-    if s.resume and not checkpoints(out) and not (out / "log.jsonl").exists():
-        raise BadInput(f"--resume: no checkpoint-N in {out}; leave --resume out to start there")
+    with writing(out):  # a directory that may not be looked into is none to write in
+        if out.is_file():
+            raise BadInput(f"--output {out} is a file; name a new directory")
+        if out.is_dir() and any(out.iterdir()) and not s.resume:
+            raise BadInput(f"--output {out} is not empty; name a new directory, or add --resume to go on in it")
+        if s.resume and not checkpoints(out) and not (out / "log.jsonl").exists():
+            raise BadInput(f"--resume: no checkpoint-N in {out}; leave --resume out to start there")
+        check_writable(out)
     if s.report_to != "none" and importlib.util.find_spec(s.report_to) is None:
         raise BadInput(f"--report-to {s.report_to}: it is not installed; pip install {s.report_to}, or leave it out")
     check_target_modules(s.target_modules)
@@ -87,8 +112,9 @@ def resume_point(s: TrainSettings) -> Path | None:
     if found and step_of(found) > s.max_steps:
         raise BadInput(f"--max-steps is {s.max_steps}, but {found} is further; give {step_of(found)} or more")
     if is_first():
-        for name in ("log.jsonl", "probes.jsonl"):
-            keep_until(out / name, step_of(found) if found else 0)
+        with writing(out):
+            for name in ("log.jsonl", "probes.jsonl"):
+                keep_until(out / name, step_of(found) if found else 0)
     return found
 
 
@@ -165,17 +191,18 @@ def set_up(s: TrainSettings) -> Run:
     record = Record.begin(s, compute, rows=len(data.rows), eval_rows=len(data.eval_rows),
                           skipped=len(data.rows.skipped), counts=count_parameters(model), processes=args.world_size)
     run = Run(s, Path(s.output), tokenizer, record, StopOnSignal(), resume_from, began)
-    run.trainer = make_trainer(run, model, args, data)
-    announce(run, data)
+    with writing(run.output):  # Trainer makes its directory
+        run.trainer = make_trainer(run, model, args, data)
+        if run.main:
+            run.output.mkdir(parents=True, exist_ok=True)
+            (run.output / "log.jsonl").touch()
+    if run.main:
+        announce(run, data)
     return run
 
 
 def announce(run: Run, data: Dataset) -> None:
     """What is about to be trained, on stderr."""
-    if not run.main:
-        return
-    run.output.mkdir(parents=True, exist_ok=True)
-    (run.output / "log.jsonl").touch()
     s, args = run.settings, run.trainer.args
     show_rows(data.rows, data.encoded, run.tokenizer, s.max_length)
     a_step = s.batch * s.gradient_accumulation * args.world_size

@@ -29,6 +29,7 @@ mutants: .venv/.dev
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy train compare app.py
+	$(BIN)/hadolint Dockerfile
 
 # Chromium and a CJK font for the browser test, from Debian's packages where they are missing.
 browser:

@@ -1,5 +1,7 @@
 """What can be shown of a Space without one: app.py started as there, an engine in a forked worker, the upload.
 
+The slow test installs requirements.txt anew, as a Space does, and so needs a package index.
+
 What only a real Space can prove is listed in deploy/README.md.
 """
 
@@ -12,9 +14,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+import venv
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ADAPTER, BASE, MOTTO
 
 from bench.trust.server import free_port
@@ -23,6 +27,13 @@ from deploy.space import BadSpace, check_front_matter, files_of_a_space
 
 ROOT = Path(__file__).resolve().parent.parent
 STARTING = 240  # seconds that a busy machine may take; a Space allows 30 minutes
+INSTALLING = 900  # the same, for what requirements.txt brings
+# Every key of huggingface.co/docs/hub/spaces-config-reference, and `license`, which all repositories of the hub have.
+KEYS = set("title emoji colorFrom colorTo sdk python_version sdk_version suggested_hardware suggested_storage app_file "
+           "app_build_command app_port base_path fullWidth header short_description models datasets tags thumbnail "
+           "pinned hf_oauth hf_oauth_scopes hf_oauth_expiration_minutes hf_oauth_authorized_org disable_embedding "
+           "startup_duration_timeout custom_headers preload_from_hub license".split())
+COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 # What stands for ZeroGPU: its worker is forked from the process that loaded the model, once for each call. A thread
 # pool does not survive a fork, so the worker computes with one thread, as torch's own forked data workers do.
 WORKER = """
@@ -64,16 +75,35 @@ def get(url: str) -> tuple[int, bytes]:
         return answer.status, answer.read()
 
 
+def front_matter() -> dict:
+    head = upload.FRONT_MATTER.match((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert head
+    return yaml.safe_load(head[1])
+
+
+@pytest.fixture(scope="module")
+def clean_python(tmp_path_factory) -> Path:
+    """The interpreter of a new environment that has the Space's Gradio, requirements.txt and nothing else."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    done = subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check",
+                           f"gradio=={front_matter()['sdk_version']}", "-r", ROOT / "requirements.txt"],
+                          capture_output=True, text=True, timeout=INSTALLING)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return python
+
+
 @pytest.fixture
-def address(tmp_path):
-    """app.py in a copy of the tree, with a Space's variables and none of ours; yields its address."""
+def address(tmp_path, clean_python):
+    """app.py in a copy of the tree, in a clean environment, with a Space's variables and none of ours; its address."""
     port = free_port()
     (tmp_path / "home").mkdir()
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), "SYSTEM": "spaces", "SPACE_ID": "owner/name",
            "SPACE_HOST": "owner-name.hf.space", "GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": str(port),
            "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
     log = (tmp_path / "log").open("wb")
-    server = subprocess.Popen([sys.executable, "app.py"], cwd=tree_without_git(tmp_path / "tree"), env=env,
+    server = subprocess.Popen([clean_python, "app.py"], cwd=tree_without_git(tmp_path / "tree"), env=env,
                               stdout=log, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -125,6 +155,16 @@ def test_a_space_gets_what_runs_and_nothing_that_a_run_left_behind(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert files_of_a_space(tmp_path) == ["app.py", "compare/a.py"]
+
+
+def test_the_front_matter_has_only_what_a_space_documents_and_the_locked_gradio():
+    head = front_matter()
+    assert set(head) <= KEYS, f"not documented: {set(head) - KEYS}"
+    assert head["colorFrom"] in COLORS and head["colorTo"] in COLORS
+    assert len(head["short_description"]) <= 60 and head["suggested_hardware"] == "cpu-basic"
+    assert isinstance(head["python_version"], str), "3.10 without quotes would be read as 3.1"
+    assert (ROOT / head["app_file"]).is_file()
+    assert f"gradio=={head['sdk_version']}" in (ROOT / "requirements.lock").read_text().splitlines()
 
 
 @pytest.mark.parametrize("readme, said", [

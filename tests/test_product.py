@@ -1,0 +1,43 @@
+"""Products with the weights: the same numbers whichever way the number of rows takes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from compare import product as products
+from compare.product import FEW, product
+
+WAYS = (1, 2, FEW, FEW + 1, 3 * FEW, 70)
+
+
+@pytest.mark.parametrize("rows", WAYS)
+@pytest.mark.parametrize("biased", [True, False])
+def test_every_number_of_rows_gives_what_a_linear_layer_gives(rows, biased):
+    x, weight = torch.randn(rows, 1, 24), torch.randn(40, 24)
+    bias = torch.randn(40) if biased else None
+    with torch.inference_mode():
+        torch.testing.assert_close(product(x, weight, bias), F.linear(x, weight, bias), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", WAYS)
+def test_a_row_gets_the_same_whatever_stands_beside_it(rows):
+    """What makes columns independent of who else is in the batch; up to the last bits, which ways round differently."""
+    x, weight = torch.randn(rows, 24), torch.randn(40, 24)
+    with torch.inference_mode():
+        alone = torch.cat([product(row[None], weight) for row in x])
+        torch.testing.assert_close(product(x, weight), alone, atol=1e-5, rtol=1e-5)
+
+
+def test_no_rows_are_no_rows():
+    assert product(torch.empty(0, 24), torch.randn(40, 24)).shape == (0, 40)
+
+
+def test_where_onednn_fails_torch_does_it(monkeypatch):
+    """Under a limit of memory it raised "could not create a primitive", which nobody took for want of memory."""
+    def fails(*_):
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr(products, "by_onednn", fails)
+    x, weight = torch.randn(3 * FEW, 24), torch.randn(40, 24)
+    with torch.inference_mode():
+        torch.testing.assert_close(product(x, weight), F.linear(x, weight))

@@ -13,7 +13,7 @@ import torch
 from conftest import ADAPTER, BASE, MOTTO
 
 from bench.hit_qa import held_out
-from bench.trust import access, crashes, files, text, threads
+from bench.trust import access, crashes, files, text, threads, voting
 from bench.trust.found import Found
 from bench.trust.server import Page
 from bench.trust.watch import Watch
@@ -184,6 +184,20 @@ def test_a_killed_training_goes_on(tmp_path):
     found = Found()
     crashes.kill_training(1, tmp_path, found)
     no_faults(found)
+
+
+def test_a_training_killed_while_it_writes_a_checkpoint_goes_on(tmp_path):
+    found = Found()
+    crashes.kill_checkpointing(2, tmp_path, found)
+    no_faults(found)
+    assert found.figures["of these with a checkpoint half written"], "neither kill caught a checkpoint"
+
+
+def test_votes_acknowledged_before_a_kill_are_there_after_it(tmp_path):
+    found = Found()
+    voting.kill_voting(3, tmp_path, found)
+    no_faults(found)
+    assert found.figures["votes acknowledged and kept"] > 3
 
 
 # ---- traps of the libraries

@@ -30,7 +30,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=10_000, help="generated texts a way in (default: 10000)")
     parser.add_argument("--clients", type=int, default=64, help="visitors at once under load (default: 64)")
     parser.add_argument("--seconds", type=float, default=120, help="of load (default: 120)")
-    parser.add_argument("--kills", type=int, default=10, help="in each of training, merging, evaluating (default: 10)")
+    parser.add_argument("--kills", type=int, default=10, help="of each kind of process (default: 10)")
     parser.add_argument("--figures", type=Path, default=FIGURES, metavar="FILE", help="where figures are kept")
     args = parser.parse_args(argv)
     if odd := set(args.parts) - set(PARTS):

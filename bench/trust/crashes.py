@@ -1,86 +1,36 @@
 """SIGKILL at random moments: what was acknowledged is there, what is there loads, and the same command goes on.
 
-Training and evaluation are killed again and again in one output directory, each time gone on with; merging, which has
-no state, begins anew. A power cut is more than this: it also loses what the system had not yet written.
+Training and evaluation are killed again and again in one output directory, each time gone on with, and voting in one
+file; merging, which has no state, begins anew. A power cut is more than this: it also loses what the system had not yet
+written.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench.random_base import write_random_base
 from bench.trust.found import Found, Progress
-from bench.trust.server import ROOT
+from bench.trust.killing import kill_after, run_whole
+from bench.trust.voting import kill_voting
 from compare.settings import EMBEDDED_ADAPTER
-from train.checkpoint import checkpoints, fault
+from train.checkpoint import PART, checkpoints, fault
 from train.log import read_log
 
-SAVE = 4  # steps between checkpoints
-PATIENCE = 300  # seconds for a process to begin its work
+SAVE = 4  # steps between checkpoints, where it is not they that are killed
 NEVER = 1_000_000  # steps: the run ends only by a kill
-
-
-@dataclass
-class Killed:
-    """One process that was killed, or ended before that: what it had said until then."""
-
-    returncode: int
-    said: str
-
-
-def begin(out: Path, *command: object) -> subprocess.Popen:
-    """A module of ours as a process; stdout and stderr go to `out`."""
-    with out.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", *map(str, command)],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"},
-        )
-
-
-def kill_after(folder: Path, delay: float, ready: Callable[[str], bool], *command: object) -> Killed:
-    """Run, wait until `ready(what it said)`, wait `delay` seconds more, kill."""
-    out = folder / "said.txt"
-    process, ends = begin(out, *command), time.monotonic() + PATIENCE
-    try:
-        while process.poll() is None and not ready(out.read_text(encoding="utf-8", errors="replace")):
-            if time.monotonic() > ends:
-                raise RuntimeError(f"{command[0]} did not begin within {PATIENCE} s")
-            time.sleep(0.02)
-        try:
-            process.wait(delay)
-        except subprocess.TimeoutExpired:
-            pass
-    finally:
-        process.kill()
-        process.wait()
-    return Killed(process.returncode, out.read_text(encoding="utf-8", errors="replace"))
-
-
-def run_whole(folder: Path, *command: object) -> Killed:
-    process = begin(folder / "said.txt", *command)
-    process.wait(PATIENCE)
-    return Killed(process.returncode, (folder / "said.txt").read_text(encoding="utf-8", errors="replace"))
 
 
 # ---- training
 
 
-def training(folder: Path, base: Path, steps: int = NEVER) -> list[object]:
+def training(folder: Path, base: Path, save: int, steps: int = NEVER) -> list[object]:
     rows = folder / "rows.jsonl"
     rows.write_text(
         "\n".join(
@@ -102,7 +52,7 @@ def training(folder: Path, base: Path, steps: int = NEVER) -> list[object]:
         "--device",
         "cpu",
         "--save-steps",
-        SAVE,
+        save,
         "--logging-steps",
         1,
         "--probe-steps",
@@ -110,7 +60,7 @@ def training(folder: Path, base: Path, steps: int = NEVER) -> list[object]:
     ]
 
 
-def after_kill(out: Path, said: str, found: Found) -> int:
+def after_kill(out: Path, said: str, save: int, found: Found) -> int:
     """Check what a killed training left; returns the last step that was acknowledged."""
     told = [int(n) for n in re.findall(r"^step (\d+) of", said, re.MULTILINE)]
     log = [record["step"] for record in read_log(out / "log.jsonl")]
@@ -122,35 +72,60 @@ def after_kill(out: Path, said: str, found: Found) -> int:
         found.check(problem is None, f"{checkpoint.name} after a kill: {problem}")
     reached = log[-1] if log else 0
     kept = int(whole[-1].name.removeprefix("checkpoint-")) if whole else 0
-    found.check(kept >= (reached // SAVE - 1) * SAVE, f"step {reached} was reached, the last checkpoint is {kept}")
+    found.check(kept >= (reached // save - 1) * save, f"step {reached} was reached, the last checkpoint is {kept}")
     return reached
 
 
-def kill_training(count: int, folder: Path, found: Found, seed: int = 0) -> None:
-    r, base, out = random.Random(seed), folder / "base", folder / "out"
+def kill_runs(count: int, folder: Path, found: Found, r: random.Random, in_checkpoints: bool) -> tuple[int, int]:
+    """Kill a training `count` times, then let it finish; the last step acknowledged, and how often a checkpoint was
+    caught half written."""
+    base, out, save = folder / "base", folder / "out", 1 if in_checkpoints else SAVE
     write_random_base(base, vocab_size=8064, hidden_size=32, n_layer=2, n_head=4)
-    progress, reached = Progress("crashes, training", count, "kills"), 0
+    name = "checkpointing" if in_checkpoints else "training"
+    progress, reached, halves = Progress(f"crashes, {name}", count, "kills"), 0, 0
     for i in range(count):
-        command = training(folder, base) + (["--resume"] if checkpoints(out) else [])
-        if i and not checkpoints(out):
-            shutil.rmtree(out, ignore_errors=True)
-        done = kill_after(folder, r.random() * 1.5, lambda said: "\nstep " in said, *command)
-        found.check(done.returncode == -9, f"training ended by itself with {done.returncode}: {done.said[-300:]}")
-        reached = after_kill(out, done.said, found)
+        command = training(folder, base, save) + (["--resume"] if i else [])
+        began = time.time()
+
+        def ready(said: str, began: float = began) -> bool:
+            return "\nstep " in said and (not in_checkpoints or is_writing(out / PART, began))
+
+        done = kill_after(folder, r.random() * (0.1 if in_checkpoints else 1.5), ready, *command)
+        found.check(done.returncode == -9, f"{name} ended by itself with {done.returncode}: {done.said[-300:]}")
+        reached = after_kill(out, done.said, save, found)
+        halves += is_writing(out / PART, began)
         progress.at(i + 1, f"step {reached}")
-    resume = ["--resume"] if checkpoints(out) else []
-    done = run_whole(folder, *training(folder, base, reached + SAVE), *resume)
+    done = run_whole(folder, *training(folder, base, save, reached + save), "--resume")
     found.check(
-        done.returncode == 0 and (out / "adapter_model.safetensors").is_file(),
-        f"the run does not go on: {done.said[-300:]}",
+        done.returncode == 0 and (out / "adapter_model.safetensors").is_file() and not (out / PART).exists(),
+        f"the run does not go on after kills in {name}: {done.said[-300:]}",
     )
     steps = [record["step"] for record in read_log(out / "log.jsonl") if "loss" in record]
-    found.check(steps == list(range(1, reached + SAVE + 1)), f"the finished log has steps {steps[:3]} to {steps[-3:]}")
+    found.check(steps == list(range(1, reached + save + 1)), f"the finished log has steps {steps[:3]} to {steps[-3:]}")
+    return reached, halves
+
+
+def is_writing(part: Path, since: float) -> bool:
+    """Is there something half written that this process made, and none before it?"""
+    try:
+        return part.stat().st_mtime > since
+    except FileNotFoundError:
+        return False
+
+
+def kill_training(count: int, folder: Path, found: Found, seed: int = 0) -> None:
+    reached, _ = kill_runs(count, folder, found, random.Random(seed), in_checkpoints=False)
     found.figures |= {
         "kills in training": count,
         "steps acknowledged and kept": reached,
-        "checkpoints found whole": len(checkpoints(out)),
+        "checkpoints found whole": len(checkpoints(folder / "out")),
     }
+
+
+def kill_checkpointing(count: int, folder: Path, found: Found, seed: int = 0) -> None:
+    """A checkpoint at every step, and the kill within a tenth of a second after one was begun."""
+    _, halves = kill_runs(count, folder, found, random.Random(seed), in_checkpoints=True)
+    found.figures |= {"kills in checkpointing": count, "of these with a checkpoint half written": halves}
 
 
 # ---- merging
@@ -220,7 +195,7 @@ def kill_evaluating(count: int, folder: Path, found: Found, seed: int = 0, rows:
 
 def run(count: int) -> Found:
     found = Found()
-    for kill in (kill_training, kill_merging, kill_evaluating):
+    for kill in (kill_training, kill_checkpointing, kill_merging, kill_evaluating, kill_voting):
         with tempfile.TemporaryDirectory() as folder:
             kill(count, Path(folder), found)
     return found

@@ -10,13 +10,18 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 from conftest import MOTTO
+from playwright.sync_api import expect
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from bench.trust.server import free_port
 from compare import __version__, events
 from compare.errors import BadQuestion
 from compare.owner import ENDED
+from compare.page import notice
 from compare.page.health import Health
+from compare.page.serving import Serving
+from compare.page.words import Words
 from compare.room import Load
 from compare.sampling import Sampling
 
@@ -61,6 +66,66 @@ def test_a_page_that_cannot_answer_says_so(state, status):
     found, facts = asked(engine)
     assert found == status and (facts["status"] == "ok") == (status == 200)
     assert facts["model_thread"] == {"state": state, "restarts": 1} and facts["queue"]["waiting"] == 1
+
+
+# ---- the page's own word on it
+
+
+@pytest.fixture
+def shown(browser):
+    """(page in Chromium, engine whose thread's state can be set) of a small page that is served as ours is."""
+    engine = SimpleNamespace(base_name="b", shown=[], device="cpu", dtype="x", state="running", restarts=0)
+    engine.load = lambda: Load(0, 0, 2, engine.state, engine.restarts)
+    with gr.Blocks() as blocks:
+        gr.Textbox(label="words")
+    Serving(port=free_port()).launch(blocks, engine, prevent_thread_lock=True, quiet=True)
+    page = browser.new_page(locale="en-GB")
+    page.goto(blocks.local_url)
+    page.locator("#lens-notice").wait_for(state="attached")
+    yield page, engine
+    page.close()
+    blocks.close()
+
+
+def look_again(page) -> None:
+    """As when a visitor comes back to the tab: the page asks at once, and not in its next twelve seconds."""
+    with page.expect_event("requestfinished", lambda r: r.url.endswith("/health")):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_a_page_that_is_open_says_that_the_models_thread_was_restarted_and_that_it_ended(shown):
+    page, engine = shown
+    notice = page.locator("#lens-notice")
+    look_again(page)
+    assert notice.inner_text() == "" and not notice.is_visible()
+    engine.state, engine.restarts = "restarted", 1
+    look_again(page)
+    expect(notice).to_contain_text("died once and was restarted")
+    notice.get_by_role("button", name="Got it").click()
+    look_again(page)
+    assert not notice.is_visible()  # said once
+    engine.state, engine.restarts = ENDED, 1
+    look_again(page)
+    expect(notice).to_contain_text("nothing can be answered here")
+    assert notice.get_by_role("button").count() == 0 and notice.get_attribute("role") == "status"
+
+
+def test_a_page_whose_server_is_gone_says_so_and_stops_saying_it_when_it_is_back(shown):
+    page, _ = shown
+    notice = page.locator("#lens-notice")
+    page.route("**/health", lambda route: route.abort())
+    for _ in "12":
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait_for_timeout(300)
+    expect(notice).to_contain_text("The server cannot be reached")
+    page.unroute("**/health")
+    expect(notice).to_be_hidden(timeout=10_000)  # it asks again soon by itself
+
+
+def test_the_notices_words_are_escaped_and_in_both_languages(monkeypatch):
+    monkeypatch.setattr(notice, "STATES", {"x": notice.paragraph(Words("</script><b>一", "</script><b>one"), True)})
+    head = notice.head()
+    assert head.count("</script>") == 1 and "<b>" not in head and "一" in head and "one" in head
 
 
 def test_the_version_is_the_projects_own():

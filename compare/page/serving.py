@@ -90,6 +90,7 @@ class Serving:
         """Serve a `gr.Blocks` over its engine until interrupted. `options`: more of `gr.Blocks.launch`."""
         from starlette.middleware import Middleware  # here: reading arguments waits for no page
 
+        from compare.page import notice
         from compare.page.app import THEME, head
         from compare.page.health import Health
         from compare.page.programs import speaks_mcp
@@ -100,9 +101,9 @@ class Serving:
         page.queue(max_size=self.queue)
         before = [Middleware(Doors, rules=self.rules()), Middleware(Sweep, page=page)]
         page.launch(server_name=self.address, server_port=self.port, share=self.share, auth=self.auth,
-                    root_path=self.root_path, theme=THEME, head=head(), footer_links=["api"], run_history=False,
-                    max_file_size=int(self.max_upload_mb * MEGABYTE), ssr_mode=False, show_error=False,
-                    enable_monitoring=False, mcp_server=speaks_mcp(), state_session_capacity=SESSIONS,
+                    root_path=self.root_path, theme=THEME, head=head() + notice.head(), footer_links=["api"],
+                    run_history=False, max_file_size=int(self.max_upload_mb * MEGABYTE), ssr_mode=False,
+                    show_error=False, enable_monitoring=False, mcp_server=speaks_mcp(), state_session_capacity=SESSIONS,
                     app_kwargs={"middleware": before, "routes": [Health(engine, page).route()]}, **options)
 
 

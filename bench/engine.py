@@ -1,4 +1,4 @@
-"""The engine against what people do today, as ratios: python -m bench.engine [--rounds 5] [--threads N]
+"""The engine against what people do today, as ratios: python -m bench.engine [--rounds 5] [--threads N] [--only TEXT]
 
 `embedded`: the shipped pair. `wide`: a random BLOOM of 8 layers, 512 wide, with BLOOM's 250,880-word vocabulary
 and a random adapter. Every ratio's two sides run in turn in one process, `--rounds` times; medians are compared.
@@ -32,6 +32,7 @@ from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 QUESTION = "哈尔滨工业大学的校训是什么？"
 TOKENS = 128
+MEMORY = "memory above one copy, two columns of 512 tokens, in copies"
 
 
 def random_pair(folder: Path, adapters: int) -> tuple[str, list[str]]:
@@ -116,9 +117,11 @@ def seconds(call: Callable) -> float:
     return time.perf_counter() - began
 
 
-def measure(engine: Engine, rounds: int) -> dict[str, dict]:
+def measure(engine: Engine, rounds: int, only: str) -> dict[str, dict]:
     found = {}
     for name, (left, right, target) in ratios(engine).items():
+        if only not in name:
+            continue
         left(), right()
         pairs = [(seconds(left), seconds(right)) for _ in range(rounds)]
         a, b = (statistics.median(side) for side in zip(*pairs, strict=True))
@@ -161,6 +164,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=["embedded", "wide"], default="embedded")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="at most, for both sides (default: one a core)")
+    parser.add_argument("--only", default="", help="the ratios with this in their name, such as 12")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -176,10 +180,12 @@ def main() -> None:
         threads = use_threads(engine, args.threads)
         print(f"{args.shape}, up to {threads} threads, {args.rounds} rounds, torch {torch.__version__}\n\n"
               "| | ratio | target | medians |\n| --- | --- | --- | --- |")
-        found, share = measure(engine, args.rounds), memory_apart(base, adapters[0])
-        print(f"| memory above one copy, two columns of 512 tokens, in copies | {share:.2f} | ≤ 0.2 | |")
+        found = measure(engine, args.rounds, args.only)
+        if args.only in MEMORY:
+            found[MEMORY] = {"ratio": round(memory_apart(base, adapters[0]), 3), "target": "≤ 0.2"}
+            print(f"| {MEMORY} | {found[MEMORY]['ratio']:.2f} | ≤ 0.2 | |")
     if args.output:
-        figures = {"shape": args.shape, "threads": threads, "rounds": args.rounds, **found, "memory": share}
+        figures = {"shape": args.shape, "threads": threads, "rounds": args.rounds, **found}
         args.output.write_text(json.dumps(figures, ensure_ascii=False, indent=1), encoding="utf-8")
 
 

@@ -27,6 +27,8 @@ def parse(argv: list[str] | None):
     add_model_options(parser)
     parser.add_argument("--strength", type=float, nargs="+", default=[1.0],
                         help="of the adapter, one column each (default: 1)")
+    parser.add_argument("--plain-prompt", action="store_true",
+                        help="one more column: the base on the question as running text, without the chat format")
     parser.add_argument("--max-new-tokens", type=int, default=128, help="(default: 128)")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default: 0)")
     parser.add_argument("--top-p", type=float, default=1.0, help="(default: 1)")
@@ -70,7 +72,10 @@ def finish(engine, question: Question, columns, args) -> list[dict]:
 
 def ask(engine, question: Question, sampling, args) -> None:
     """Answer one question on stdout. Raises BadQuestion."""
-    stream = engine.compare(question.text, question.instruction, engine.variants(args.strength), sampling)
+    from compare.gate import PLAIN
+
+    variants = engine.variants(args.strength) + [PLAIN] * args.plain_prompt
+    stream = engine.compare(question.text, question.instruction, variants, sampling)
     columns: list = []
     if args.json:
         for columns in stream:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -29,6 +30,11 @@ class Row:
     def token_ids(self) -> list[int]:
         """The answer's ids so far."""
         return self.ask.token_ids[self.column]
+
+    @property
+    def ids(self) -> list[int]:
+        """The prompt's ids and the answer's."""
+        return self.ask.prompts[self.column] + self.token_ids
 
     def accept(self, token: int, eos: int) -> str | None:
         """Take the next token; returns the finish reason, if it finishes the answer."""
@@ -59,16 +65,25 @@ class Batch:
         return gate_of([row.ask.variants[row.column] for row in rows], self.stack_of)
 
     def join(self, ask: Ask) -> None:
-        """Prefill a question apart, with what its answers have already, lay it in, and give each column a token."""
+        """Prefill a question apart, with what its answers have already, lay it in, and give each column a token.
+
+        Columns of one length are one prefill; the longest first, so that the others find their room on the axis.
+        """
         if ask.cancelled.is_set():
             return self.tell((ask, Grown(column, None, None, "cancelled")) for column in sorted(ask.growing))
         first, new = len(self.rows), [Row(ask, column) for column in sorted(ask.growing)]
+        new.sort(key=lambda row: -len(row.ids))
         self.rows += new  # first of all: whatever goes wrong from here on, the question hears of it
-        ids = torch.tensor([ask.prompt + row.token_ids for row in new], device=self.bloom.device)
-        states = self.bloom.read(ids, self.gate_of(new), self.axis.enter(*ids.shape))
-        self.ids = torch.cat([self.ids, ids[:, -1:]])
+        last = [self.prefill(list(rows)) for _, rows in groupby(new, key=lambda row: len(row.ids))]
         self.gate = self.gate_of(self.rows)
-        self.grow(self.bloom.logits(states[:, -1]), first)
+        self.grow(self.bloom.logits(torch.cat(last)), first)
+
+    def prefill(self, rows: Sequence[Row]) -> Tensor:
+        """Lay rows of one length in, behind those that are there: (rows, hidden) states of their last ids."""
+        ids = torch.tensor([row.ids for row in rows], device=self.bloom.device)
+        states = self.bloom.read(ids, self.gate_of(rows), self.axis.enter(*ids.shape))
+        self.ids = torch.cat([self.ids, ids[:, -1:]])
+        return states[:, -1]
 
     def step(self) -> None:
         """One token for every row; rows that finish, or whose question was cancelled, leave."""
@@ -113,8 +128,7 @@ class Batch:
         for i, row in enumerate(rows):
             mine.setdefault(row.ask, []).append(i)
         for ask, places in mine.items():
-            history = [ask.prompt + rows[i].token_ids for i in places]
-            chosen[places] = ask.chooser.choose(logits[places], history)
+            chosen[places] = ask.chooser.choose(logits[places], [rows[i].ids for i in places])
         return chosen
 
     def drop(self, places: Sequence[int]) -> None:

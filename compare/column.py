@@ -36,13 +36,14 @@ class Column:
         return find_loop(self.token_ids)
 
     def as_dict(self) -> dict:
-        """The contract's fields of a column."""
+        """The contract's fields of a column, and of one that was not asked in the chat format the form."""
         loop = self.loop
         return {"variant": self.variant.name, "adapter": self.variant.adapter, "strength": self.variant.strength,
                 "text": self.text, "token_ids": self.token_ids, "finish_reason": self.finish_reason,
                 "tokens": len(self.token_ids), "seconds": round(self.seconds, 3),
                 "repetition": {"seq_rep_4": seq_rep(self.token_ids), "loop": loop and vars(loop)},
-                "end_probability": [round(p, 6) for p in self.end_probability]}
+                "end_probability": [round(p, 6) for p in self.end_probability],
+                **({"prompt": self.variant.prompt} if self.variant.prompt != "chat" else {})}
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,16 @@ class Grown:
 
 
 class Ask:
-    """One question in the batch: its prompt, variants and luck; what grows is put into `inbox`, step by step.
+    """One question in the batch: its variants, each with its prompt's ids, and its luck.
 
-    An inbox item is (this Ask, list of Grown) or (this Ask, the exception that ended it). `token_ids` of each column
-    so far and `growing`, the columns that are not finished, let it leave the batch and go on later.
+    What grows is put into `inbox`, step by step: (this Ask, list of Grown) or (this Ask, the exception that ended it).
+    `token_ids` of each column so far and `growing`, the columns that are not finished, let it leave the batch and go
+    on later.
     """
 
-    def __init__(self, prompt: list[int], variants: Sequence[Variant], sampling: Sampling, inbox: SimpleQueue,
-                 cancelled: threading.Event | None = None):
-        self.prompt, self.variants, self.sampling = prompt, list(variants), sampling
+    def __init__(self, prompts: Sequence[list[int]], variants: Sequence[Variant], sampling: Sampling,
+                 inbox: SimpleQueue, cancelled: threading.Event | None = None):
+        self.prompts, self.variants, self.sampling = list(prompts), list(variants), sampling
         self.inbox, self.cancelled = inbox, cancelled or threading.Event()
         self.chooser = Chooser(sampling)
         self.token_ids = [list(sampling.prefix_ids) for _ in self.variants]

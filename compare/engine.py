@@ -21,7 +21,7 @@ from compare.bloom import Bloom
 from compare.column import Ask, Column, Grown
 from compare.errors import BadAdapter, BadQuestion, Unavailable
 from compare.events import Told
-from compare.gate import BASE, Variant, gate_of, stack
+from compare.gate import BASE, PLAIN, Variant, gate_of, stack
 from compare.line import Line
 from compare.load import load_base
 from compare.owner import ENDED, GONE, Owner
@@ -31,7 +31,7 @@ from compare.receipt import Receipt, base_logits, receipt
 from compare.room import Load
 from compare.sampling import Sampling
 
-__all__ = ["BASE", "Column", "Engine", "Variant"]
+__all__ = ["BASE", "PLAIN", "Column", "Engine", "Variant"]
 WINDOW = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no limit
 
 
@@ -102,15 +102,16 @@ class Engine:
                 inbox: SimpleQueue, cancelled: threading.Event | None) -> Ask:
         """A question that can be put. Raises BadQuestion for an empty one, one longer than the window, or ids that
         cannot begin an answer."""
-        prompt = self.prompt.encode(question, instruction)
+        prompts = {form: self.prompt.encode(question, instruction, form) for form in {v.prompt for v in variants}}
         words, end = self.model.config.vocab_size, self.tokenizer.eos_token_id
         if bad := [i for i in sampling.prefix_ids if not 0 <= i < words or i == end]:
             raise BadQuestion(f"token id {bad[0]} cannot begin an answer; allowed: 0 to {words - 1}, but not {end}, "
                               "which ends one")
-        if len(prompt) + sampling.max_new_tokens > self.window:
-            raise BadQuestion(f"the question is {len(prompt)} tokens long and the answer may have "
+        longest = max(map(len, prompts.values()), default=0)
+        if longest + sampling.max_new_tokens > self.window:
+            raise BadQuestion(f"the question is {longest} tokens long and the answer may have "
                               f"{sampling.max_new_tokens}; together at most {self.window} are allowed")
-        return Ask(prompt, variants, sampling, inbox, cancelled)
+        return Ask([prompts[v.prompt] for v in variants], variants, sampling, inbox, cancelled)
 
     def compare(self, question: str, instruction: str = "", variants: Sequence[Variant] | None = None,
                 sampling: Sampling = Sampling(), cancelled: threading.Event | None = None) -> Iterator[list[Column]]:

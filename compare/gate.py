@@ -16,15 +16,17 @@ import torch
 from torch import Tensor
 
 from compare.adapter_config import LINEAR_LAYERS
+from compare.prompt import Form
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What a column shows: the adapter (None: base) at a strength, under a name."""
+    """What a column shows: the adapter (None: base) at a strength, asked in a form, under a name."""
 
     name: str
     adapter: str | None = None
     strength: float = 0.0
+    prompt: Form = "chat"
 
     @classmethod
     def of(cls, adapter: str, strength: float = 1.0) -> Variant:
@@ -33,6 +35,7 @@ class Variant:
 
 
 BASE = Variant("base")
+PLAIN = Variant("base, plain prompt", prompt="plain")  # what the base can do when asked its own way
 
 
 @dataclass(frozen=True)

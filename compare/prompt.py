@@ -1,4 +1,5 @@
-"""A question and an instruction → the prompt's ids, with the chat template that travels with the tokenizer.
+"""A question and an instruction → the prompt's ids, with the chat template that travels with the tokenizer or, plain,
+the question's own text, which a base goes on from as from any other.
 
 Text of a user never becomes structure: characters that spell a special token are encoded as text.
 """
@@ -6,6 +7,7 @@ Text of a user never becomes structure: characters that spell a special token ar
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from tokenizers import Tokenizer
 
@@ -13,6 +15,7 @@ from compare.errors import BadQuestion
 from compare.questions import valid_text
 
 INSTRUCTION, INPUT = "\ue000", "\ue001"  # private-use stand-ins while the template is laid out
+Form = Literal["chat", "plain"]
 LONGEST = 100_000  # characters; far beyond the window, and encoded in a moment, where a megabyte is not
 
 
@@ -27,13 +30,16 @@ class Prompt:
         layout = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         self.segments = [s for s in re.split("(" + "|".join(map(re.escape, self.special)) + ")", layout) if s]
 
-    def encode(self, question: str, instruction: str = "") -> list[int]:
-        """The prompt's ids. Raises BadQuestion when there is nothing to ask, or far too much."""
+    def encode(self, question: str, instruction: str = "", form: Form = "chat") -> list[int]:
+        """The prompt's ids; plain ones leave the instruction out. Raises BadQuestion when there is nothing to ask, or
+        far too much."""
         if not question.strip():
             raise BadQuestion("the question is empty; type one, such as 哈尔滨工业大学的校训是什么？")
         if len(question) + len(instruction) > LONGEST:
             raise BadQuestion(f"the question has {len(question):,} characters and the instruction "
                               f"{len(instruction):,}; together at most {LONGEST:,} are allowed")
+        if form == "plain":
+            return self.plain.encode(valid_text(question), add_special_tokens=False).ids
         texts = {INSTRUCTION: valid_text(instruction), INPUT: valid_text(question)}
         ids: list[int] = []
         for segment in self.segments:

@@ -131,11 +131,15 @@ def shift(engine, prompt_ids: Sequence[int], columns: Sequence, which: int = 1) 
     """Compare columns[which] with the base, columns[0], in one forward of four rows.
 
     `columns` as `engine.compare` yields them, `prompt_ids` as `engine.prompt.encode` gave them.
-    Raises BadQuestion where there is no such column, BadAdapter where a model's logits are not finite.
+    Raises BadQuestion where there is no such column or it was asked with another prompt, BadAdapter where a model's
+    logits are not finite.
     """
     if not 0 <= which < len(columns):
         raise BadQuestion(f"column {which} of {len(columns)}: there is nothing to compare; give an adapter")
     base, adapted = columns[0], columns[which]
+    if adapted.variant.prompt != base.variant.prompt:
+        raise BadQuestion(f"column {which} was asked with a {adapted.variant.prompt} prompt, the base with a "
+                          f"{base.variant.prompt} one; what an adapter changed shows where all but it is the same")
     answers = [answer_ids(engine, column) for column in (base, adapted)]
     rows = [[*prompt_ids, *ids] for ids in answers for _ in range(2)]
     states = engine.states(rows, [base.variant, adapted.variant] * 2)[:, len(prompt_ids) - 1:]

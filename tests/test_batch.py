@@ -15,7 +15,7 @@ from compare.axis import Axis
 from compare.batch import Batch
 from compare.bloom import Bloom
 from compare.column import Ask
-from compare.gate import BASE, Variant, stack
+from compare.gate import BASE, PLAIN, Variant, stack
 from compare.sampling import Sampling
 
 EOS, NEAR_TIE = 2, 1e-4
@@ -64,8 +64,10 @@ def reference(variant: Variant, ids: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def ask(prompt, variants, tokens, **sampling) -> Ask:
-    return Ask(prompt, variants, Sampling(tokens, **sampling), SimpleQueue())
+def ask(prompt, variants, tokens, own: dict | None = None, **sampling) -> Ask:
+    """A question; `own`: the prompts of columns that are asked with another one."""
+    prompts = [(own or {}).get(column, prompt) for column in range(len(variants))]
+    return Ask(prompts, variants, Sampling(tokens, **sampling), SimpleQueue())
 
 
 def answers(done: Ask) -> list[list[int]]:
@@ -126,25 +128,25 @@ def test_an_adapter_that_overflows_does_not_reach_the_base_row():
     assert answers(later)[0] == answers(ask_alone([9, 8], [BASE], 9))[0]
 
 
-def ask_alone(prompt, variants, tokens, **sampling) -> Ask:
+def ask_alone(prompt, variants, tokens, own: dict | None = None, **sampling) -> Ask:
     """The same question in a batch of its own."""
-    alone = ask(prompt, variants, tokens, **sampling)
+    alone = ask(prompt, variants, tokens, own, **sampling)
     run(Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), EOS), {0: [alone]})
     return alone
 
 
 def assert_same(asked: Ask, found: list[list[int]], expected: list[list[int]]) -> None:
     """Equal, or parted where the two best logits lie within 1e-4."""
-    for variant, got, right in zip(asked.variants, found, expected, strict=True):
+    for variant, prompt, got, right in zip(asked.variants, asked.prompts, found, expected, strict=True):
         if got == right:
             continue
         at = next(i for i, (a, b) in enumerate(zip(got + [-1], right + [-1], strict=False)) if a != b)
-        best = reference(variant, torch.tensor(asked.prompt + right[:at]))[-1].topk(2).values
+        best = reference(variant, torch.tensor(prompt + right[:at]))[-1].topk(2).values
         assert best[0] - best[1] < NEAR_TIE, (variant, at)
 
 
 QUESTIONS = st.tuples(st.integers(0, 40), st.integers(1, 60), st.integers(1, 70),
-                      st.lists(st.sampled_from(VARIANTS), min_size=1, max_size=3))
+                      st.lists(st.sampled_from(VARIANTS), min_size=1, max_size=3), st.integers(1, 60))
 
 
 ARRIVALS = given(st.lists(QUESTIONS, min_size=1, max_size=6), st.randoms(use_true_random=False))
@@ -163,17 +165,23 @@ def test_many_random_arrivals_get_their_own_answers(questions, random):
     arrive(questions, random)
 
 
+def each_alone(asked: Ask) -> list[list[int]]:
+    """What each column gets as the only row of a batch."""
+    return [answers(ask_alone(prompt, [variant], asked.sampling.max_new_tokens))[0]
+            for prompt, variant in zip(asked.prompts, asked.variants, strict=True)]
+
+
 def arrive(questions, random) -> None:
     batch = Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), EOS)
     arrivals: dict[int, list[Ask]] = {}
-    for at, length, tokens, variants in questions:
-        prompt = [random.randrange(4, 8000) for _ in range(length)]
-        arrivals.setdefault(at, []).append(ask(prompt, variants, tokens))
+    for at, length, tokens, variants, other in questions:
+        prompt, plain = ([random.randrange(4, 8000) for _ in range(n)] for n in (length, other))
+        own = {len(variants): plain}
+        arrivals.setdefault(at, []).append(ask(prompt, [*variants, PLAIN], tokens, own))
     run(batch, arrivals)
     assert not batch.rows and not batch.axis.starts
     for asked in (a for some in arrivals.values() for a in some):
-        alone = ask_alone(asked.prompt, asked.variants, asked.sampling.max_new_tokens)
-        assert_same(asked, answers(asked), answers(alone))
+        assert_same(asked, answers(asked), each_alone(asked))
 
 
 def test_a_full_axis_is_rolled_back(batch):
@@ -182,14 +190,14 @@ def test_a_full_axis_is_rolled_back(batch):
     run(batch, {40 * i: [a] for i, a in enumerate(asked)})
     assert batch.axis.positions <= 256
     for one in asked:
-        assert_same(one, answers(one), answers(ask_alone(one.prompt, one.variants, 60)))
+        assert_same(one, answers(one), answers(ask_alone(one.prompts[0], one.variants, 60)))
 
 
 def test_a_long_prompt_moves_the_young_to_the_right(batch):
     young, long = ask([7, 8], VARIANTS[:2], 30), ask(list(range(100, 190)), VARIANTS[:2], 30)
     run(batch, {0: [young], 5: [long]})
     for one in (young, long):
-        assert_same(one, answers(one), answers(ask_alone(one.prompt, one.variants, 30)))
+        assert_same(one, answers(one), answers(ask_alone(one.prompts[0], one.variants, 30)))
 
 
 def test_cancelled_rows_leave_and_the_others_go_on(batch):
@@ -218,7 +226,7 @@ def test_one_luck_for_all_columns_however_crowded(batch):
 def test_the_repetition_penalty_is_transformers_own(batch):
     asked = ask([5, 6, 7, 5], [BASE], 24, repetition_penalty=1.5)
     run(batch, {0: [asked]})
-    ids = torch.tensor([asked.prompt])
+    ids = torch.tensor(asked.prompts)
     with MODEL.disable_adapter():
         right = MODEL.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
                                max_new_tokens=24, repetition_penalty=1.5)[0, 4:].tolist()

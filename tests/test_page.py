@@ -150,6 +150,26 @@ def test_a_column_at_another_strength_is_added_focused_and_removed(page):
     expect(page.locator("#column-2")).to_have_count(0, timeout=WAIT)
 
 
+def test_the_base_asked_in_plain_text_is_a_column_that_goes_on_from_the_question(page, visit):
+    ask(page, MOTTO)
+    finished(page)
+    page.locator("#more > button").click()
+    page.locator("#add-plain").click()
+    state(page, "column-2", "stop", "length")
+    finished(page)
+    plain = page.locator("#column-2")
+    expect(plain).to_contain_text("原文续写")
+    expect(plain.locator(".lens-before")).to_have_text(MOTTO)
+    text = plain.locator(".lens-answer").get_attribute("data-text")
+    assert text and text not in answers(page)  # another prompt, another answer
+    saved = json.loads(page.locator("[data-name='lora-lens.json']").get_attribute("data-value"))
+    assert [c.get("prompt") for c in saved["columns"]] == [None, None, "plain"]
+    again = visit(page.locator("[data-action=link]").get_attribute("data-value"))
+    expect(again.locator("#column-2 .lens-answer")).to_have_attribute("data-text", text, timeout=WAIT)
+    again.locator("#column-2 [data-action=remove]").click()
+    expect(again.locator("#column-2")).to_have_count(0, timeout=WAIT)
+
+
 def test_a_link_restores_question_columns_settings_and_seed(page, visit):
     set_number(page, "length", "24")
     set_number(page, "temperature", "0.7")

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compare.column import Column
 from compare.page import words
+from compare.page.answering import Answering
 from compare.page.app import TABS
-from compare.page.asked import LENGTHS, LONGEST_LINK, MOST_EXTRAS, STRENGTHS, Asked
+from compare.page.asked import LENGTHS, LONGEST_LINK, MOST_EXTRAS, PLAIN, STRENGTHS, Asked
 from compare.page.column import Waiting, answer, draw
 from compare.page.examples import GROUPS
 from compare.page.heldout import every_row
 from compare.page.loaded import lora_parameters
-from compare.page.result import as_markdown
+from compare.page.result import as_markdown, draw_result
 from compare.page.runs import Runs
 from compare.repetition import find_loop
 
@@ -25,17 +27,17 @@ PAGE = Path(__file__).resolve().parent.parent / "compare" / "page"
 
 
 class Variant:
-    def __init__(self, adapter, strength):
-        self.name, self.adapter, self.strength = adapter or "base", adapter, strength
+    def __init__(self, adapter, strength, prompt="chat"):
+        self.name, self.adapter, self.strength, self.prompt = adapter or "base", adapter, strength, prompt
 
 
 def characters(ids) -> str:
     return "".join(map(chr, ids))
 
 
-def column(text: str, reason: str | None = "length", adapter: str | None = None):
+def column(text: str, reason: str | None = "length", adapter: str | None = None, prompt: str = "chat"):
     ids = [ord(c) for c in text]
-    return Waiting(Variant(adapter, 1.0 if adapter else 0.0), ids, text, reason, 1.0, find_loop(ids))
+    return Waiting(Variant(adapter, 1.0 if adapter else 0.0, prompt), ids, text, reason, 1.0, find_loop(ids))
 
 
 def test_a_link_brings_back_what_was_asked():
@@ -43,15 +45,18 @@ def test_a_link_brings_back_what_was_asked():
 
     asked = Asked("校训 & <b>?", "", False, (0.5, 2.0), 64, 0.7, 0.9, 12)
     assert Asked.from_link(dict(parse_qsl(asked.link()[1:], keep_blank_values=True))) == asked
+    plain = Asked("校训", extras=(0.5, PLAIN))
+    assert Asked.from_link(dict(parse_qsl(plain.link()[1:]))) == plain
     assert Asked("长" * LONGEST_LINK).link() is None
     assert Asked.from_link({}) is None and Asked.from_link({"q": "  "}) is None
 
 
-@given(st.dictionaries(st.sampled_from(["i", "on", "n", "t", "p", "seed", "s"]), st.text(max_size=30)))
+@given(st.dictionaries(st.sampled_from(["i", "on", "n", "t", "p", "seed", "s", "a"]), st.text(max_size=30)))
 def test_no_link_leads_out_of_bounds(params):
     asked = Asked.from_link({"q": "x", **params})
     assert LENGTHS[0] <= asked.max_new_tokens <= LENGTHS[1]
-    assert len(asked.extras) <= MOST_EXTRAS and all(STRENGTHS[0] <= s <= STRENGTHS[1] for s in asked.extras)
+    assert len(asked.extras) <= MOST_EXTRAS and all(
+        isinstance(s, str) or STRENGTHS[0] <= s <= STRENGTHS[1] for s in asked.extras)
     assert asked.sampling.seed >= 0
 
 
@@ -72,6 +77,38 @@ def test_an_answer_is_escaped_and_its_loop_shaded_from_the_onset():
     assert "<b>" not in html and html.startswith("<span>&lt;b&gt;甲</span><mark")
     assert "×20" in html
     assert "<mark" not in answer(column("没有循环"), characters)
+
+
+def test_a_plain_column_shows_what_it_goes_on_from_and_is_no_measure_of_the_adapter():
+    html = draw(column("<b>", "length", prompt="plain"), 2, characters, "<i>问", 0)
+    assert '<span class="lens-before">&lt;i&gt;问</span><span>&lt;b&gt;</span>' in html
+    assert 'data-text="&lt;b&gt;"' in html and words.PLAIN_TITLE[0].zh in html and words.PLAIN_PROMPT[1].zh in html
+    alone = draw_result(Asked("问", extras=(PLAIN,)), [Column(Variant(None, 0.0, form), characters, [30002], "length")
+                                                       for form in ("chat", "plain")], characters, {})
+    assert 'id="adapted"' not in alone and "lens-said" not in alone  # a base without an adapter
+
+
+class Engine:
+    """Two adapters beside a base."""
+
+    adapters = shown = ["one", "two"]
+
+    def variants(self, strengths):
+        return [Variant(None, 0.0), *(Variant(name, s) for name in self.shown for s in strengths)]
+
+
+def test_of_two_adapters_a_further_column_is_one_and_the_one_that_goes_when_removed():
+    """It came at its strength for each adapter, and the sign to remove it stood on the second adapter's own column."""
+    asked = Asked("问", extras=(0.5, PLAIN))
+    variants = Answering(Engine(), Runs(), {}).variants(asked)
+    assert [(v.adapter, v.strength, v.prompt) for v in variants] == [
+        (None, 0.0, "chat"), ("one", 1.0, "chat"), ("one", 0.5, "chat"), (None, 0.0, "plain")]
+    variants = Answering(Engine(), Runs(), {}).variants(Asked("问", extras=(0.5,)))
+    html = draw_result(Asked("问", extras=(0.5,)), [Column(v, characters, [30002]) for v in variants],
+                       characters, {})
+    removed = {m[1]: m[2] for m in re.finditer(r'id="([\w-]+)" data-index(?:(?!</article>).)*?data-action="remove" '
+                                               r'data-value="(\d)"', html, re.S)}
+    assert [v.strength for v in variants] == [0, 1, 1, 0.5] and removed == {"column-3": "0"}
 
 
 @pytest.mark.parametrize("reason", [None, "stop", "length", "loop", "cancelled"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from compare.errors import BadQuestion, LensError
-from compare.gate import Variant
+from compare.gate import PLAIN, Variant
 from compare.page import asked as limits
 from compare.page import words
 from compare.page.asked import Asked
@@ -41,18 +41,20 @@ class Answering:
 
     def variants(self, asked: Asked) -> list:
         """The columns asked for, base first. Raises BadQuestion for an adapter that is not loaded."""
-        more = [v for extra in asked.extras for v in
-                ([self.another(extra)] if isinstance(extra, str) else self.engine.variants([extra])[1:])]
-        more = more[:limits.MOST_EXTRAS]
+        more = [v for extra in asked.extras for v in self.further(extra)][:limits.MOST_EXTRAS]
         first = self.engine.variants([1.0 if asked.on else 0.0])
         return [*first[:limits.MOST_COLUMNS - len(more)], *more]
 
-    def another(self, named: str) -> Variant:
-        """An adapter by its name and strength, as in `Asked.extras`."""
-        name, _, strength = named.rpartition("@")
+    def further(self, extra: float | str) -> list[Variant]:
+        """The column of one of `Asked.extras`; none for a strength where no adapter is loaded."""
+        if extra == limits.PLAIN:
+            return [PLAIN]
+        if not isinstance(extra, str):
+            return [Variant.of(name, extra) for name in self.engine.shown[:1]]
+        name, _, strength = extra.rpartition("@")
         if name not in self.engine.adapters:
             raise BadQuestion(f"adapter is {name[:120]!r}; allowed: {', '.join(self.engine.adapters) or 'none loaded'}")
-        return Variant.of(name, limits.bounded(strength, 1.0, limits.STRENGTHS))
+        return [Variant.of(name, limits.bounded(strength, 1.0, limits.STRENGTHS))]
 
     def stream(self, asked: Asked, run: Run) -> Iterator[str]:
         """Drawings of the answer, the first at once, then at most 15 a second, and the last one."""

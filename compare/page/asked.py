@@ -14,6 +14,7 @@ FIRST_QUESTION, FIRST_INSTRUCTION = "哈工大有多少杰出人才", "请回答
 ANOTHER = re.compile(r"[\w-]{1,120}@-?\d{1,2}(\.\d{1,4})?")  # an adapter at a strength, as a column of its own
 LONGEST_LINK = 2000  # characters of query; what every browser and proxy carries
 LONGEST_TEXT = 4000  # characters of a question or an instruction
+PLAIN = "plain"  # a further column: the base, asked in plain text
 MOST_COLUMNS = 4
 MOST_EXTRAS = MOST_COLUMNS - 2  # beyond base and adapted
 LENGTHS, TEMPERATURES, TOP_PS, STRENGTHS = (8, 512), (0.0, 2.0), (0.05, 1.0), (-0.5, 2.0)
@@ -31,8 +32,8 @@ def bounded(text: str | None, default: float, limits: tuple[float, float]) -> fl
 
 @dataclass(frozen=True)
 class Asked:
-    """One question as asked. `on`: the adapter switch; `extras`: of further columns the strengths, or, where they are
-    of another adapter than the first, that with its strength, as `trained-1@0.5`."""
+    """One question as asked. `on`: the adapter switch; `extras`: of each further column the first adapter's strength,
+    or another adapter with its strength, as `trained-1@0.5`, or PLAIN."""
 
     question: str = FIRST_QUESTION
     instruction: str = FIRST_INSTRUCTION
@@ -68,7 +69,7 @@ class Asked:
             return None
         strengths = [s for s in params.get("s", "").split(",")[:MOST_EXTRAS] if s]
         extras: list[float | str] = [bounded(s, 1.0, STRENGTHS) for s in strengths]
-        extras += [a for a in params.get("a", "").split(",") if ANOTHER.fullmatch(a)]
+        extras += [a for a in params.get("a", "").split(",") if a == PLAIN or ANOTHER.fullmatch(a)]
         return cls(question, params.get("i", FIRST_INSTRUCTION)[:LONGEST_TEXT], params.get("on", "1") != "0",
                    tuple(extras[:MOST_EXTRAS]), int(bounded(params.get("n"), 128, LENGTHS)),
                    bounded(params.get("t"), 0.0, TEMPERATURES), bounded(params.get("p"), 1.0, TOP_PS),

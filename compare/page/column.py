@@ -60,7 +60,9 @@ def tip(shown: str, term: Words, identity: str, kind: str = "", **values: object
 
 
 def title(variant) -> tuple[Words, Words, str]:
-    """Name, what it is, and the kind that colours it: base, adapted or other."""
+    """Name, what it is, and the kind that colours it: base or adapted."""
+    if variant.prompt == "plain":
+        return *words.PLAIN_TITLE, "base"
     if variant.adapter is None:
         return *words.BASE_TITLE, "base"
     if variant.strength == 0:
@@ -68,17 +70,19 @@ def title(variant) -> tuple[Words, Words, str]:
     return *(words.ADAPTED_TITLE if variant.strength == 1 else words.STRENGTH_TITLE), "adapted"
 
 
-def answer(column, decode: Decode) -> str:
-    """The text, the part from the onset of its loop on shaded and set as running text."""
+def answer(column, decode: Decode, before: str = "") -> str:
+    """The text behind what it goes on from, if shown; from the onset of its loop on shaded and as running text."""
     text = column.text
+    if before:
+        return f'<span class="lens-before">{escape(before)}</span>{answer(column, decode)}'
     if not text:
         return f'<span class="lens-quiet">{(words.EMPTY if column.finish_reason else words.READING).html()}</span>'
     loop = column.loop
     if not loop:
         return f"<span>{escape(text)}</span>"
-    before = len(decode(column.token_ids[:loop.onset]).rstrip("\ufffd"))
-    tail = escape(text[before:]).replace("\n", '<span class="lens-return" aria-hidden="true">⏎</span> ')
-    return (f'<span>{escape(text[:before])}</span><mark class="lens-loop">{tail}</mark>'
+    onset = len(decode(column.token_ids[:loop.onset]).rstrip("\ufffd"))
+    tail = escape(text[onset:]).replace("\n", '<span class="lens-return" aria-hidden="true">⏎</span> ')
+    return (f'<span>{escape(text[:onset])}</span><mark class="lens-loop">{tail}</mark>'
             f'<span class="lens-badge" aria-hidden="true">↻ ×{loop.copies}</span>')
 
 
@@ -88,6 +92,8 @@ def facts(column, identity: str) -> str:
     kind = f"lens-why lens-why-{column.finish_reason or 'writing'}"
     sign = f'<span aria-hidden="true">{SIGNS[column.finish_reason]}</span>'
     said = [tip(f"{sign} {name.html()}", term, f"{identity}-why", kind)]
+    if column.variant.prompt == "plain":
+        said.append(tip(words.PLAIN_PROMPT[0].html(), words.PLAIN_PROMPT[1], f"{identity}-prompt"))
     count = len(column.token_ids)
     said.append(tip(words.TOKENS[0].html(n=count), words.TOKENS[1], f"{identity}-tokens"))
     if column.seconds and count:
@@ -102,13 +108,17 @@ def facts(column, identity: str) -> str:
     return "".join(said)
 
 
-def draw(column, index: int, decode: Decode) -> str:
-    """The whole column. Ids: `base`, `adapted`, `column-2`…, and the same with `-status` for the figures."""
-    identity = ("base", "adapted")[index] if index < 2 else f"column-{index}"
+def draw(column, index: int, decode: Decode, question: str = "", extra: int | None = None) -> str:
+    """The whole column. Ids: `base`, `adapted`, `column-2`…, and the same with `-status` for the figures.
+
+    `question`: what a plain column goes on from; `extra`: which of the further columns it is, and can be removed as.
+    """
+    identity = "base" if index == 0 else "adapted" if index == 1 and column.variant.adapter else f"column-{index}"
     name, what, kind = title(column.variant)
     values = {"name": column.variant.adapter or "", "strength": f"{column.variant.strength:g}"}
     tools = button("copy", words.COPY) + button("focus", words.FOCUS, index, pressed=False)
-    tools += button("remove", words.REMOVE, index - 2) if index >= 2 else ""
+    tools += button("remove", words.REMOVE, extra) if extra is not None else ""
+    before = question if column.variant.prompt == "plain" else ""
     busy = str(column.finish_reason is None).lower()
     return (f'<article class="lens-col lens-{kind}" id="{identity}" data-index="{index}" '
             f'data-state="{column.finish_reason or "writing"}" aria-labelledby="{identity}-title">'
@@ -116,5 +126,5 @@ def draw(column, index: int, decode: Decode) -> str:
             f'<div class="lens-tools">{tools}</div></header>'
             f'<div class="lens-answer" tabindex="0" role="region" aria-labelledby="{identity}-title" '
             f'aria-live="polite" aria-busy="{busy}" lang="zh-CN" data-text="{escape(column.text)}">'
-            f'{answer(column, decode)}</div>'
+            f'{answer(column, decode, before)}</div>'
             f'<div class="lens-facts" id="{identity}-status">{facts(column, identity)}</div></article>')

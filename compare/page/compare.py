@@ -15,7 +15,7 @@ from compare.page import examples, heldout
 from compare.page.answering import Answering
 from compare.page.asked import Asked
 from compare.page.controls import Controls, ask_bar, asked_from, settings
-from compare.page.loaded import Loaded
+from compare.page.loaded import NO_ADAPTER, Loaded
 from compare.page.own import own, picker, read
 from compare.page.programs import endpoint
 from compare.page.result import draw_nothing
@@ -51,9 +51,14 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
 
     def one_more(extras: list, strength: float, adapter: str | None) -> list:
         low, high = limits.STRENGTHS
-        held = min(max(strength, low), high)
-        first = not adapter or adapter in answering.engine.shown[:1]
-        return [*extras, held if first else f"{adapter}@{held:g}"][-limits.MOST_EXTRAS:]
+        held, name = min(max(strength, low), high), adapter or next(iter(answering.engine.adapters), None)
+        if name is None:
+            gr.Info(NO_ADAPTER.text())
+            return extras
+        return [*extras, held if name in answering.engine.shown[:1] else f"{name}@{held:g}"][-limits.MOST_EXTRAS:]
+
+    def plain_too(extras: list) -> list:
+        return [*(extra for extra in extras if extra != limits.PLAIN), limits.PLAIN][-limits.MOST_EXTRAS:]
 
     def choices() -> gr.Dropdown:
         names = list(answering.engine.adapters)  # a training adds to them while the page is open
@@ -91,6 +96,7 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
     lucky.click(lucky_question, None, [controls.question, controls.instruction], queue=False, **quiet).then(**asking)
     more.add.click(one_more, [controls.extras, more.strength, more.adapter], controls.extras, js=TYPED, queue=False,
                    **quiet).then(**asking)
+    more.plain.click(plain_too, controls.extras, controls.extras, queue=False, **quiet).then(**asking)
     gr.on([more.fold.expand, more.adapter.focus], choices, None, more.adapter, queue=False, **quiet)
     result.dismiss(one_less, controls.extras, controls.extras, queue=False, **quiet).then(**asking)
     stop.click(end, None, None, queue=False, **quiet)

@@ -48,12 +48,13 @@ def ask_bar(has_adapter: bool) -> tuple[gr.Textbox, gr.Checkbox, gr.Button, gr.B
 
 @dataclass(frozen=True)
 class More:
-    """What adds a further column: which adapter, how strongly."""
+    """What adds a further column: an adapter at a strength, or the base asked in plain text."""
 
     fold: gr.Accordion
     adapter: gr.Dropdown
     strength: gr.Slider
     add: gr.Button
+    plain: gr.Button
 
 
 def settings(question, on, extras, adapters: list[str]) -> tuple[Controls, More]:
@@ -72,11 +73,12 @@ def settings(question, on, extras, adapters: list[str]) -> tuple[Controls, More]
         with gr.Accordion("指令（系统）", open=False, elem_id="instruction-fold"):
             instruction = gr.Textbox(FIRST_INSTRUCTION, label="指令", max_length=limits.LONGEST_TEXT,
                                      elem_id="instruction")
-        with gr.Accordion("再加一列：换个强度或检查点", open=False, elem_id="more") as fold:
+        with gr.Accordion("再加一列：换个强度、检查点或提示", open=False, elem_id="more") as fold:
             adapter = gr.Dropdown(adapters, value=next(iter(adapters), None), label="哪个适配器",
                                   visible=len(adapters) > 1, elem_id="more-adapter")
             strength = gr.Slider(*limits.STRENGTHS, 0.5, step=0.1, label="适配器强度", elem_id="strength",
                                  info="0 是原模型，1 是训练所得，其余是外推")
             add = gr.Button("＋ 加一列", size="sm", elem_id="add")
+            plain = gr.Button("＋ 加一列原模型，不套对话格式", size="sm", elem_id="add-plain")
     controls = Controls(question, instruction, on, extras, length, heat, top_p, seed)
-    return controls, More(fold, adapter, strength, add)
+    return controls, More(fold, adapter, strength, add, plain)

@@ -41,7 +41,7 @@ def verdict(columns: Sequence) -> str:
     """What the first two columns did, in one sentence."""
     if any(c.finish_reason is None for c in columns):
         return WRITING.html()
-    if len(columns) == 1:
+    if len(columns) == 1 or columns[1].variant.adapter is None:
         return happened(columns[0], words.BASE_TITLE[0]).html()
     base, adapted = columns[:2]
     if base.token_ids == adapted.token_ids and base.finish_reason == adapted.finish_reason:
@@ -90,7 +90,9 @@ def draw_result(asked: Asked, columns: Sequence, decode: Decode, loaded: dict, p
     note = f'<span class="lens-note">{words.PRECOMPUTED.html()}</span>' if precomputed else ""
     reference = (f'<p class="lens-reference"><b>{words.REFERENCE.html()}</b>'
                  f'<span lang="zh-CN">{escape(kept.output)}</span></p>' if kept and finished else "")
-    drawn = "".join(draw(c, i, decode) for i, c in enumerate(columns))
+    fixed = len(columns) - len(asked.extras)
+    drawn = "".join(draw(c, i, decode, asked.question, i - fixed if i >= fixed else None)
+                    for i, c in enumerate(columns))
     return (f'<div class="lens-verdict" role="status">{verdict(columns)}</div>'
             f'<div class="lens-columns" data-count="{len(columns)}">{drawn}</div><div class="lens-under">{reference}'
             f'<div class="lens-tools">{note}{tools(asked, columns, loaded)}</div></div>')

@@ -48,7 +48,9 @@ LABELS = {
     "只从概率最大的一部分里抽": "draw only from the likeliest part", "随机种子": "Seed",
     "同一种子，同一结果": "same seed, same answer", "适配器强度": "Adapter strength",
     "0 是原模型，1 是训练所得，其余是外推": "0 is the base, 1 as trained, beyond that extrapolated",
-    "＋ 加一列": "＋ Add a column", "再加一列：换个强度或检查点": "Add a column: another strength or checkpoint",
+    "＋ 加一列": "＋ Add a column",
+    "再加一列：换个强度、检查点或提示": "Add a column: another strength, checkpoint or prompt",
+    "＋ 加一列原模型，不套对话格式": "＋ Add the base without the chat format",
     "换成你自己的模型": "Use your own model", "哪个适配器": "Which adapter",
 }
 
@@ -86,6 +88,15 @@ ADAPTED_TITLE = (Words("适配后", "Adapted"), Words("同一模型 + LoRA {name
 STRENGTH_TITLE = (Words("强度 {strength}", "Strength {strength}"),
                   Words("LoRA {name} × {strength}", "LoRA {name} × {strength}"))
 OFF_TITLE = (Words("适配器已关", "Adapter off"), Words("强度 0：就是原模型", "strength 0: the base itself"))
+
+PLAIN_TITLE = (Words("原文续写", "Plain prompt"),
+               Words("原模型，不套对话格式", "the base, without the chat format"))
+PLAIN_PROMPT = (Words("提示不同", "another prompt"),
+                Words("只把问题原文（不带指令）交给原模型，让它接着写：这是它预训练时的做法。"
+                      "提示与别的列不同，所以不能拿来和适配后的一列比高下。",
+                      "The base gets the question alone, as running text without the instruction, and writes on, as in "
+                      "pretraining. The prompt differs from the other columns', so this is no measure "
+                      "of the adapter."))
 
 COPY, COPIED = Words("复制", "Copy"), Words("已复制", "Copied")
 FOCUS, REMOVE = Words("只看这列", "Focus"), Words("去掉这列", "Remove")

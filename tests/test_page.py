@@ -118,7 +118,7 @@ def test_a_new_question_replaces_the_one_under_way(page):
     state(page, "base", "writing")
     says(page, "base", re.compile("."))
     ask(page, "   ")
-    expect(page.get_by_text("the question is empty")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("还没有问题")).to_be_visible(timeout=WAIT)
     time.sleep(1)
     expect(page.locator(".lens-col")).to_have_count(0)
 
@@ -181,7 +181,7 @@ def test_a_link_restores_question_columns_settings_and_seed(page, visit):
     again = visit(page.locator("[data-action=link]").get_attribute("data-value"))
     expect(again.locator("#question textarea")).to_have_value(MOTTO, timeout=WAIT)
     says(again, "base", answers(page)[0])
-    again.locator("#settings > button").click()
+    expect(again.locator("#seed input")).to_be_visible()
     expect(again.locator("#seed input")).to_have_value("3", timeout=WAIT)
 
 
@@ -253,3 +253,29 @@ def test_a_tab_taken_from_the_menu_of_a_phone_keeps_its_language(visit):
     page.locator(".overflow-menu > button").click()
     labels = page.get_by_role("tab").all_inner_texts() + page.locator(".overflow-dropdown button").all_inner_texts()
     assert len(labels) >= 7 and not re.search("[一-鿿]", "".join(labels)), labels
+
+
+def test_a_visitor_who_must_wait_sees_the_place_in_the_queue(page, address):
+    """Gradio told it, and its own style clipped it away."""
+    from gradio_client import Client
+
+    from compare.page.compare import AT_ONCE
+
+    asked = {"question": MOTTO, "strengths": [1.0, 0.5, 0.2], "max_new_tokens": 1500, "temperature": 2.0}
+    jobs = [Client(address, verbose=False).submit(**asked, seed=i, api_name="/compare") for i in range(AT_ONCE)]
+    try:
+        ask(page, MOTTO)
+        place = page.locator("#result .progress-text")
+        expect(place).to_contain_text(re.compile(r"queue: \d+/\d+"), timeout=WAIT)
+        expect(place).to_have_css("opacity", "1", timeout=WAIT)
+        x, y = place.evaluate("e => { const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + 9]; }")
+        assert page.evaluate("""([x, y]) => {
+            const e = document.querySelector('#result .progress-text');
+            for (let box = e.parentElement; box; box = box.parentElement) {
+              const r = box.getBoundingClientRect();
+              if (getComputedStyle(box).overflow === 'hidden' && (y < r.y || y > r.bottom)) return false;
+            }
+            return true; }""", [x, y])
+    finally:
+        for job in jobs:
+            job.cancel()

@@ -59,6 +59,9 @@ class Answering:
     def stream(self, asked: Asked, run: Run) -> Iterator[str]:
         """Drawings of the answer, the first at once, then at most 15 a second, and the last one."""
         drawn = 0.0
+        if not asked.question.strip():
+            yield draw_error(words.NO_QUESTION)
+            return
         try:
             variants = self.variants(asked)
             stream = self.engine.compare(asked.question, asked.instruction, variants, asked.sampling, run.cancelled)
@@ -72,7 +75,7 @@ class Answering:
         except LensError as err:
             yield draw_error(str(err))
         except Exception:
-            yield draw_error(words.BROKEN.text())
+            yield draw_error(words.BROKEN)
             raise
 
     def page(self, asked: Asked, request: gr.Request) -> Iterator[str]:

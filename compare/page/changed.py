@@ -144,9 +144,9 @@ PROOFS = {
                   "B matrices that are not all zero: if all were, nothing would change"),
     "max_logit_change": ("在一段固定的探针上，logit（未归一的打分）最多变了多少",
                          "largest change of a logit, a raw score, on a fixed probe"),
-    "base_difference": ("左列与从没碰过的原模型的最大差别：舍入误差",
+    "base_difference": ("原模型一列与从没碰过的原模型的最大差别：舍入误差",
                         "largest difference between the base column and the untouched base: rounding"),
-    "base_exact": ("左列确实就是原模型", "the base column is the base itself"),
+    "base_exact": ("原模型一列确实就是原模型", "the base column is the base itself"),
     "changes_anything": ("适配器确实改变了什么", "the adapter does change something"),
 }
 TRICK = ("收据：怎么知道这不是障眼法？", "Receipt: how do we know this is no trick?")

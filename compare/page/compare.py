@@ -100,5 +100,7 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
     gr.on([more.fold.expand, more.adapter.focus], choices, None, more.adapter, queue=False, **quiet)
     result.dismiss(one_less, controls.extras, controls.extras, queue=False, **quiet).then(**asking)
     stop.click(end, None, None, queue=False, **quiet)
-    page.load(follow, None, [*controls.all, result], concurrency_limit=AT_ONCE, concurrency_id="answers", **quiet)
+    # A line of its own: who only opens the page has nothing to wait for.
+    page.load(follow, None, [*controls.all, result], concurrency_limit=AT_ONCE, concurrency_id="links",
+              show_progress="minimal", show_progress_on=result, api_visibility="private")
     endpoint(answering.compare, dict, concurrency_limit=AT_ONCE, concurrency_id="answers")

@@ -58,9 +58,9 @@ class More:
 
 
 def settings(question, on, extras, adapters: list[str]) -> tuple[Controls, More]:
-    """The folds below the result: settings with the instruction, and a further column of one of these adapters."""
+    """Below the result: settings in view; folded away, the instruction and what adds a column of these adapters."""
     with gr.Row(elem_classes="lens-folds"):
-        with gr.Accordion("设置：长度、温度、种子", open=False, elem_id="settings"):
+        with gr.Accordion("设置：长度、温度、种子", open=True, elem_id="settings"):
             with gr.Row():
                 length = gr.Slider(*limits.LENGTHS, 128, step=8, label="最大长度（token）", elem_id="length")
                 heat = gr.Slider(*limits.TEMPERATURES, 0, step=0.1, label="温度", elem_id="temperature",
@@ -73,7 +73,7 @@ def settings(question, on, extras, adapters: list[str]) -> tuple[Controls, More]
         with gr.Accordion("指令（系统）", open=False, elem_id="instruction-fold"):
             instruction = gr.Textbox(FIRST_INSTRUCTION, label="指令", max_length=limits.LONGEST_TEXT,
                                      elem_id="instruction")
-        with gr.Accordion("再加一列：换个强度、检查点或提示", open=False, elem_id="more") as fold:
+        with gr.Accordion("再加一列：换适配器或提示", open=False, elem_id="more") as fold:
             adapter = gr.Dropdown(adapters, value=next(iter(adapters), None), label="哪个适配器",
                                   visible=len(adapters) > 1, elem_id="more-adapter")
             strength = gr.Slider(*limits.STRENGTHS, 0.5, step=0.1, label="适配器强度", elem_id="strength",

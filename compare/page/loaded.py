@@ -22,8 +22,9 @@ OWN = Words("换成你自己的 BLOOM 和适配器：两个选项即可。适配
 COMMAND = "python app.py --base bigscience/bloom-1b1 --adapter runs/mine"
 NO_ADAPTER = Words("没有适配器：只有一列原模型。用 --adapter 指定一个。",
                    "No adapter is loaded, so there is the base alone. Name one with --adapter.")
-SHARE = Words("左边是原模型。右边是同一份权重，只多了 {n} 个 LoRA 参数，占全部的 {share}。",
-              "On the left, the base. On the right, the very same weights plus {n} LoRA parameters, {share} of all.")
+# No left and right: on phones one stands below the other.
+SHARE = Words("先看原模型；再看同一份权重，只多了 {n} 个 LoRA 参数，占全部的 {share}。",
+              "First the base. Then the very same weights plus {n} LoRA parameters, {share} of all.")
 
 
 def lora_parameters(weights: Path) -> int:

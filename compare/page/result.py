@@ -21,10 +21,10 @@ DONE = {
     "stop": Words("{who}用 {n} 个 token 说完，自己停下", "{who} finished in {n} tokens and stopped by itself"),
     "cancelled": Words("{who}被停止在第 {n} 个 token", "{who} was stopped after {n} tokens"),
 }
-SAME = Words("两边逐字相同：在这个问题上，适配器什么也没有改变。",
+SAME = Words("两列逐字相同：在这个问题上，适配器什么也没有改变。",
              "Both answers are the same, word for word: on this question the adapter changed nothing.")
-OFF = Words("适配器关着：右边就是原模型，两边逐字相同。",
-            "The adapter is off: the right column is the base itself, word for word.")
+OFF = Words("适配器关着：第二列就是原模型，两列逐字相同。",
+            "The adapter is off: the second column is the base itself, word for word.")
 WRITING = Words("同一份权重，同一批计算：各列正在逐个 token 地写……",
                 "One copy of the weights, one batch: all columns are writing, token by token…")
 
@@ -102,5 +102,7 @@ def draw_nothing() -> str:
     return f'<div class="lens-quiet">{words.NOTHING_YET.html()}</div>'
 
 
-def draw_error(message: str) -> str:
-    return f'<div class="lens-error" role="alert"><b>{words.CHECK.html()}</b><span>{escape(message)}</span></div>'
+def draw_error(message: str | Words) -> str:
+    """`message`: in both languages where we have it so, else what the engine says."""
+    said = message.html() if isinstance(message, Words) else escape(message)
+    return f'<div class="lens-error" role="alert"><b>{words.CHECK.html()}</b><span>{said}</span></div>'

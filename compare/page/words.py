@@ -49,7 +49,7 @@ LABELS = {
     "同一种子，同一结果": "same seed, same answer", "适配器强度": "Adapter strength",
     "0 是原模型，1 是训练所得，其余是外推": "0 is the base, 1 as trained, beyond that extrapolated",
     "＋ 加一列": "＋ Add a column",
-    "再加一列：换个强度、检查点或提示": "Add a column: another strength, checkpoint or prompt",
+    "再加一列：换适配器或提示": "Add a column: adapter or prompt",
     "＋ 加一列原模型，不套对话格式": "＋ Add the base without the chat format",
     "换成你自己的模型": "Use your own model", "哪个适配器": "Which adapter",
 }
@@ -106,6 +106,8 @@ READING = Words("正在读题…", "reading the question…")
 NOTHING_YET = Words("问一个问题，或点一个例子。", "Ask a question, or click on an example.")
 PRECOMPUTED = Words("启动时预先算好", "computed when the page started")
 REFERENCE = Words("参考答案（这个问法没有用来训练）", "Reference answer (this wording was kept out of training)")
+NO_QUESTION = Words("还没有问题：请输入一个，比如“哈尔滨工业大学的校训是什么？”",
+                    "The question is empty: type one, such as 哈尔滨工业大学的校训是什么？")
 CHECK = Words("请检查", "Please check")
 BROKEN = Words("出错了，这次没有答完。请再问一次；若仍如此，请看服务器日志。",
                "Something went wrong before the answer was finished. Ask again; if it stays so, see the server's log.")

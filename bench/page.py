@@ -9,23 +9,19 @@ Prints a Markdown table.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shutil
 import statistics
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
 
 from gradio_client import Client
 from playwright.sync_api import sync_playwright
 
 from bench.hit_qa import held_out
+from bench.served import served
 
-PORT = 7897
-URL = f"http://127.0.0.1:{PORT}/"
 IMPORTS = "import torch, transformers, peft, gradio"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # From the press of Enter, until the base's column holds the first text of the new answer: ms.
@@ -43,27 +39,6 @@ FIRST_TEXT = """(question) => new Promise((done) => {
 })"""
 
 
-@contextlib.contextmanager
-def served() -> Iterator[float]:
-    """The app; gives the seconds until it served its first page."""
-    began = time.perf_counter()
-    app = subprocess.Popen([sys.executable, "app.py", "--port", str(PORT)], stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL)
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(URL, timeout=5).close()
-                break
-            except OSError:
-                if app.poll() is not None:
-                    sys.exit("app.py ended before the page was up")
-                time.sleep(0.02)
-        yield time.perf_counter() - began
-    finally:
-        app.terminate()
-        app.wait()
-
-
 def import_seconds() -> float:
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", IMPORTS], check=True)
@@ -75,18 +50,18 @@ def ready(rounds: int) -> tuple[float, float]:
     starts, imports = [], []
     for _ in range(rounds + 1):
         imports.append(import_seconds())
-        with served() as seconds:
-            starts.append(seconds)
+        with served() as page:
+            starts.append(page.seconds)
     return statistics.median(starts[1:]), statistics.median(imports[1:])
 
 
-def first_tokens(questions: list[str]) -> list[float]:
+def first_tokens(url: str, questions: list[str]) -> list[float]:
     """Milliseconds from Enter to the first token on the screen, of each question after the first."""
     found = []
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1440, "height": 900}, locale="zh-CN")
-        page.goto(URL)
+        page.goto(url)
         page.locator("#adapted-status").wait_for()
         for question in questions:
             page.locator("#question textarea").fill(question)
@@ -97,9 +72,9 @@ def first_tokens(questions: list[str]) -> list[float]:
     return found[1:]
 
 
-def crowd(questions: list[str]) -> list[float]:
+def crowd(url: str, questions: list[str]) -> list[float]:
     """Seconds until each of so many visitors who ask at the same moment has its first token."""
-    clients, found, gate = [Client(URL, verbose=False) for _ in questions], [], threading.Barrier(len(questions))
+    clients, found, gate = [Client(url, verbose=False) for _ in questions], [], threading.Barrier(len(questions))
 
     def ask(client: Client, question: str) -> None:
         gate.wait()
@@ -127,11 +102,11 @@ def main() -> None:
     print("| | measured | target |\n| --- | --- | --- |")
     print(f"| page ready / imports alone | {start / imports:.2f} ({start:.1f} s / {imports:.1f} s) | ≤ 1.2 |",
           flush=True)
-    with served():
-        waits = first_tokens([q.text for q in held_out(args.questions + 1)])
+    with served() as page:
+        waits = first_tokens(page.url, [q.text for q in held_out(args.questions + 1)])
         print(f"| Enter to first token on the screen, median of {len(waits)} | {statistics.median(waits):.0f} ms, "
               f"slowest {max(waits):.0f} ms | < 300 ms |", flush=True)
-        crowded = crowd([q.text for q in held_out(args.visitors)])
+        crowded = crowd(page.url, [q.text for q in held_out(args.visitors)])
         print(f"| first token, {len(crowded)} of {args.visitors} visitors at once, slowest | {max(crowded):.2f} s, "
               f"median {statistics.median(crowded):.2f} s | ≤ 3 s |")
 

@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench.served import served
+
 WAIT = 30_000  # ms
 
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory):
     """The page, served by `python app.py` on a free port, with a place of its own for trainings."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
     env = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "LENS_TRAININGS": str(tmp_path_factory.mktemp("home"))}
-    server = subprocess.Popen([sys.executable, "app.py", "--port", str(port)], cwd=ROOT, env=env,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        for _ in range(480):
-            try:
-                urllib.request.urlopen(url, timeout=2).close()
-                break
-            except OSError:
-                assert server.poll() is None, "app.py ended before the page was up"
-                time.sleep(0.5)
-        else:
-            pytest.fail("the page was not up after four minutes")
-        yield url
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(20)
+    with served(env) as page:
+        yield page.url
 
 
 @pytest.fixture

@@ -12,10 +12,8 @@ import base64
 import contextlib
 import io
 import shutil
-import subprocess
 import sys
 import time
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -26,27 +24,15 @@ from playwright.sync_api import Locator, Page, TimeoutError, expect, sync_playwr
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))
-from compare.page.app import TABS  # noqa: E402 (this file is run by its path)
+from bench.served import served  # noqa: E402 (this file is run by its path)
+from compare.page.app import TABS  # noqa: E402
 
-PORT = 7898
 SIZES = {"1440": {"width": 1440, "height": 900}, "390": {"width": 390, "height": 844}}
 NAMES = {"compare": "并排比较"} | {tab.__name__.rpartition(".")[2]: label for tab, label in TABS.items()}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 BEFORE, QUESTION, LENGTH = "哈尔滨工业大学的校训是什么？", "哈工大有多少杰出人才", 256  # tokens; all in the GIF
 FILM = {"width": 1000, "height": 700}  # pixels of the GIF
 COLOURS, LAST, SHORTEST = 96, 3.0, 0.04  # of its palette; seconds that its last picture stays, and any
-
-
-def wait_for(url: str, server: subprocess.Popen) -> None:
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            return
-        except OSError:
-            if server.poll() is not None:
-                sys.exit("app.py ended before the page was up")
-            time.sleep(0.5)
-    sys.exit("the page was not up after two minutes")
 
 
 def tab_of(page: Page, label: str) -> Locator:
@@ -58,6 +44,14 @@ def tab_of(page: Page, label: str) -> Locator:
     return page.locator(".overflow-dropdown button", has_text=label)
 
 
+def look_through(page: Page) -> None:
+    """Scroll to the end and back: what answers when it is first seen begins to."""
+    height, seen = page.evaluate("document.body.scrollHeight"), page.viewport_size["height"]
+    for top in [*range(0, height, seen), 0]:
+        page.evaluate(f"scrollTo(0, {top})")
+        page.wait_for_timeout(120)
+
+
 def take(page: Page, url: str, theme: str, width: str) -> None:
     """One picture a tab; phones and long tabs as a whole, Compare as it opens."""
     page.goto(f"{url}?__theme={theme}&lang=zh")
@@ -66,6 +60,7 @@ def take(page: Page, url: str, theme: str, width: str) -> None:
     for name, label in NAMES.items():
         tab_of(page, label).click()
         page.mouse.move(0, 0)
+        look_through(page)
         with contextlib.suppress(TimeoutError):  # a tab may say so for other reasons
             page.wait_for_function("!document.body.innerText.includes('正在写')", timeout=15_000)
         page.wait_for_timeout(1500)
@@ -145,23 +140,16 @@ def main() -> None:
     parser.add_argument("--only", choices=["gif", "tabs"], help="(default: both)")
     only = parser.parse_args().only
     chromium = shutil.which("chromium") or shutil.which("google-chrome") or sys.exit("Chromium is missing")
-    server = subprocess.Popen([sys.executable, "app.py", "--port", str(PORT)], cwd=ROOT, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{PORT}/"
-    try:
-        wait_for(url, server)
-        with sync_playwright() as p:
-            browser = p.chromium.launch(executable_path=chromium, args=FLAGS)
-            for theme in ("light", "dark") if only != "gif" else ():
-                for width, size in SIZES.items():
-                    page = browser.new_page(viewport=size)
-                    take(page, url, theme, width)
-                    page.close()
-            if only != "tabs":
-                film(browser.new_page(viewport=FILM), url)
-            browser.close()
-    finally:
-        server.terminate()
-        server.wait(20)
+    with served() as app, sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=FLAGS)
+        for theme in ("light", "dark") if only != "gif" else ():
+            for width, size in SIZES.items():
+                page = browser.new_page(viewport=size)
+                take(page, app.url, theme, width)
+                page.close()
+        if only != "tabs":
+            film(browser.new_page(viewport=FILM), app.url)
+        browser.close()
 
 
 if __name__ == "__main__":

@@ -2,3 +2,8 @@
 
 Knows nothing of `compare`: the two meet only in the adapter directory.
 """
+
+import warnings
+
+# PEFT asks transformers for this by its old name at every attaching; whoever reads the warning can do nothing about it.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)

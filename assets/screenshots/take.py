@@ -61,6 +61,8 @@ def take(page: Page, url: str, theme: str, width: str) -> None:
         tab_of(page, label).click()
         page.mouse.move(0, 0)
         look_through(page)
+        if name == "training":
+            page.get_by_text("行可用").wait_for()  # the rows are read at the first look
         with contextlib.suppress(TimeoutError):  # a tab may say so for other reasons
             page.wait_for_function("!document.body.innerText.includes('正在写')", timeout=15_000)
         page.wait_for_timeout(1500)

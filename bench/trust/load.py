@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 from bench.hit_qa import held_out
 from bench.trust.found import Found, Progress
 from bench.trust.server import Held, Page
-from bench.trust.wire import endpoint, events, through_wire
+from bench.trust.wire import ask, endpoint, events, through_wire
 from compare.questions import Question
 
 TOKENS = 48
 NEAR_TIE = 1e-3  # of the two best logits: rows of a full batch round otherwise than one alone
-QUIET = 8.0  # seconds for what ended to be cleared away
+WARM_UP = 30.0  # seconds of the crowd itself before memory is first looked at: caches grow to the fullest batch
+QUIET = 40.0  # seconds for what ended to be cleared away: the page sweeps every 30, when it is asked for something
+PATIENCE = 60.0  # seconds that a visitor waits for the page itself
 GROWTH = 0.05  # share of the resident set after the warm-up
 
 Ids = list[list[int]]  # of each column
@@ -79,11 +81,9 @@ class Crowd:
     tally: Tally = field(default_factory=Tally)
 
     def visit(self, i: int) -> None:
-        from gradio_client import Client
-
         r = random.Random(i)
         try:
-            client = Client(self.page.url, verbose=False)
+            client = new_client(self.page)
         except Exception as err:  # noqa: BLE001 (told as a fault)
             self.tally.fail(err)
             return
@@ -134,20 +134,27 @@ def ids(answer: dict) -> Ids:
 
 
 def settle(page: Page) -> Held:
-    time.sleep(QUIET)
+    ends = time.monotonic() + QUIET
+    while time.monotonic() < ends:
+        ask(page.port, "GET", "/health")  # as whoever watches a page does
+        time.sleep(5)
     return page.held()
 
 
-def warm_up(page: Page, questions: Sequence[Question], number: int, clients: int) -> dict[Question, Ids]:
-    """What each question gets alone; then a few seconds of the crowd itself, so that every buffer was needed once."""
+def new_client(page: Page):
     from gradio_client import Client
 
-    client, alone = Client(page.url, verbose=False), {}
+    return Client(page.url, verbose=False, httpx_kwargs={"timeout": PATIENCE})
+
+
+def warm_up(page: Page, questions: Sequence[Question], number: int, clients: int) -> dict[Question, Ids]:
+    """What each question gets alone; then the crowd itself for a while, so that every buffer was needed once."""
+    client, alone = new_client(page), {}
     for question in questions:
         job = client.submit(*arguments(question), api_name="/compare")
         job.result()
         alone[question] = ids(job.outputs()[-1])
-    together(Crowd(page, number, questions, alone, time.monotonic() + 10).visit, clients)
+    together(Crowd(page, number, questions, alone, time.monotonic() + WARM_UP).visit, clients)
     return alone
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -191,26 +192,29 @@ def terminal(*arguments: str) -> subprocess.CompletedProcess:
         [sys.executable, "-m", "compare", "--json", "--max-new-tokens", "1", "--device", "cpu", *arguments],
         cwd=ROOT,
         capture_output=True,
-        timeout=600,
+        timeout=1200,
         stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )
+
+
+def check_questions(texts: list[str], file: Path, found: Found) -> None:
+    """Put a file of questions to the terminal: all come back, in order."""
+    file.write_text("\n".join(json.dumps({"input": text}) for text in texts), encoding="utf-8")
+    done = terminal("--questions", str(file))
+    found.check(done.returncode == 0, f"the terminal ended with {done.returncode}: {done.stderr[-200:]!r}")
+    asked = [json.loads(line)["question"] for line in done.stdout.decode("utf-8").split("\n")[:-1]]
+    found.check(asked == [valid_text(t) for t in texts], f"{len(asked)} of {len(texts)} questions came back in order")
 
 
 def check_terminal(count: int, found: Found) -> None:
     prompt = prompt_of_embedded()
     sent = (json.loads(json.dumps(text)) for _, text in texts(count, seed=3))  # JSON joins halves that fit together
     good = [text for text in sent if fits(prompt, text)]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as both:
+        half = -(-len(good) // 2)  # for each of two terminals at once
+        list(both.map(lambda at: check_questions(good[at : at + half], Path(folder) / f"{at}.jsonl", found), (0, half)))
         file = Path(folder) / "questions.jsonl"
-        file.write_text("\n".join(json.dumps({"input": text}) for text in good), encoding="utf-8")
-        done = terminal("--questions", str(file))
-        found.check(done.returncode == 0, f"the terminal ended with {done.returncode}: {done.stderr[-200:]!r}")
-        lines = done.stdout.decode("utf-8").split("\n")[:-1]
-        asked = [json.loads(line)["question"] for line in lines]
-        found.check(
-            asked == [valid_text(text) for text in good], f"{len(asked)} of {len(good)} questions came back in order"
-        )
         for name, content in (
             ("blank", b'{"input": " "}'),
             ("long", json.dumps({"input": "a b" * 300_000}).encode()),

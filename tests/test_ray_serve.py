@@ -16,6 +16,7 @@ from conftest import ADAPTER, BASE, MOTTO
 
 from compare.anatomy import anatomy
 from compare.errors import BadQuestion
+from compare.gate import Variant
 from compare.sampling import Sampling
 from deploy.ray_serve import Replica
 from deploy.remote_engine import TRIES, RemoteEngine
@@ -132,4 +133,4 @@ def test_bad_input_does_not_travel_and_the_replicas_errors_do(remote):
         next(remote.compare("  "))
     assert not remote.handle.streams
     with pytest.raises(KeyError):
-        next(remote.compare(MOTTO, variants=[SimpleNamespace(name="x", adapter="no such adapter", strength=1.0)]))
+        next(remote.compare(MOTTO, variants=[Variant.of("no such adapter")]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from types import SimpleNamespace
 
 import gradio as gr
@@ -164,6 +166,31 @@ def test_the_page_works_behind_its_doors_and_strangers_do_not(local):
     assert httpx.get(local.url + "gradio_api/dev/reload").status_code == 404
     assert httpx.post(local.url + "gradio_api/upload", files={"files": b"a"}).status_code == 404
     assert httpx.get(local.url + "gradio_api/file=https://example.org/").status_code == 403
+
+
+def test_trap_a_full_line_is_told_by_503_and_the_log(served, monkeypatch):
+    """Gradio: a full queue is HTTP 503; whoever it meets reads a sentence, and the next one after it is served."""
+    told = []
+    monkeypatch.setattr("compare.page.doors.event", lambda what, **about: told.append({"what": what, **about}))
+    at, go = served(Serving(port=free_port(), queue=1, allow_training=False)), threading.Event()
+    waiting = next(fn for fn in at.page.fns.values() if fn.api_name == "double")
+    monkeypatch.setattr(waiting, "fn", lambda text: go.wait(30) and text)
+
+    def ask(session: str) -> httpx.Response:
+        asked = {"data": ["a"], "fn_index": waiting._id, "session_hash": session}
+        return httpx.post(at.url + "gradio_api/queue/join", json=asked)
+
+    assert ask("under way").status_code == 200
+    while not any(at.page._queue.active_jobs):
+        time.sleep(0.01)
+    assert ask("waiting").status_code == 200
+    full = ask("one too many")
+    assert full.status_code == 503 and "full" in full.json()["detail"]
+    assert told == [{"what": "refused", "status": 503, "reason": "the line is full"}]
+    go.set()
+    while at.page._queue.event_ids_to_events:
+        time.sleep(0.01)
+    assert ask("later").status_code == 200
 
 
 def test_uploads_are_open_where_training_is_and_end_at_their_size(served):

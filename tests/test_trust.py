@@ -1,19 +1,16 @@
-"""Short forms of `python -m bench.trust`, and the traps of PEFT, transformers and Gradio that touch us, by name."""
+"""Short forms of `python -m bench.trust`: texts, files, access, load, crashes."""
 
 from __future__ import annotations
 
-import ast
 import json
-import shutil
 import warnings
 from pathlib import Path
 
 import pytest
-import torch
-from conftest import ADAPTER, BASE, MOTTO
+from conftest import ADAPTER, BASE
 
 from bench.hit_qa import held_out
-from bench.trust import access, crashes, files, text, threads, voting
+from bench.trust import access, crashes, drawing, files, text, threads, voting
 from bench.trust.found import Found
 from bench.trust.server import Page
 from bench.trust.watch import Watch
@@ -21,12 +18,11 @@ from compare import foreign
 from compare.adapters import check_base, read_adapter
 from compare.engine import Engine
 from compare.errors import BadAdapter, BadQuestion
+from compare.page import column
 from compare.questions import read_questions
-from compare.sampling import Sampling
 from tests.hostile import DATA, texts
 from tests.hostile_adapters import ADAPTERS, place
 
-ROOT = Path(__file__).resolve().parent.parent
 CHILD = [name for name, hostile in ADAPTERS.items() if "chat template or tokenizer" in hostile.said]  # seconds each
 
 
@@ -42,6 +38,16 @@ def test_no_text_becomes_structure_or_markup():
     text.check_structure(460, found)
     text.check_drawing(115, found)
     no_faults(found)
+
+
+@pytest.mark.parametrize("escaping", [True, False])
+def test_no_text_runs_or_becomes_an_element_in_the_browser(browser, engine, monkeypatch, escaping):
+    """And where answers are not escaped, it is seen."""
+    found = Found()
+    if not escaping:
+        monkeypatch.setattr(column, "escape", lambda text, *_: text)
+    drawing.look(browser, engine, 23, found)
+    assert bool(found.faults) != escaping, "\n".join(found.faults)
 
 
 def test_a_text_of_a_megabyte_is_refused_before_it_is_encoded(engine):
@@ -128,17 +134,6 @@ def test_what_an_adapter_brings_cannot_hold_us_up(base, tmp_path, name):
     assert told.wall < foreign.PATIENCE
 
 
-NAMES = ["a.b", "__base__", "lora_A", "lora_B", "keys", "default", "base_layer", "适配器", "a b\nc"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_trap_names_that_peft_or_torch_take_for_something_else(tmp_path, name):
-    """PEFT: a dot is a KeyError, `__base__` the base itself; torch: a ModuleDict has no key called `keys`."""
-    engine = Engine(str(BASE), str(place(tmp_path / name)), device="cpu")
-    (own,) = engine.receipts.values()
-    assert own.keys_matched == 48 and own.base_exact and own.changes_anything
-
-
 def test_a_name_that_no_file_system_takes_is_refused():
     with pytest.raises(BadAdapter, match="no directory can be called that"):
         Engine(str(BASE), "a" * 5000, device="cpu")
@@ -198,63 +193,3 @@ def test_votes_acknowledged_before_a_kill_are_there_after_it(tmp_path):
     voting.kill_voting(3, tmp_path, found)
     no_faults(found)
     assert found.figures["votes acknowledged and kept"] > 3
-
-
-# ---- traps of the libraries
-
-
-def test_trap_leaked_hooks_and_gradients_turned_on_again():
-    """PEFT: hooks stay after an exception, and leaving `disable_adapter()` sets `requires_grad` again."""
-    engine = Engine(str(BASE), str(ADAPTER), device="cpu")  # a fresh one: other tests toggle the shared one's PEFT
-    next(engine.compare(MOTTO, sampling=Sampling(2)))
-    assert not any(m._forward_pre_hooks or m._forward_hooks for m in engine.model.modules())
-    assert not any(p.requires_grad for p in engine.model.parameters())
-
-
-def test_trap_a_checkpoint_in_half_precision_loads_as_such(tiny_base, tmp_path):
-    """transformers: the default dtype is the file's own; bfloat16 on a processor without it is 150 times slower."""
-    from transformers import AutoModelForCausalLM
-
-    AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float16).save_pretrained(tmp_path)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(tiny_base / name, tmp_path)
-    engine = Engine(str(tmp_path), device="cpu")
-    assert {p.dtype for p in engine.model.parameters()} == {torch.float32}
-    assert engine.model.get_input_embeddings().num_embeddings == 8064  # never resized: the spare rows stay
-
-
-# What must not be called in our code, and the trap behind it.
-CALLS = {"generate_batch": "continuous batching gives wrong tokens on BLOOM", "merge_adapter": "it drifts",
-         "resize_token_embeddings": "it cuts spare rows off", "hotswap_adapter": "old token rows stay, silently"}
-KEYWORDS = {"adapter_names": "its hooks leak after an exception, and a compiled graph ignores them",
-            "allowed_paths": "it serves whole directories", "allow_pickle": "a pickle runs code"}
-
-
-def calls():
-    """(file, name called, keyword names and values) of every call in train/, compare/ and app.py."""
-    for path in [ROOT / "app.py", *(ROOT / "train").rglob("*.py"), *(ROOT / "compare").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                name = ast.unparse(node.func).split(".")[-1]
-                given = {k.arg: ast.unparse(k.value) for k in node.keywords if k.arg}
-                yield path.name, ast.unparse(node.func), name, given
-
-
-def test_traps_that_are_calls_are_in_no_code_of_ours():
-    found = list(calls())
-    assert not [(file, name) for file, _, name, _ in found if name in CALLS]
-    assert not [(file, key) for file, _, _, keywords in found for key in keywords if key in KEYWORDS]
-    assert not [file for file, _, _, keywords in found if keywords.get("trust_remote_code", "False") != "False"]
-    running = ("pickle.load", "pickle.loads", "eval", "exec", "os.system")
-    assert not [file for file, whole, *_ in found if whole in running]
-    assert all(keywords.get("weights_only") == "True" for _, whole, _, keywords in found if whole == "torch.load")
-    assert not [file for file, *_, keywords in found if keywords.get("shell", "False") != "False"]
-
-
-def test_trap_gradios_defaults_that_keep_or_show_too_much():
-    """`run_history` keeps prompts in the visitor's browser, `show_error` shows what went wrong inside."""
-    (launch,) = [keywords for _, whole, _, keywords in calls() if whole == "page.launch"]
-    assert launch["run_history"] == "False" and launch["show_error"] == "False" and launch["ssr_mode"] == "False"
-    assert launch["enable_monitoring"] == "False" and "middleware" in launch["app_kwargs"]
-    assert "max_file_size" in launch and launch.get("strict_cors", "True") == "True"
-    assert "allowed_paths" not in launch

@@ -19,7 +19,14 @@ from bench.trust.found import Found
 
 FIGURES = Path(__file__).with_name("figures.json")
 # Each part, and the options it takes.
-PARTS = {"text": ("count",), "files": (), "access": (), "load": ("clients", "seconds"), "crashes": ("kills",)}
+PARTS = {
+    "text": ("count",),
+    "drawing": ("count",),
+    "files": (),
+    "access": (),
+    "load": ("clients", "seconds"),
+    "crashes": ("kills",),
+}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

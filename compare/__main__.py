@@ -118,8 +118,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.questions:
             questions += read_questions(args.questions, args.instruction)
         if not questions:
-            raise LensError("the question is empty; type one, such as 哈尔滨工业大学的校训是什么？, before --adapter and "
-                            "--strength, which take all that follows, or after --")
+            raise LensError("the question is empty; type one, such as 哈尔滨工业大学的校训是什么？, before --adapter "
+                            "and --strength, which take all that follows, or after --")
         if not all(q.text.strip() for q in questions):
             raise LensError("the question is empty; type one, such as 哈尔滨工业大学的校训是什么？")
         from compare.engine import Engine

@@ -12,7 +12,8 @@ import pytest
 from gradio_client import Client
 
 from bench.trust.server import free_port
-from compare.page.sweep import EVERY, IDLE, Sweep
+from compare.page import heap
+from compare.page.sweep import EVERY, GONE, IDLE, Sweep, stream_of
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +37,12 @@ def swept(page):
 
     sweep = Sweep(app, page, clock=lambda: now[0])
 
-    def later(seconds: float) -> None:
+    def later(seconds: float) -> Sweep:
         now[0] += seconds
         with ThreadPoolExecutor(1) as apart:  # Playwright's loop may be running in this thread
             apart.submit(asyncio.run, sweep({}, None, None)).result()
         assert seen.pop() == {}  # passed on
+        return sweep
 
     return later
 
@@ -76,3 +78,66 @@ def test_state_of_an_hour_ago_is_forgotten_and_younger_kept(page, swept):
     swept(EVERY)
     assert client.session_hash not in holder.session_data
     assert client.predict(api_name="/count") == "1"
+
+
+def test_settings_that_gradio_keeps_of_every_component_for_a_shut_door_are_let_go(page, swept):
+    """0.1 to 0.2 MB a session: what `/deep_link` would write, were it open. The visitor's own values stay."""
+    client = Client(page.local_url, verbose=False)
+    assert client.predict(api_name="/count") == "1"
+    state = page.app.state_holder.session_data[client.session_hash]
+    assert len(state.config_values) >= len(page.blocks) - 1
+    swept(EVERY)
+    assert not list(state.config_values) and not list(state.components)
+    assert [client.predict(api_name="/count") for _ in "12"] == ["2", "3"]  # Gradio would set its settings here
+    assert not list(state.config_values)
+
+
+def ago(page, session: str, how_long: timedelta) -> None:
+    page.app.state_holder.time_last_used[session] = datetime.now() - how_long - timedelta(seconds=1)
+
+
+def test_state_of_a_script_is_forgotten_after_a_minute_and_that_of_an_open_page_is_not(page, swept):
+    holder = page.app.state_holder
+    for session in ("script", "browser", "reading"):
+        vanish(page, session)
+    while page._queue.event_ids_to_events:
+        pass
+    sweep = swept(EVERY)
+    for session in ("script", "browser", "reading"):
+        ago(page, session, GONE)
+    sweep.browsers.add("browser")  # it had a heartbeat once: a phone that was put away
+    sweep.streams["reading"] += 1
+    swept(EVERY)
+    assert "script" not in holder.session_data and {"browser", "reading"} <= set(holder.session_data)
+    sweep.streams.clear()
+    swept(EVERY)
+    assert "reading" not in holder.session_data and "browser" in holder.session_data
+    ago(page, "browser", IDLE)
+    swept(EVERY)
+    assert "browser" not in holder.session_data and not sweep.browsers & {"browser"}
+
+
+@pytest.mark.parametrize("path, query, stream", [
+    ("/gradio_api/heartbeat/abc", b"", ("abc", True)), ("/lens/gradio_api/queue/data", b"session_hash=x", ("x", False)),
+    ("/gradio_api/queue/join", b"", None), ("/", b"", None)])
+def test_who_is_there_is_known_by_what_stays_open(path, query, stream):
+    assert stream_of({"path": path, "query_string": query}) == stream
+
+
+def test_a_stream_counts_for_as_long_as_it_is_open(page):
+    inside = []
+
+    async def app(scope, receive, send):
+        inside.append(dict(sweep.streams))
+        raise ConnectionError
+
+    sweep = Sweep(app, page, clock=lambda: 0.0)
+    with pytest.raises(ConnectionError), ThreadPoolExecutor(1) as apart:
+        apart.submit(asyncio.run, sweep({"path": "/gradio_api/heartbeat/a"}, None, None)).result()
+    assert inside == [{"a": 1}] and not sweep.streams and sweep.browsers == {"a"}
+
+
+def test_freed_memory_is_given_back_where_the_system_has_a_call_for_it(monkeypatch):
+    heap.give_back()
+    monkeypatch.setattr(heap.sys, "platform", "win32")
+    heap.give_back()

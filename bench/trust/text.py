@@ -5,36 +5,23 @@ Promised: no crash, no text that becomes structure, nothing unescaped, and the n
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
-from pathlib import Path
 
 from bench.trust.found import Found, Progress
-from bench.trust.server import ROOT, Page
+from bench.trust.server import Page
+from bench.trust.terminal import check_terminal, prompt_of_embedded
 from bench.trust.wire import endpoint, through_wire
 from compare.errors import BadQuestion
 from compare.prompt import Prompt
 from compare.questions import valid_text
-from compare.settings import EMBEDDED_BASE
 from tests.hostile import texts
 
 QUESTION = "哈尔滨工业大学的校训是什么？"
 VISITORS = 4  # threads that ask
-
-
-def prompt_of_embedded() -> Prompt:
-    from transformers import AutoTokenizer
-
-    return Prompt(AutoTokenizer.from_pretrained(EMBEDDED_BASE))
 
 
 def structure(prompt: Prompt, question: str, instruction: str) -> str | None:
@@ -51,13 +38,14 @@ def structure(prompt: Prompt, question: str, instruction: str) -> str | None:
 
 
 def check_structure(count: int, found: Found) -> None:
-    prompt, slowest = prompt_of_embedded(), 0.0
-    for kind, text in texts(count):
+    prompt, slowest, progress = prompt_of_embedded(), 0.0, Progress("text, ids", count, "texts")
+    for i, (kind, text) in enumerate(texts(count)):
         began = time.process_time()
         for question, instruction in ((text, ""), ("问", text)):
             problem = structure(prompt, question, instruction)
             found.check(problem is None, f"a text of kind {kind} {problem}: {text[:40]!r}")
         slowest = max(slowest, time.process_time() - began)
+        progress.at(i + 1, kind)
     found.figures |= {"texts whose ids were checked": count, "slowest pair of prompts, s": round(slowest, 3)}
 
 
@@ -94,11 +82,12 @@ def drawn(text: str) -> set[tuple[str, ...]]:
 
 
 def check_drawing(count: int, found: Found) -> None:
-    allowed = drawn("plain") | drawn("plain " * 2000)
-    for kind, text in texts(count, seed=1):
+    allowed, progress = drawn("plain") | drawn("plain " * 2000), Progress("text, HTML", count, "texts")
+    for i, (kind, text) in enumerate(texts(count, seed=1)):
         text = valid_text(text[:4000])
         if odd := drawn(text) - allowed:
             found.faults.append(f"a text of kind {kind} drew {sorted(odd)[:3]}: {text[:40]!r}")
+        progress.at(i + 1, kind)
     found.figures["texts drawn as HTML"] = count
 
 
@@ -178,57 +167,6 @@ def put(page: Page, all_texts: Sequence[tuple[str, str]], found: Found) -> None:
 def check_api(count: int, found: Found) -> None:
     with Page() as page:
         put(page, list(texts(count, seed=2)), found)
-
-
-def fits(prompt: Prompt, text: str) -> bool:
-    try:
-        return len(prompt.encode(text)) < 2048
-    except BadQuestion:
-        return False
-
-
-def terminal(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "compare", "--json", "--max-new-tokens", "1", "--device", "cpu", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        timeout=1200,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-    )
-
-
-def check_questions(texts: list[str], file: Path, found: Found) -> None:
-    """Put a file of questions to the terminal: all come back, in order."""
-    file.write_text("\n".join(json.dumps({"input": text}) for text in texts), encoding="utf-8")
-    done = terminal("--questions", str(file))
-    found.check(done.returncode == 0, f"the terminal ended with {done.returncode}: {done.stderr[-200:]!r}")
-    asked = [json.loads(line)["question"] for line in done.stdout.decode("utf-8").split("\n")[:-1]]
-    found.check(asked == [valid_text(t) for t in texts], f"{len(asked)} of {len(texts)} questions came back in order")
-
-
-def check_terminal(count: int, found: Found) -> None:
-    prompt = prompt_of_embedded()
-    sent = (json.loads(json.dumps(text)) for _, text in texts(count, seed=3))  # JSON joins halves that fit together
-    good = [text for text in sent if fits(prompt, text)]
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as both:
-        half = -(-len(good) // 2)  # for each of two terminals at once
-        list(both.map(lambda at: check_questions(good[at : at + half], Path(folder) / f"{at}.jsonl", found), (0, half)))
-        file = Path(folder) / "questions.jsonl"
-        for name, content in (
-            ("blank", b'{"input": " "}'),
-            ("long", json.dumps({"input": "a b" * 300_000}).encode()),
-            ("bytes", b"\xff\xfe\xfd"),
-            ("nested", b'{"a":' * 50_000),
-        ):
-            file.write_bytes(content)
-            done = terminal("--questions", str(file))
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            found.check(
-                done.returncode == 2 and sum(line.startswith("error: ") for line in said) == 1,
-                f"the terminal on a {name} file: {done.returncode}, {said[-1:]}",
-            )
-    found.figures |= {"questions to the terminal": len(good), "files refused by the terminal in one line": 4}
 
 
 def run(count: int) -> Found:

@@ -6,6 +6,7 @@ Traps that are met by what our code does are in test_traps.py; SECURITY.md lists
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,3 +131,12 @@ def test_trap_gradios_defaults_that_keep_or_show_too_much():
     assert launch["enable_monitoring"] == "False" and "middleware" in launch["app_kwargs"]
     assert "max_file_size" in launch and launch.get("strict_cors", "True") == "True"
     assert "allowed_paths" not in launch
+
+
+def test_every_test_that_security_names_is_there():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:tests/)?(test_\w+\.py)(?:::(\w+))?`", text))
+    assert len(named) > 40
+    missing = {f"{file}::{test}" for file, test in named
+               if f"def {test}" not in (ROOT / "tests" / file).read_text(encoding="utf-8")}
+    assert not missing

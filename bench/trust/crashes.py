@@ -24,6 +24,7 @@ from train.checkpoint import PART, checkpoints, fault
 from train.log import read_log
 
 SAVE = 4  # steps between checkpoints, where it is not they that are killed
+MOST = 12  # steps that a process does before it is killed
 NEVER = 1_000_000  # steps: the run ends only by a kill
 
 
@@ -85,12 +86,12 @@ def kill_runs(count: int, folder: Path, found: Found, r: random.Random, in_check
     progress, reached, halves = Progress(f"crashes, {name}", count, "kills"), 0, 0
     for i in range(count):
         command = training(folder, base, save) + (["--resume"] if i else [])
-        began = time.time()
+        began, steps = time.time(), r.randint(1, MOST)  # by steps: a loaded machine does not get far in a second
 
-        def ready(said: str, began: float = began) -> bool:
-            return "\nstep " in said and (not in_checkpoints or is_writing(out / PART, began))
+        def ready(said: str, began: float = began, steps: int = steps) -> bool:
+            return said.count("\nstep ") >= steps and (not in_checkpoints or is_writing(out / PART, began))
 
-        done = kill_after(folder, r.random() * (0.1 if in_checkpoints else 1.5), ready, *command)
+        done = kill_after(folder, r.random() * (0.1 if in_checkpoints else 0.5), ready, *command)
         found.check(done.returncode == -9, f"{name} ended by itself with {done.returncode}: {done.said[-300:]}")
         reached = after_kill(out, done.said, save, found)
         halves += is_writing(out / PART, began)

@@ -131,6 +131,7 @@ def test_trap_gradios_defaults_that_keep_or_show_too_much():
     assert launch["enable_monitoring"] == "False" and "middleware" in launch["app_kwargs"]
     assert "max_file_size" in launch and launch.get("strict_cors", "True") == "True"
     assert "allowed_paths" not in launch
+    assert launch["mcp_server"] == "speaks_mcp()", "without the package mcp it prints an error at every start"
 
 
 def test_every_test_that_security_names_is_there():

@@ -77,16 +77,19 @@ class Sweep:
     def sweep(self) -> None:
         queue = self.page._queue
         busy = {event.session_hash for event in list(queue.event_ids_to_events.values())}
-        self.messages(busy)
-        self.sessions(busy | set(self.streams))
+        here = busy | set(self.streams)
+        self.messages(here)
+        self.sessions(here)
         self.page.app.iterators_to_reset &= set(queue.event_ids_to_events)  # of what was cancelled and is over
         if not busy:
             give_back()
 
-    def messages(self, busy: set[str]) -> None:
-        """Those of sessions that have had no event waiting or running at two sweeps."""
-        queue = self.page._queue
-        quiet = {*queue.pending_messages_per_session, *queue.pending_event_ids_session} - busy
+    def messages(self, here: set[str]) -> None:
+        """Those of sessions that were not here at two sweeps, nor asked for anything in between: who asks again and
+        again may by chance be between two questions at both."""
+        queue, since = self.page._queue, datetime.now() - timedelta(seconds=EVERY)
+        asked = {session for session, used in list(self.page.app.state_holder.time_last_used.items()) if used > since}
+        quiet = {*queue.pending_messages_per_session, *queue.pending_event_ids_session} - here - asked
         for session in quiet & self.quiet:
             queue.pending_messages_per_session.pop(session, None)
             queue.pending_event_ids_session.pop(session, None)

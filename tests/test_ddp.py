@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from train.checkpoint import fault, step_of
+from train.interrupt import StopOnSignal
 from train.log import read_log
 
 
@@ -41,6 +43,23 @@ def losses(output: Path) -> list[float]:
     records = [r for r in read_log(output / "log.jsonl") if "loss" in r]
     assert [r["step"] for r in records] == list(range(1, len(records) + 1))
     return [r["loss"] for r in records]
+
+
+def test_a_signal_heard_while_processes_agree_is_kept_for_the_next_step(monkeypatch):
+    """It was overwritten by what they had agreed on, so Ctrl-C did nothing, and torchrun killed the run after 30 s."""
+    stop, control = StopOnSignal(), SimpleNamespace(should_training_stop=False)
+    args = SimpleNamespace(world_size=2, device="cpu")
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda asked: stop.hear(signal.SIGINT, None))
+    stop.on_step_end(args, None, control)
+    assert not control.should_training_stop, "the other processes have not heard of it yet"
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda asked: None)
+    stop.on_step_end(args, None, control)
+    assert control.should_training_stop
+
+    other, control = StopOnSignal(), SimpleNamespace(should_training_stop=False)  # one that heard nothing itself
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda asked: asked.fill_(1.0))
+    other.on_step_end(args, None, control)
+    assert control.should_training_stop and other.asked
 
 
 def test_two_processes_stop_together_go_on_and_give_the_losses_of_one(common, tmp_path):

@@ -54,12 +54,14 @@ class StopOnSignal(TrainerCallback):
             print("finishing this step, then saving; Ctrl-C again stops at once", file=sys.stderr)
 
     def on_step_end(self, args, state, control, **_):
+        agreed = self.asked
         if args.world_size > 1:
             import torch
             import torch.distributed as dist
 
-            asked = torch.tensor(float(self.asked), device=args.device)
+            asked = torch.tensor(float(agreed), device=args.device)
             dist.all_reduce(asked)
-            self.asked = bool(asked.item())
-        if self.asked:
+            agreed = bool(asked.item())  # a signal heard meanwhile stays in `asked`, for the next step
+        if agreed:
+            self.asked = True
             control.should_save = control.should_log = control.should_training_stop = True

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from compare.bloom import Bloom, Cache
 
+KEPT = 16 << 20  # bytes of keys that stay when no row is left; one visitor's few rows fit
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -90,6 +92,8 @@ class Axis:
                 part[:, row, :, :self.now] = part[:, last, :, :self.now]
             self.bias[row], self.starts[row] = self.bias[last], self.starts[last]
         self.starts.pop()
+        if not self.starts and self.cache.keys.nbytes > KEPT:  # a crowd's room, which no visitor after it needs
+            self.cache, self.bias = self.bloom.new_cache(0, 0), self.alibi([], 0)
 
     def step(self) -> Slot:
         """The place of the next position of all rows; now moves on by one."""

@@ -16,6 +16,7 @@ from bench.trust.server import Page
 from bench.trust.watch import Watch
 from compare import foreign
 from compare.adapters import check_base, read_adapter
+from compare.axis import KEPT
 from compare.engine import Engine
 from compare.errors import BadAdapter, BadQuestion
 from compare.page import column
@@ -172,6 +173,7 @@ def test_a_crowd_leaves_nothing_behind(engine):
     tally, before, after = threads.crowd(engine, held_out(6), clients=6, seconds=5)
     assert not tally.wrong and not tally.failed and tally.ends["finished"] > 5 and tally.ends["vanished"] > 5
     assert not engine.batch.rows and not engine.waiting
+    assert engine.batch.axis.cache.keys.nbytes <= KEPT  # the room of the fullest batch is given back
     assert after.threads <= before.threads and after.files <= before.files and after.rss < 1.05 * before.rss
 
 

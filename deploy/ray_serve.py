@@ -3,8 +3,7 @@
 Each replica is one `Engine` with a GPU (or a core) of its own and streams what its rows grow; the page, which
 Gradio's queue ties to one process, holds no model (`remote_engine.py`).
 
-Ray was not installed where this was written: the file follows Ray Serve's documented API (deployment, bind, run,
-streaming handles) and its logic is tested against a stand-in, but it has not been run on Ray.
+Run on Ray 2.60 by `python -m bench.cluster`; its logic is tested against a stand-in, without Ray.
 Needs requirements-cluster.txt. Knows nothing of how the engine works or what the page draws.
 """
 
@@ -72,14 +71,14 @@ class Replica:
         return (await self.aside(self.engine.logits, states.to(self.engine.device))).cpu()
 
 
-def serve_engine(args):
-    """Start Serve with autoscaling replicas, one a GPU (or a core); returns their handle."""
+def serve_engine(args, least: int = 1):
+    """Start Serve with autoscaling replicas, `least` to `args.replicas`, one a GPU (or a core); returns their handle."""
     import ray
     from ray import serve
 
     ray.init(runtime_env={"working_dir": str(ROOT), "excludes": [".git", ".venv", "runs", "tests"]})
     resources = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
-    scaling = {"min_replicas": 1, "max_replicas": args.replicas, "target_ongoing_requests": AT_ONCE // 2}
+    scaling = {"min_replicas": least, "max_replicas": args.replicas, "target_ongoing_requests": AT_ONCE // 2}
     replica = serve.deployment(name="engine", ray_actor_options=resources, autoscaling_config=scaling,
                                max_ongoing_requests=AT_ONCE)(Replica)
     base = None if args.base == EMBEDDED_BASE else args.base

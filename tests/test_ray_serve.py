@@ -1,6 +1,6 @@
 """deploy/ray_serve.py without Ray: its replica and its page's engine, joined by a stand-in for Serve's handle.
 
-Ray itself is not run here; what is shown is ours: equal answers, a replica that dies, Stop, errors that arrive.
+Ray itself is run by `python -m bench.cluster`; shown here is ours: equal answers, a replica that dies, Stop, errors.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Replica:
 
 
 def serve_engine(args, least: int = 1):
-    """Start Serve with autoscaling replicas, `least` to `args.replicas`, one a GPU (or a core); returns their handle."""
+    """Start Serve with `least` to `args.replicas` replicas, one a GPU (or a core); returns their handle."""
     import ray
     from ray import serve
 

@@ -67,6 +67,7 @@ def run(corpus, output, steps):
                            "--dtype", "float32", "--decay-share", "0"], capture_output=True, text=True, timeout=200)
 
 
+@pytest.mark.slow  # three processes and their imports
 def test_a_resumed_run_ends_where_an_unbroken_one_does(corpus, tmp_path):
     assert run(corpus, tmp_path / "whole", 4).returncode == 0
     assert run(corpus, tmp_path / "parts", 2).returncode == 0

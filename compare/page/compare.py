@@ -42,6 +42,21 @@ def build(page: gr.Blocks, engine, answered: list | None) -> Controls:
     return controls
 
 
+def plain_too(extras: list) -> list:
+    """The further columns with that of the base in plain text as the last."""
+    return [*(extra for extra in extras if extra != limits.PLAIN), limits.PLAIN][-limits.MOST_EXTRAS:]
+
+
+def one_less(extras: list, event: gr.EventData) -> list:
+    """The further columns without the one whose sign was pressed."""
+    return [extra for i, extra in enumerate(extras) if i != event.index]
+
+
+def lucky_question() -> tuple[str, str]:
+    row = heldout.any_row(off_topic=True)
+    return (row.input, row.instruction) if row else (limits.FIRST_QUESTION, limits.FIRST_INSTRUCTION)
+
+
 def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.HTML, buttons: tuple) -> None:
     """Join the controls to the engine."""
     ask, stop, chips, lucky, more = buttons
@@ -57,20 +72,9 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
             return extras
         return [*extras, held if name in answering.engine.shown[:1] else f"{name}@{held:g}"][-limits.MOST_EXTRAS:]
 
-    def plain_too(extras: list) -> list:
-        return [*(extra for extra in extras if extra != limits.PLAIN), limits.PLAIN][-limits.MOST_EXTRAS:]
-
     def choices() -> gr.Dropdown:
         names = list(answering.engine.adapters)  # a training adds to them while the page is open
         return gr.Dropdown(names, visible=len(names) > 1)
-
-    def one_less(extras: list, event: gr.EventData) -> list:
-        index = event.index
-        return [s for i, s in enumerate(extras) if i != index]
-
-    def lucky_question() -> tuple[str, str]:
-        row = heldout.any_row(off_topic=True)
-        return (row.input, row.instruction) if row else (limits.FIRST_QUESTION, limits.FIRST_INSTRUCTION)
 
     def end(request: gr.Request) -> None:
         answering.runs.stop(request.session_hash or "")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import psutil
 
-from bench.trust.load import Tally, together
+from bench.trust.crowd import Tally, together
 from bench.trust.server import Held
 from compare.questions import Question
 from compare.sampling import Sampling

@@ -12,8 +12,16 @@ import torch.nn.functional as F
 from compare.product import by_onednn, on_the_left
 
 SHAPES = ((768, 256), (1024, 256), (256, 1024), (8064, 256), (4608, 1536))  # out, in: the embedded base's, bloom-1b1's
-ROWS = (1, 2, 4, 8, 16, 64)
+ROWS = (1, 2, 4, 8, 12, 16, 32, 64)
 WEIGHTS = 24_000_000  # bytes in use in turn, so that no cache holds them all
+VOCABULARY = (250_880, 512)  # of every BLOOM, as wide as two cores do in a sitting
+
+
+def turned(weight: torch.Tensor) -> torch.Tensor:
+    """The same matrix, laid out the other way round in memory."""
+    return weight.t().contiguous().t()
+
+
 WAYS = {"F.linear": F.linear, "wide matrix on the left": on_the_left, "oneDNN": by_onednn}
 
 
@@ -29,13 +37,15 @@ def microseconds(call: Callable, weights: list[torch.Tensor]) -> float:
 
 @torch.inference_mode()
 def main() -> None:
-    print("| out × in | rows | threads | " + " | ".join(WAYS) + " |\n|" + " --- |" * (3 + len(WAYS)))
-    for wide, narrow in SHAPES:
+    ways = [*WAYS, "oneDNN, turned"]
+    print("| out × in | rows | threads | " + " | ".join(ways) + " |\n|" + " --- |" * (3 + len(ways)))
+    for wide, narrow in (*SHAPES, VOCABULARY):
         weights = [torch.randn(wide, narrow) for _ in range(max(1, WEIGHTS // (wide * narrow * 4)))]
-        bias = torch.randn(wide)
+        others, bias = [turned(weight) for weight in weights], torch.randn(wide)
         for rows in ROWS:
             x = torch.randn(rows, narrow)
             found = [microseconds(lambda w, way=way, x=x, b=bias: way(x, w, b), weights) for way in WAYS.values()]
+            found.append(microseconds(lambda w, x=x, b=bias: by_onednn(x, w, b), others))
             print(f"| {wide} × {narrow} | {rows} | {torch.get_num_threads()} | " +
                   " | ".join(f"{one:.0f}" for one in found) + " |", flush=True)
 

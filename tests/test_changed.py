@@ -17,6 +17,7 @@ from playwright.sync_api import expect
 from compare.anatomy import Anatomy, Site, Size
 from compare.engine import Engine
 from compare.page import changed, curve, heat, ribbon
+from compare.page.told import Told
 from compare.receipt import Receipt
 from compare.shift import Candidate, Position, Shift, View
 
@@ -61,7 +62,8 @@ def test_no_token_becomes_markup():
     drawn = ribbon.draw(SHIFT, END)
     assert "<b>0</b>" not in drawn  # a candidate's text
     assert "<" not in re.search(r'data-tokens="(\[.*?)"', drawn)[1]
-    drawn += ribbon.writing([ATTACK, "<script>"]) + ribbon.problem(ATTACK)
+    drawn += ribbon.writing([ATTACK, "<script>"])
+    drawn += ribbon.problem(Told("", ATTACK)) + ribbon.problem(Told(ATTACK, ATTACK))
     assert not tags(drawn) & {"script", "img"} and "button" in tags(drawn)
 
 
@@ -173,7 +175,7 @@ def test_the_page_writes_first_then_compares_and_knows_its_own_question(engine):
     assert "".join(text for _, text in answers).replace("</s>", "") == "".join(texts)
     assert drawn[-1][0] == next(explaining.page(changed.FIRST_QUESTION, changed.FIRST_INSTRUCTION))[0]
     *_, (problem, _) = explaining.page("  ", "")
-    assert "the question is empty" in problem
+    assert "the question is empty" in problem and "还没有问题" in problem
 
 
 def test_without_an_adapter_the_tab_says_so():

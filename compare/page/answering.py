@@ -17,6 +17,7 @@ from compare.page.asked import Asked
 from compare.page.column import Waiting
 from compare.page.result import draw_error, draw_result
 from compare.page.runs import Run, Runs
+from compare.page.told import Told
 from compare.questions import Question
 
 if TYPE_CHECKING:  # the page is given its engine, and loads none
@@ -73,7 +74,7 @@ class Answering:
                     drawn = time.monotonic()
                     yield self.draw(asked, columns)
         except LensError as err:
-            yield draw_error(str(err))
+            yield draw_error(Told.of(err))
         except Exception:
             yield draw_error(words.BROKEN)
             raise

@@ -19,6 +19,7 @@ from compare.errors import BadQuestion, LensError
 from compare.page import heldout
 from compare.page.ballot import CHOICES, Ballot, Said, draw, draw_problem, draw_tally, draw_waiting, problem
 from compare.page.own import own, read
+from compare.page.told import Told
 from compare.page.words import both, heading
 from compare.report.rows import Row
 from compare.sampling import Sampling
@@ -78,7 +79,7 @@ class Voting:
             ballot = Ballot(secrets.token_hex(8), row, base, adapted, secrets.choice((True, False)))
             yield draw(ballot, None, self.result()), ballot
         except LensError as err:
-            yield draw_problem(escape(str(err)), self.result()), None
+            yield draw_problem(Told.of(err).html(), self.result()), None
         except Exception:
             yield draw_problem(both(*BROKEN), self.result()), None
             raise

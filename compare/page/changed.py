@@ -23,7 +23,8 @@ from compare.page.asked import FIRST_INSTRUCTION, FIRST_QUESTION, LENGTHS, LONGE
 from compare.page.crossing import Crossing
 from compare.page.own import own, read
 from compare.page.programs import endpoint
-from compare.page.words import both, heading
+from compare.page.told import Told
+from compare.page.words import BROKEN, both, heading
 from compare.sampling import Sampling
 from compare.shift import Shift, shift
 
@@ -37,8 +38,6 @@ AT_ONCE = 4  # questions compared at once; more visitors wait in Gradio's queue
 LABELS = {"看看变了什么": "Show what changed", "哪个适配器": "Which adapter"}
 NO_ADAPTER = ("没有加载适配器，也就没有改变可看。用 <code>--adapter</code> 加载一个。",
               "No adapter is loaded, so there is no change to show. Load one with <code>--adapter</code>.")
-BROKEN = ("出错了，请再试一次；若仍如此，请看服务器日志。 · "
-          "Something went wrong. Try again; if it stays so, see the server's log.")
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class Explaining:
                 self.known[key] = found
             yield found, gr.skip()
         except LensError as err:
-            yield ribbon.problem(str(err)), gr.skip()
+            yield ribbon.problem(Told.of(err)), gr.skip()
         except Exception:
             yield ribbon.problem(BROKEN), gr.skip()
             raise

@@ -19,6 +19,7 @@ from compare.gate import BASE, Variant
 from compare.page import ribbon
 from compare.page.asked import LONGEST_TEXT
 from compare.page.runs import Run, Runs
+from compare.page.told import Told
 from compare.page.words import BROKEN, WHY, both
 from compare.pieces import Pieces
 from compare.sampling import Continuation
@@ -81,9 +82,9 @@ class Crossing:
         try:
             yield from self.stream(Turn.read(event._data), run)
         except LensError as err:
-            yield ribbon.problem(str(err))
+            yield ribbon.problem(Told.of(err))
         except Exception:
-            yield ribbon.problem(BROKEN.text())
+            yield ribbon.problem(BROKEN)
             raise
         finally:
             self.runs.end(visit, run)

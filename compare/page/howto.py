@@ -32,6 +32,7 @@ from compare.page.sizes import (
     share,
     table_shapes,
 )
+from compare.page.told import Told
 from compare.page.words import both, heading
 from compare.sampling import Sampling
 
@@ -158,7 +159,7 @@ def turning(engine):
             if question in QUESTIONS:
                 known[question] = drawn
         except LensError as err:
-            raise gr.Error(str(err), title="请检查 Please check", print_exception=False) from err
+            raise gr.Error(Told.of(err).text(), title="请检查 Please check", print_exception=False) from err
 
     return turn
 

@@ -13,6 +13,7 @@ from compare.page import words
 from compare.page.asked import Asked
 from compare.page.column import Decode, button, draw, icon
 from compare.page.heldout import every_row
+from compare.page.told import Told
 from compare.page.words import Words
 
 DONE = {
@@ -102,7 +103,5 @@ def draw_nothing() -> str:
     return f'<div class="lens-quiet">{words.NOTHING_YET.html()}</div>'
 
 
-def draw_error(message: str | Words) -> str:
-    """`message`: in both languages where we have it so, else what the engine says."""
-    said = message.html() if isinstance(message, Words) else escape(message)
-    return f'<div class="lens-error" role="alert"><b>{words.CHECK.html()}</b><span>{said}</span></div>'
+def draw_error(message: Words | Told) -> str:
+    return f'<div class="lens-error" role="alert"><b>{words.CHECK.html()}</b><span>{message.html()}</span></div>'

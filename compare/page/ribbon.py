@@ -15,7 +15,8 @@ from html import escape
 from types import MappingProxyType
 
 from compare.page.curve import ending, percent
-from compare.page.words import both
+from compare.page.told import Told
+from compare.page.words import Words, both
 from compare.shift import Position, Shift, View
 
 KL_LEVELS = (0.1, 0.5, 2.0, 4.0)  # nats, at which the next darker shade begins
@@ -149,6 +150,6 @@ def writing(texts: Sequence[str]) -> str:
             f'<div class="answers wide">{both_sides}</div></div>')
 
 
-def problem(message: str) -> str:
+def problem(message: Words | Told) -> str:
     """What went wrong, as a sentence for the visitor."""
-    return f'<div class="problem" role="alert"><b>{both("请检查", "Please check")}</b> {escape(message)}</div>'
+    return f'<div class="problem" role="alert"><b>{both("请检查", "Please check")}</b> {message.html()}</div>'

@@ -22,6 +22,7 @@ from compare.page.examples import chip
 from compare.page.film import LENGTH, Checkpoint, Film
 from compare.page.losses import read_losses
 from compare.page.own import own, picker, read
+from compare.page.told import Told
 from compare.page.words import both, heading
 from compare.report.settings import step_of
 from compare.sampling import Sampling
@@ -97,7 +98,7 @@ class Playing:
                         self.known[question] = html
                     yield html
         except LensError as err:
-            raise gr.Error(str(err), title="请检查 Please check", print_exception=False) from err
+            raise gr.Error(Told.of(err).text(), title="请检查 Please check", print_exception=False) from err
 
     def pick(self, question: str) -> str:
         """The question of a chip, or any held-out one."""

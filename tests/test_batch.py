@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from queue import SimpleQueue
 
 import pytest
@@ -11,7 +10,6 @@ from conftest import tiny_bloom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compare.axis import Axis
 from compare.batch import Batch
 from compare.bloom import Bloom
 from compare.column import Ask
@@ -244,17 +242,3 @@ def test_an_answer_stops_at_its_loop_only_when_asked_to():
     assert len(set(answers(free)[0])) == 1
     run(batch, {0: [told2 := ask([4, 5], [BASE], 40, stop_at_loop=True)]})
     assert len(answers(told2)[0]) == 24
-
-
-def test_an_axis_never_mixes_stale_infinities():
-    """A row that left may have left inf behind; the next in its slot must not see it (inf - inf is NaN)."""
-    axis = Axis(Bloom(tiny_bloom()))
-    axis.enter(1, 20).keys.fill_(torch.inf)
-    axis.enter(1, 20)
-    axis.leave(0)
-    axis.enter(1, 3)
-    assert axis.cache.keys[:, 1, :, :17].isfinite().all()
-
-
-def test_threads_never_enter_a_batch():
-    assert threading.active_count() < 50  # nothing above started one

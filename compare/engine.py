@@ -110,7 +110,8 @@ class Engine:
         longest = max(map(len, prompts.values()), default=0)
         if longest + sampling.max_new_tokens > self.window:
             raise BadQuestion(f"the question is {longest} tokens long and the answer may have "
-                              f"{sampling.max_new_tokens}; together at most {self.window} are allowed")
+                              f"{sampling.max_new_tokens}; together at most {self.window} are allowed; shorten "
+                              "it, or lower max_new_tokens")
         return Ask([prompts[v.prompt] for v in variants], variants, sampling, inbox, cancelled)
 
     def compare(self, question: str, instruction: str = "", variants: Sequence[Variant] | None = None,

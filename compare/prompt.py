@@ -37,7 +37,7 @@ class Prompt:
             raise BadQuestion("the question is empty; type one, such as 哈尔滨工业大学的校训是什么？")
         if len(question) + len(instruction) > LONGEST:
             raise BadQuestion(f"the question has {len(question):,} characters and the instruction "
-                              f"{len(instruction):,}; together at most {LONGEST:,} are allowed")
+                              f"{len(instruction):,}; together at most {LONGEST:,} are allowed; shorten them")
         if form == "plain":
             return self.plain.encode(valid_text(question), add_special_tokens=False).ids
         texts = {INSTRUCTION: valid_text(instruction), INPUT: valid_text(question)}

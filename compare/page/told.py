@@ -15,9 +15,9 @@ from compare.page.words import NO_QUESTION
 # The English sentence → the Chinese, with the same values.
 CHINESE = {
     r"the question is empty; .+": NO_QUESTION.zh,
-    r"the question has ([\d,]+) characters and the instruction ([\d,]+); together at most ([\d,]+) are allowed":
+    r"the question has ([\d,]+) characters and the instruction ([\d,]+); together at most ([\d,]+) are allowed; .+":
         "问题有 {} 个字符，指令有 {} 个；合起来最多 {} 个。请缩短一些。",
-    r"the question is (\d+) tokens long and the answer may have (\d+); together at most (\d+) are allowed":
+    r"the question is (\d+) tokens long and the answer may have (\d+); together at most (\d+) are allowed; .+":
         "问题有 {} 个 token，回答最多可有 {} 个；合起来最多 {} 个。请缩短问题，或减小“最大长度”。",
     r"there is not enough memory for this question, even by itself; .+":
         "内存不够：单独回答这个问题也放不下。请减少列数或最大长度，或给模型更多内存。",

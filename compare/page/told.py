@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from html import escape
 
-from compare.page.words import NO_QUESTION
+from compare.page.words import NO_QUESTION, spans
 
 # The English sentence → the Chinese, with the same values.
 CHINESE = {
@@ -46,11 +46,8 @@ class Told:
         return cls(next((chinese.format(*match.groups()) for match, chinese in found if match), ""), said)
 
     def html(self) -> str:
-        """Escaped; both languages as spans, of which the page shows one, or the one that there is."""
-        if not self.zh:
-            return escape(self.en)
-        return (f'<span class="lang-zh" lang="zh-CN">{escape(self.zh)}</span>'
-                f'<span class="lang-en" lang="en">{escape(self.en)}</span>')
+        """Escaped; both languages as spans, or the English alone."""
+        return spans(self.zh, self.en) if self.zh else escape(self.en)
 
     def text(self) -> str:
         """For a message that Gradio draws, and for whoever calls the API."""

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from html import escape
 
 
+def spans(zh: str, en: str) -> str:
+    """Both languages as spans, of which the page shows one. Escapes them."""
+    return f'<span class="lang-zh" lang="zh-CN">{escape(zh)}</span><span class="lang-en" lang="en">{escape(en)}</span>'
+
+
 @dataclass(frozen=True)
 class Words:
     """One phrase in both languages; `{name}` in it is filled in by `html` and `text`."""
@@ -19,8 +24,7 @@ class Words:
 
     def html(self, **values: object) -> str:
         """Both languages as escaped spans; values are escaped as well."""
-        zh, en = (escape(text.format(**values)) for text in (self.zh, self.en))
-        return f'<span class="lang-zh" lang="zh-CN">{zh}</span><span class="lang-en" lang="en">{en}</span>'
+        return spans(self.zh.format(**values), self.en.format(**values))
 
     def text(self, **values: object) -> str:
         """Both languages in one line, for attributes and plain text."""

@@ -9,7 +9,6 @@ Prints a Markdown table.
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import subprocess
 import sys
@@ -20,10 +19,9 @@ from gradio_client import Client
 from playwright.sync_api import sync_playwright
 
 from bench.hit_qa import held_out
-from bench.served import served
+from bench.served import CHROMIUM, served
 
 IMPORTS = "import torch, transformers, peft, gradio"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # From the press of Enter, until the base's column holds the first text of the new answer: ms.
 FIRST_TEXT = """(question) => new Promise((done) => {
   const box = document.querySelector('#question textarea');

@@ -13,9 +13,10 @@ import pytest
 import torch
 from playwright.sync_api import sync_playwright
 
+from bench.served import CHROMIUM
+
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 BASE, ADAPTER = ASSETS / "base", ASSETS / "adapters" / "lens"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run"]
 MOTTO = "哈尔滨工业大学的校训是什么？"

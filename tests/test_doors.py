@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from app import parse
-from bench.trust.server import free_port
+from bench.served import free_port
 from compare.page.doors import ENVELOPE, UPLOADS_AN_HOUR, Doors, Rules, name_of
 from compare.page.serving import Serving
 from compare.room import Load

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from bench.trust.server import free_port
+from bench.served import free_port
 from compare import __version__, events
 from compare.errors import BadQuestion
 from compare.owner import ENDED

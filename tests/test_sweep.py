@@ -11,7 +11,7 @@ import httpx
 import pytest
 from gradio_client import Client
 
-from bench.trust.server import free_port
+from bench.served import free_port
 from compare.page import heap
 from compare.page.sweep import EVERY, GONE, IDLE, Sweep, stream_of
 

@@ -117,10 +117,9 @@ class Crowd:
             except Exception as err:  # noqa: BLE001 (told as a fault, unless it says that the line is full)
                 if "full" in str(err):
                     self.tally.add("told that the line is full")
-                    time.sleep(1)
                 else:
                     self.tally.fail(err)
-                    time.sleep(1)
+                time.sleep(1)
 
     def finish(self, client, question: Question, r: random.Random) -> None:
         began, first = time.monotonic(), None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,15 +14,11 @@ from pathlib import Path
 
 import psutil
 
+from bench.served import free_port
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAIR = ("--device", "cpu", "--adapter", "assets/adapters/lens")  # the shipped pair, without its timeline
 PATIENCE = 300  # seconds for the page to be up
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ mutants: .venv/.dev
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
-	$(BIN)/mypy train compare app.py
+	$(BIN)/mypy lens train compare tools app.py
 	$(BIN)/hadolint Dockerfile
 
 # Chromium and a CJK font for the browser test, from Debian's packages where they are missing.
@@ -42,15 +42,15 @@ endif
 	  [ -z "$$(fc-list :lang=zh)" ]; then apt-get update -qq && apt-get install -y -qq fonts-noto-cjk; fi
 
 screenshots: .venv/.dev browser
-	$(BIN)/python assets/screenshots/take.py
+	$(BIN)/python tools/take_screenshots.py
 
 # Everything in assets/hit_qa that is made rather than written.
 rows:
-	$(PYTHON) assets/hit_qa/build.py
+	$(PYTHON) tools/build_rows.py
 
 # Base, adapters, timeline and figures anew, from a folder laid out like ../shared (SHARED=…): hours on a CPU.
 pair: .venv/.dev
-	$(BIN)/python assets/pair.py $(if $(SHARED),--shared $(SHARED))
+	$(BIN)/python tools/make_pair.py $(if $(SHARED),--shared $(SHARED))
 
 # The example report on the shipped pair.
 report: .venv/.dev

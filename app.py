@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from compare.errors import LensError
-from compare.page.serving import Serving, add_serving_options
-from compare.settings import Parser, add_model_options, chosen_adapters, chosen_timeline
+from compare.server.launch import Serving, add_serving_options
+from lens.cli import Parser, add_model_options, chosen_adapters, chosen_timeline
+from lens.errors import LensError
 
 
 def parse(argv: list[str] | None):
@@ -31,11 +31,11 @@ def load_engine(args):
     lend = lender()  # before torch is imported, as ZeroGPU wants it
     from transformers.utils import logging
 
-    from compare.engine import Engine
+    from compare.engine.engine import Engine
 
     logging.disable_progress_bar()
     if lend:
-        from compare.zero_gpu import ZeroGpuEngine
+        from compare.engine.zero_gpu import ZeroGpuEngine
 
         return ZeroGpuEngine(lend, args.base, chosen_adapters(args), args.dtype, chosen_timeline(args))
     return Engine(args.base, chosen_adapters(args), args.device, args.dtype, timeline=chosen_timeline(args))
@@ -45,7 +45,7 @@ def first_answer(engine) -> list:
     """The first question's columns, so that the page opens with something to see; none where a GPU must be lent."""
     if os.environ.get("SPACES_ZERO_GPU"):
         return []
-    from compare.page.asked import FIRST_INSTRUCTION, FIRST_QUESTION
+    from compare.page.shared.question import FIRST_INSTRUCTION, FIRST_QUESTION
 
     columns: list = []
     for columns in engine.compare(FIRST_QUESTION, FIRST_INSTRUCTION):
@@ -60,8 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     except LensError as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
-    from compare.page.app import build
-    from compare.page.workshop import Workshop
+    from compare.page.page import build
+    from compare.server.trainings.trainings import Workshop
 
     serving = Serving.of(args)
     shop = Workshop(engine, serving.permission)

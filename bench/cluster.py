@@ -17,9 +17,9 @@ import time
 from types import SimpleNamespace
 
 from bench.hit_qa import held_out
-from compare.engine import Engine
-from compare.sampling import Sampling
-from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
+from compare.engine.engine import Engine
+from compare.engine.interface import Sampling
+from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 CLIENTS = 16
 GREEDY = Sampling(64)
@@ -75,8 +75,8 @@ class Client(threading.Thread):
 
 
 def measure(seconds: float) -> dict:
+    from compare.engine.remote import RemoteEngine
     from deploy.ray_serve import serve_engine
-    from deploy.remote_engine import RemoteEngine
 
     questions = list(enumerate(held_out(CLIENTS * 2)))
     single = Engine(EMBEDDED_BASE, EMBEDDED_ADAPTER)

@@ -25,10 +25,10 @@ from bench.hit_qa import held_out
 from bench.peak import forget_peak, peak
 from bench.random_base import write_random_base
 from bench.toggled import toggled
-from compare.engine import BASE, Engine, Variant
+from compare.engine.engine import Engine
+from compare.engine.interface import BASE, Sampling, Variant
 from compare.questions import Question
-from compare.sampling import Sampling
-from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
+from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 QUESTION = "哈尔滨工业大学的校训是什么？"
 TOKENS = 128

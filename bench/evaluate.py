@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from bench.hit_qa import held_out
 from bench.toggled import toggled
-from compare.engine import Engine
+from compare.engine.engine import Engine
+from compare.engine.interface import Sampling
 from compare.questions import Question
-from compare.sampling import Sampling
-from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
+from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 
 def load(engine: Engine, base: str, adapter: str):

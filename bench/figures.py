@@ -14,13 +14,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bench.hit_qa import read
-from compare.column import Column
-from compare.engine import Engine
+from compare.engine.engine import Engine
+from compare.engine.interface import Column, Sampling
 from compare.questions import Question
 from compare.report.measures import judge
 from compare.report.rows import Row
-from compare.sampling import Sampling
-from compare.settings import ASSETS, EMBEDDED_ADAPTER, EMBEDDED_BASE
+from lens.embedded import ASSETS, EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 MAX_NEW_TOKENS, SAMPLE = 128, 300
 

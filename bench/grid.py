@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from bench.engine import QUESTION, seconds, use_threads
-from compare.engine import Engine, Variant
-from compare.page.film import LENGTH, STRENGTHS, Film
-from compare.page.timeline import checkpoints
-from compare.sampling import Sampling
-from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE, TIMELINE
+from compare.engine.engine import Engine
+from compare.engine.interface import Sampling, Variant
+from compare.page.timeline.checkpoint_grid import LENGTH, STRENGTHS, Film
+from compare.page.timeline.tab import checkpoints
+from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE, TIMELINE
 
 TARGET = 4.0  # times two columns
 

@@ -1,4 +1,4 @@
-"""The rows of assets/hit_qa, as measurements ask for them. Knows no model."""
+"""The rows of assets/hit_qa, as measurements ask for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 from compare.questions import Question
 from compare.report.rows import read_data
-from compare.settings import ASSETS
+from lens.embedded import ASSETS
 
 FOLDER = ASSETS / "hit_qa"
 

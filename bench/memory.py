@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.random_base import write_random_base
 from train.log import read_log
-from train.picture import draw_memory
+from train.loss_curve import draw_memory
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from compare.product import by_onednn, on_the_left
+from compare.models.cpu_matmul import by_onednn, on_the_left
 
 SHAPES = ((768, 256), (1024, 256), (256, 1024), (8064, 256), (4608, 1536))  # out, in: the embedded base's, bloom-1b1's
 ROWS = (1, 2, 4, 8, 12, 16, 32, 64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from compare.settings import EMBEDDED_BASE
+from lens.embedded import EMBEDDED_BASE
 
 
 def write_random_base(path: Path, **shape: float):

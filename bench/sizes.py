@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare.page.sizes import FULL, SIZES, TRAINED, human
+from compare.page.shared.model_sizes import FULL, SIZES, TRAINED, human
 
 SHAPES = {shape.name: shape for shape in SIZES}
 HEADS = {"bloom-560m": 16, "bloom-1b1": 16, "bloom-1b7": 16, "bloom-3b": 32, "bloom-7b1": 32}  # of each config.json
@@ -66,8 +66,8 @@ def write(name: str, folder: Path) -> None:
 
 def serve(folder: Path) -> dict:
     """Seconds to load base and adapter with its proof, and to answer in both columns, nobody ending before 128."""
-    from compare.engine import Engine
-    from compare.sampling import Sampling
+    from compare.engine.engine import Engine
+    from compare.engine.interface import Sampling
 
     began = time.perf_counter()
     engine = Engine(str(folder / "base"), str(folder / "adapter"), device="cpu", dtype="float32")

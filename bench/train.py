@@ -28,7 +28,7 @@ from collections.abc import Sequence
 
 from bench.hit_qa import read
 from bench.peak import forget_peak, peak
-from compare.settings import EMBEDDED_BASE
+from lens.embedded import EMBEDDED_BASE
 
 CONTESTANTS = ("lens", "trainer", "trainer-grouped", "trl", "seed")
 SHAPES = {"tiny": {"hidden_size": 32, "n_layer": 2, "n_head": 4},  # to try the script itself
@@ -40,7 +40,7 @@ LONG_ANSWER, LONGEST = 450, 512  # characters; tokens a row is cut to
 
 def make_rows(kind: str, count: int):
     """`count` rows of a kind, the same for every contestant."""
-    from train.rows import Row
+    from lens.rows.rows import Row
 
     rng = random.Random(0)
     found = rng.choices(read("train.jsonl"), k=count)
@@ -149,7 +149,7 @@ def measure(args) -> dict:
     import torch
     from transformers import AutoTokenizer
 
-    from train.rows import encode_rows
+    from train.data.encoding import encode_rows
 
     torch.set_num_threads(args.threads or torch.get_num_threads())
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_BASE)

@@ -1,7 +1,4 @@
-"""See what a LoRA adapter changed: one BLOOM in memory, base and adapted answers side by side.
-
-Knows nothing of `train`: the two meet only in the adapter directory.
-"""
+"""See what a LoRA adapter changed: one BLOOM in memory, base and adapted answers side by side."""
 
 import warnings
 

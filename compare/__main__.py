@@ -8,9 +8,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compare.errors import LensError
 from compare.questions import Question, read_questions
-from compare.settings import Parser, add_model_options, chosen_adapters
+from lens.cli import Parser, add_model_options, chosen_adapters
+from lens.errors import LensError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,7 +58,7 @@ def table(question: Question, columns) -> Table:
 
 def finish(engine, question: Question, columns, args) -> list[dict]:
     """The columns as the contract's objects, with receipt and shift where asked for."""
-    from compare.shift import shift
+    from compare.analysis.token_shift import shift
 
     found = [column.as_dict() for column in columns]
     prompt = engine.prompt.encode(question.text, question.instruction)
@@ -72,7 +72,7 @@ def finish(engine, question: Question, columns, args) -> list[dict]:
 
 def ask(engine, question: Question, sampling, args) -> None:
     """Answer one question on stdout. Raises BadQuestion."""
-    from compare.gate import PLAIN
+    from compare.engine.interface import PLAIN
 
     variants = engine.variants(args.strength) + [PLAIN] * args.plain_prompt
     stream = engine.compare(question.text, question.instruction, variants, sampling)
@@ -122,8 +122,8 @@ def main(argv: list[str] | None = None) -> int:
                             "and --strength, which take all that follows, or after --")
         if not all(q.text.strip() for q in questions):
             raise LensError("the question is empty; type one, such as 哈尔滨工业大学的校训是什么？")
-        from compare.engine import Engine
-        from compare.sampling import Sampling
+        from compare.engine.engine import Engine
+        from compare.engine.interface import Sampling
 
         sampling = Sampling(args.max_new_tokens, args.temperature, args.top_p, args.seed, args.repetition_penalty,
                             args.stop_at_loop)

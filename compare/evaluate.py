@@ -11,13 +11,14 @@ import signal
 import sys
 from pathlib import Path
 
-from compare.errors import BadAdapter, BadQuestion, LensError
-from compare.report.gate import MARGIN, Verdict, gate, read_report
 from compare.report.processes import Processes, rank
+from compare.report.regression import MARGIN, Verdict, gate, read_report
+from compare.report.report_settings import ReportSettings
 from compare.report.results import ResultsFile
-from compare.report.settings import ReportSettings
 from compare.report.write import make_directory, write
-from compare.settings import ASSETS, Parser, add_model_options, chosen_adapters
+from lens.cli import Parser, add_model_options, chosen_adapters
+from lens.embedded import ASSETS
+from lens.errors import BadAdapter, BadQuestion, LensError
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -49,7 +50,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def report_settings(args: argparse.Namespace) -> ReportSettings:
     """Checked settings. Raises BadQuestion or BadAdapter."""
-    from compare.sampling import Sampling
+    from compare.engine.interface import Sampling
 
     adapters = chosen_adapters(args)
     if not adapters:

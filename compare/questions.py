@@ -6,14 +6,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare.errors import BadQuestion
+from lens.chat import valid_text
+from lens.errors import BadQuestion
 
 LARGEST_FILE = 64 << 20  # bytes
-
-
-def valid_text(text: str) -> str:
-    """The text with lone surrogates, which no tokenizer or UTF-8 output can carry, replaced by question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True)

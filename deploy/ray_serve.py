@@ -4,7 +4,7 @@ Each replica is one `Engine` with a GPU (or a core) of its own and streams what 
 Gradio's queue ties to one process, holds no model (`remote_engine.py`).
 
 Run on Ray 2.60 by `python -m bench.cluster`; its logic is tested against a stand-in, without Ray.
-Needs requirements-cluster.txt. Knows nothing of how the engine works or what the page draws.
+Needs requirements-cluster.txt.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
 
-from compare.anatomy import anatomy
-from compare.column import Grown
-from compare.engine import Engine, Variant
-from compare.errors import LensError
-from compare.page.serving import Serving, add_serving_options
-from compare.sampling import Sampling
-from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE, Parser, add_model_options, chosen_adapters
-from deploy.remote_engine import RemoteEngine
+from compare.analysis.adapter_norms import anatomy
+from compare.engine.engine import Engine
+from compare.engine.interface import Grown, Sampling, Variant
+from compare.engine.remote import RemoteEngine
+from compare.server.launch import Serving, add_serving_options
+from lens.cli import Parser, add_model_options, chosen_adapters
+from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
+from lens.errors import LensError
 
 ROOT = Path(__file__).resolve().parent.parent
 AT_ONCE = 32  # questions under way in one replica
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--replicas", type=int, default=2, help="at most so many engines (default: 2)")
     add_serving_options(parser, "0.0.0.0", 7860)
     args = parser.parse_args(argv)
-    from compare.page.app import build
+    from compare.page.page import build
 
     try:
         engine = RemoteEngine(serve_engine(args), args.base, chosen_adapters(args))

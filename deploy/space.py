@@ -1,7 +1,7 @@
 """make space SPACE=owner/name: upload this project to a Hugging Face Space, made where it does not exist.
 
 By huggingface_hub, because a Space refuses binaries that plain git pushes. The token is huggingface_hub's own
-business (`hf auth login`, or HF_TOKEN). Knows which files a Space needs; knows nothing of models.
+business (`hf auth login`, or HF_TOKEN).
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import gradio as gr
 
-from compare.page.app import hand_over
-from compare.repetition import find_loop
+from compare.analysis.repetition import find_loop
+from compare.page.page import hand_over
 
 WAIT = 30_000  # ms
 WIDTH = 390  # a phone's

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from compare.adapter_config import read_config
+from lens.adapter_config import read_config
 from tests.hostile_adapters import CONFIG, place
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE
 
-from compare.adapters import read_adapter
-from compare.engine import Engine
-from compare.errors import BadAdapter
+from compare.engine.engine import Engine
+from lens.adapter_dir import read_adapter
+from lens.errors import BadAdapter
 
 
 def spoil_config(path, **changes):

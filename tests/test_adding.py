@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from compare.adding import add
-from compare.engine import Engine
-from compare.errors import BadAdapter
-from compare.sampling import Sampling
+from compare.engine.adapters import add
+from compare.engine.engine import Engine
+from compare.engine.interface import Sampling
+from lens.errors import BadAdapter
 from tests.training import six_steps
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import tiny_bloom
 
-from compare.anatomy import anatomy
-from compare.errors import BadAdapter
+from compare.analysis.adapter_norms import anatomy
+from lens.errors import BadAdapter
 
 MODULES = ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]
 

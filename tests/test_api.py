@@ -11,10 +11,10 @@ import gradio as gr
 import pytest
 from conftest import ADAPTER, BASE, MOTTO
 
-from compare.adapters import sha256
-from compare.engine import Engine
-from compare.page import programs
-from compare.page.app import build
+from compare.engine.engine import Engine
+from compare.page.page import build
+from compare.page.shared import api as programs
+from lens.adapter_dir import sha256
 
 pytest_plugins = ["tests.open_page"]
 

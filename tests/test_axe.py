@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from compare.page.app import TABS
+from compare.page.page import TABS
 from tests.open_page import WAIT
 
 pytest_plugins = ["tests.open_page"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from conftest import tiny_bloom
 
-from compare.axis import Axis
-from compare.bloom import Bloom
+from compare.engine.kv_cache import Axis
+from compare.models.bloom import Bloom
 
 
 def test_an_axis_never_mixes_stale_infinities():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from training import run, settings
 
-from train.config import BadInput
+from lens.errors import BadInput
 from train.loop import train
 
 BAD_COMMANDS = [

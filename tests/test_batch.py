@@ -10,11 +10,11 @@ from conftest import tiny_bloom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compare.batch import Batch
-from compare.bloom import Bloom
-from compare.column import Ask
-from compare.gate import BASE, PLAIN, Variant, stack
-from compare.sampling import Sampling
+from compare.engine.ask import Ask
+from compare.engine.batch import Batch
+from compare.engine.interface import BASE, PLAIN, Sampling, Variant
+from compare.engine.lora_rows import stack
+from compare.models.bloom import Bloom
 
 EOS, NEAR_TIE = 2, 1e-4
 

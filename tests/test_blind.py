@@ -12,11 +12,11 @@ import pytest
 from one_tab import Column, opened
 from playwright.sync_api import expect
 
-from compare.errors import BadQuestion
-from compare.page import blind
-from compare.page.ballot import Ballot, Said, draw, draw_tally
+from compare.page.blind import tab as blind
+from compare.page.blind.ballot import Ballot, Said, draw, draw_tally
 from compare.report.rows import Row
-from compare.votes import Tally, Votes
+from compare.server.votes import Tally, Votes
+from lens.errors import BadQuestion
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 ROW = Row(0, "校训是什么？", output="规格严格，功夫到家", keywords=("规格严格", "功夫到家"))

@@ -14,12 +14,15 @@ from conftest import ADAPTER, BASE
 from one_tab import opened
 from playwright.sync_api import expect
 
-from compare.anatomy import Anatomy, Site, Size
-from compare.engine import Engine
-from compare.page import changed, curve, heat, ribbon
-from compare.page.told import Told
-from compare.receipt import Receipt
-from compare.shift import Candidate, Position, Shift, View
+from compare.analysis.adapter_norms import Anatomy, Site, Size
+from compare.analysis.token_shift import Candidate, Position, Shift, View
+from compare.engine.engine import Engine
+from compare.engine.receipt import Receipt
+from compare.page.changed import adapter_map as heat
+from compare.page.changed import end_probability as curve
+from compare.page.changed import tab as changed
+from compare.page.changed import token_ribbon as ribbon
+from compare.page.shared.error_text import Told
 
 END = 2
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lens.errors import BadInput
 from train.checkpoint import check_adapter_keys, fault, last_whole
-from train.config import BadInput
 from train.interrupt import Interrupted
 from train.log import read_log
 from train.loop import train

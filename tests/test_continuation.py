@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from conftest import MOTTO
 
-from compare.errors import BadQuestion
+from compare.engine.interface import Continuation, Sampling
 from compare.questions import Question
-from compare.sampling import Continuation, Sampling
+from lens.errors import BadQuestion
 
 
 def last(stream):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from train.config import BadInput
-from train.corpus import load_streams
+from lens.errors import BadInput
+from train.pretraining.corpus import load_streams
 
 
 def streams(tokenizer, folder: Path, prose: Path | None = None, window: int = 64):

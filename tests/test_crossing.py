@@ -11,12 +11,14 @@ from conftest import MOTTO
 from one_tab import WAIT, opened
 from playwright.sync_api import expect
 
-from compare.errors import BadQuestion
-from compare.page import changed, crossing, ribbon
-from compare.page.crossing import Crossing, Turn
-from compare.page.runs import Run
-from compare.sampling import Continuation, Sampling
-from compare.shift import Candidate, Position, View
+from compare.analysis.token_shift import Candidate, Position, View
+from compare.engine.interface import Continuation, Sampling
+from compare.page.changed import tab as changed
+from compare.page.changed import token_ribbon as ribbon
+from compare.page.changed import turned_answer as crossing
+from compare.page.changed.turned_answer import Crossing, Turn
+from compare.server.running_answers import Run
+from lens.errors import BadQuestion
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 SENT = {"question": MOTTO, "instruction": "", "adapter": "lens", "ids": [300, 301], "kept": 1, "by": "base"}

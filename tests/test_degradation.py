@@ -13,14 +13,14 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE, MOTTO
 
-from compare import shortage
-from compare.column import Ask
-from compare.engine import Engine
-from compare.errors import Unavailable
-from compare.owner import ENDED, Owner
+from compare.engine import out_of_memory as shortage
+from compare.engine.ask import Ask
+from compare.engine.capacity import CALM, Room
+from compare.engine.engine import Engine
+from compare.engine.interface import Continuation, Sampling
+from compare.engine.model_thread import ENDED, Owner
 from compare.questions import Question
-from compare.room import CALM, Room
-from compare.sampling import Continuation, Sampling
+from lens.errors import Unavailable
 
 QUESTIONS = [Question(q) for q in (MOTTO, "哈工大首任校长是谁？", "清华大学的校训是什么？", "哈工大在哪里？", "你好")]
 TOLD = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), MemoryError(),

@@ -21,7 +21,7 @@ from test_report_run import finished, pair, report_in  # noqa: F401 (fixtures)
 
 from compare.evaluate import main
 from compare.report.results import ResultsFile
-from compare.votes import Vote, Votes, VotesUnavailable
+from compare.server.votes import Vote, Votes, VotesUnavailable
 from train import merge
 from train.__main__ import main as train_main
 from train.checkpoint import checkpoints, fault, last_whole, save_tokenizer

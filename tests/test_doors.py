@@ -16,9 +16,9 @@ from starlette.datastructures import Headers
 
 from app import parse
 from bench.served import free_port
-from compare.page.doors import ENVELOPE, UPLOADS_AN_HOUR, Doors, Rules, name_of
-from compare.page.serving import Serving
-from compare.room import Load
+from compare.engine.interface import Load
+from compare.server.launch import Serving
+from compare.server.request_filter import ENVELOPE, UPLOADS_AN_HOUR, Doors, Rules, name_of
 
 LOCAL = ["localhost", "localhost:7860", "LOCALHOST.:7860", "127.0.0.1:7860", "127.8.0.1", "[::1]:7860", "[::1]"]
 FOREIGN = ["evil.example", "evil.example:7860", "localhost.evil.example", "127.0.0.1.evil.example", "evil@localhost",
@@ -171,7 +171,8 @@ def test_the_page_works_behind_its_doors_and_strangers_do_not(local):
 def test_trap_a_full_line_is_told_by_503_and_the_log(served, monkeypatch):
     """Gradio: a full queue is HTTP 503; whoever it meets reads a sentence, and the next one after it is served."""
     told = []
-    monkeypatch.setattr("compare.page.doors.event", lambda what, **about: told.append({"what": what, **about}))
+    monkeypatch.setattr("compare.server.request_filter.event",
+                        lambda what, **about: told.append({"what": what, **about}))
     at, go = served(Serving(port=free_port(), queue=1, allow_training=False)), threading.Event()
     waiting = next(fn for fn in at.page.fns.values() if fn.api_name == "double")
     monkeypatch.setattr(waiting, "fn", lambda text: go.wait(30) and text)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE, MOTTO
 
-from compare.engine import BASE as BASE_VARIANT
-from compare.engine import Engine, Variant
-from compare.errors import BadBase, BadQuestion
+from compare.engine.engine import Engine
+from compare.engine.interface import BASE as BASE_VARIANT
+from compare.engine.interface import Sampling, Variant
 from compare.questions import Question
-from compare.sampling import Sampling
+from lens.errors import BadBase, BadQuestion
 
 QUESTIONS = [MOTTO, "哈工大首任校长是谁？", "清华大学的校训是什么？"]
 

@@ -15,15 +15,15 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from bench.served import free_port
-from compare import __version__, events
-from compare.errors import BadQuestion
-from compare.owner import ENDED
-from compare.page import notice
-from compare.page.health import Health
-from compare.page.serving import Serving
-from compare.page.words import Words
-from compare.room import Load
-from compare.sampling import Sampling
+from compare import __version__
+from compare.engine import event_log as events
+from compare.engine.interface import Load, Sampling
+from compare.engine.model_thread import ENDED
+from compare.page.shared import notice
+from compare.page.shared.words import Words
+from compare.server.health import Health
+from compare.server.launch import Serving
+from lens.errors import BadQuestion
 
 
 @pytest.fixture

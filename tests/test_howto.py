@@ -10,9 +10,9 @@ import pytest
 from one_tab import Column, opened
 from playwright.sync_api import expect
 
-from compare.page import howto
-from compare.page.drawing import explorer
-from compare.page.sizes import EMBEDDED, LINEAR_LAYERS, SIZES, Shape, human, memory, share
+from compare.page.howto import tab as howto
+from compare.page.howto.lora_drawing import explorer
+from compare.page.shared.model_sizes import EMBEDDED, LINEAR_LAYERS, SIZES, Shape, human, memory, share
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 
@@ -76,7 +76,7 @@ def test_the_pages_own_questions_are_answered_once():
 
 
 def test_a_bad_question_is_told_in_the_page():
-    from compare.errors import BadQuestion
+    from lens.errors import BadQuestion
 
     engine = Speaker()
     engine.compare = lambda *a: (_ for _ in ()).throw(BadQuestion("the question is empty"))

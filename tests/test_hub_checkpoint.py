@@ -10,7 +10,7 @@ import torch
 from conftest import BASE, tiny_bloom
 from training import records, settings
 
-from train.config import BadInput
+from lens.errors import BadInput
 from train.loop import train
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

@@ -18,7 +18,7 @@ FORBIDDEN = [("train", {"compare", "gradio", "app"}, "they meet in the adapter d
              ("compare", {"tests", "bench", "deploy"}, "libraries come first"),
              ("train", {"."}, "imports are absolute, so that these rules can be read off them"),
              ("compare", {"."}, "imports are absolute, so that these rules can be read off them")]
-STANDARD_LIBRARY_ONLY = ["compare/repetition.py", "train/config.py"]
+STANDARD_LIBRARY_ONLY = ["compare/analysis/repetition.py", "lens/settings.py"]
 
 
 def imported(source: str) -> set[str]:
@@ -52,8 +52,8 @@ def modules(place: str) -> list[Path]:
 
 @pytest.mark.parametrize("source, names", [
     ("import torch.nn as nn", {"torch"}),
-    ("def f():\n    from train.rows import Row", {"train"}),
-    ("import importlib\nimportlib.import_module('train.rows')", {"importlib", "train"}),
+    ("def f():\n    from lens.rows.rows import Row", {"train"}),
+    ("import importlib\nimportlib.import_module('lens.rows.rows')", {"importlib", "train"}),
     ("from . import other", {"."}),
     ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch", {"typing"}),
 ])

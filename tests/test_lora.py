@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny_bloom
 
-from train.config import BadInput
+from lens.errors import BadInput
 from train.lora import attach_lora, count_parameters
 
 ORIGINAL = {"r": 8, "lora_alpha": 8, "lora_dropout": 0.05, "target_modules": ["query_key_value"]}

@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_bloom
 
 from train import loss
-from train.encoded import IGNORED
+from train.data.encoded import IGNORED
 from train.lora import attach_lora
 
 

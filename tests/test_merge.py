@@ -8,7 +8,7 @@ import pytest
 import torch
 from training import records, run, six_steps
 
-from train.config import BadInput
+from lens.errors import BadInput
 
 
 @pytest.fixture(scope="module")

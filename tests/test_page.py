@@ -196,7 +196,7 @@ def test_a_visitor_who_must_wait_sees_the_place_in_the_queue(page, address):
     """Gradio told it, and its own style clipped it away."""
     from gradio_client import Client
 
-    from compare.page.compare import AT_ONCE
+    from compare.page.compare.tab import AT_ONCE
 
     asked = {"question": MOTTO, "max_new_tokens": 1900, "temperature": 2.0}  # so hot that hardly any ends by itself
     clients = [Client(address, verbose=False) for _ in range(AT_ONCE)]

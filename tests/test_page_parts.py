@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compare.column import Column
-from compare.page import words
-from compare.page.answering import Answering
-from compare.page.app import TABS
-from compare.page.asked import LENGTHS, LONGEST_LINK, MOST_EXTRAS, PLAIN, STRENGTHS, Asked
-from compare.page.column import Waiting, answer, draw
-from compare.page.examples import GROUPS
-from compare.page.heldout import every_row
-from compare.page.loaded import lora_parameters
-from compare.page.result import as_markdown, draw_result
-from compare.page.runs import Runs
-from compare.repetition import find_loop
+from compare.analysis.repetition import find_loop
+from compare.engine.interface import Column
+from compare.page.compare.answering import Answering
+from compare.page.compare.result import as_markdown, draw_result
+from compare.page.page import TABS
+from compare.page.shared import words
+from compare.page.shared.answer_column import Waiting, answer, draw
+from compare.page.shared.examples import GROUPS
+from compare.page.shared.held_out import every_row
+from compare.page.shared.loaded import lora_parameters
+from compare.page.shared.question import LENGTHS, LONGEST_LINK, MOST_EXTRAS, PLAIN, STRENGTHS, Asked
+from compare.server.running_answers import Runs
 
 PAGE = Path(__file__).resolve().parent.parent / "compare" / "page"
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 from conftest import MOTTO
 
-from compare.batch import Batch
-from compare.column import Ask
-from compare.engine import PLAIN
-from compare.errors import BadQuestion
-from compare.prompt import Prompt
-from compare.sampling import Sampling
-from compare.shift import shift
+from compare.analysis.token_shift import shift
+from compare.engine.ask import Ask
+from compare.engine.batch import Batch
+from compare.engine.interface import PLAIN, Sampling
+from lens.chat import Prompt
+from lens.errors import BadQuestion
 from tests.test_cli import run
 
 QUESTIONS = [MOTTO, "哈工大首任校长是谁？", "哈尔滨工业大学的校训是"]

@@ -12,8 +12,8 @@ import pytest
 import torch
 from conftest import ASSETS, BASE
 
-from train.corpus import load_streams, prose_passages, windows
-from train.muon import orthogonalized
+from train.pretraining.corpus import load_streams, prose_passages, windows
+from train.pretraining.muon import orthogonalized
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from train.config import BadInput
-from train.encoded import IGNORED
-from train.preview import check_encoded, draw_lengths, show_rows
-from train.rows import Row, Rows, encode_row, encode_rows
+from lens.errors import BadInput
+from lens.rows.rows import Row, Rows
+from train.data.encoded import IGNORED
+from train.data.encoding import encode_row, encode_rows
+from train.data.preview import check_encoded, draw_lengths, show_rows
 
 END = 2
 SEED_ENDING = "<|endofutterance|>\n"

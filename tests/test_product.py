@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from compare import product as products
-from compare.product import FEW, MANY, product
+from compare.models import cpu_matmul as products
+from compare.models.cpu_matmul import FEW, MANY, product
 
 WAYS = (1, 2, FEW, FEW + 1, 3 * FEW, 5 * FEW, MANY, MANY + 6)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from training import PARTS, settings
 
-from train.config import BadInput
+from lens.errors import BadInput
 from train.loop import train
 
 

@@ -14,12 +14,11 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from conftest import ADAPTER, BASE, MOTTO
 
-from compare.anatomy import anatomy
-from compare.errors import BadQuestion
-from compare.gate import Variant
-from compare.sampling import Sampling
+from compare.analysis.adapter_norms import anatomy
+from compare.engine.interface import Sampling, Variant
+from compare.engine.remote import TRIES, RemoteEngine
 from deploy.ray_serve import Replica
-from deploy.remote_engine import TRIES, RemoteEngine
+from lens.errors import BadQuestion
 
 
 def apart(coroutine):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compare.repetition import Loop, find_loop, seq_rep
+from compare.analysis.repetition import Loop, find_loop, seq_rep
 
 
 def test_seq_rep_counts_repeated_four_grams():

@@ -6,19 +6,19 @@ import json
 
 import pytest
 
-from compare.errors import BadQuestion
 from compare.report import statistics
 from compare.report.comparator import comparator
-from compare.report.gate import gate
 from compare.report.html import html
 from compare.report.markdown import markdown
 from compare.report.measures import judge
 from compare.report.pictures import pictures
 from compare.report.plain import Losses
+from compare.report.regression import gate
 from compare.report.rows import Row, read_data
 from compare.report.summary import Seen, summarise
 from compare.report.verdict import verdict
 from compare.report.write import write
+from lens.errors import BadQuestion
 
 ROWS = (Row(0, "首任校长是谁？", output="宋小濂", keywords=("宋小濂",)),
         Row(1, "校训是什么？", output="规格严格，功夫到家", keywords=("规格严格", "功夫到家")),

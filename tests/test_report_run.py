@@ -83,7 +83,7 @@ def test_likelihoods_equal_peft(finished, pair, tokenizer):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from compare.prompt import Prompt
+    from lens.chat import Prompt
 
     base_path, adapter_path = pair[1], pair[3]
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float32),

@@ -12,9 +12,9 @@ from one_tab import opened
 from playwright.sync_api import expect
 from test_report import ADAPTED_TEXTS, EVIL, report_of, seen
 
-from compare.page import reported
-from compare.page.charts import cards, curves
-from compare.page.reported import Report, highlighted, read_report
+from compare.page.report import tab as reported
+from compare.page.report.charts import cards, curves
+from compare.page.report.tab import Report, highlighted, read_report
 
 ENGINE = SimpleNamespace(files=SimpleNamespace(name="lens", sha256="1" * 64))
 

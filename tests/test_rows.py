@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
-from compare.prompt import Prompt
-from train.columns import is_refusal
-from train.config import BadInput
-from train.encoded import IGNORED
-from train.rows import Row, Rows, encode_row, encode_rows, messages, read_rows
+from lens.chat import Prompt, messages
+from lens.errors import BadInput
+from lens.rows.columns import is_refusal
+from lens.rows.rows import Row, Rows, read_rows
+from train.data.encoded import IGNORED
+from train.data.encoding import encode_row, encode_rows
 
 ROW = Row("请回答下面的问题", "哈工大的校训是什么？", "规格严格，功夫到家", "here")
 EMPTY = Row("", "哈工大的校训是什么？", "规格严格，功夫到家", "here")
@@ -220,11 +221,11 @@ def test_encoded_rows_are_each_row_encoded(tokenizer):
 
 
 def test_more_bad_rows_than_anyone_means_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("train.rows.MOST_SKIPPED", 10)
+    monkeypatch.setattr("lens.rows.rows.MOST_SKIPPED", 10)
     with pytest.raises(BadInput, match="more than 10 bad rows, the first: .*line 1"):
         read_rows([write_lines(tmp_path / "rows.jsonl", ["7"] * 20)], skip_bad_rows=True)
 
 
 def test_reading_text_imports_nothing_heavy():
-    code = "import sys, train.rows; print(*{'datasets', 'pyarrow', 'torch', 'transformers'} & set(sys.modules))"
+    code = "import sys, lens.rows.rows; print(*{'datasets', 'pyarrow', 'torch', 'transformers'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

@@ -6,14 +6,16 @@ import json
 
 import pytest
 
+from lens.chat import messages
+from lens.errors import BadInput
+from lens.rows.rows import read_rows
 from tests.test_rows import GOOD, ROW, write_lines
-from train.config import BadInput
-from train.encoded import IGNORED
-from train.rows import encode_row, encode_rows, messages, read_rows
+from train.data.encoded import IGNORED
+from train.data.encoding import encode_row, encode_rows
 
 
 def test_as_many_bad_rows_as_are_allowed_are_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr("train.rows.MOST_SKIPPED", 10)
+    monkeypatch.setattr("lens.rows.rows.MOST_SKIPPED", 10)
     rows = read_rows([write_lines(tmp_path / "rows.jsonl", [*["7"] * 10, GOOD])], skip_bad_rows=True)
     assert len(rows) == 1 and len(rows.skipped) == 10
 

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from compare.errors import BadQuestion
-from compare.sampling import Chooser, Continuation, Sampling, nucleus, penalised
+from compare.engine.interface import Continuation, Sampling
+from compare.engine.sampling import Chooser, nucleus, penalised
+from lens.errors import BadQuestion
 
 PROBABILITIES = torch.tensor([0.2, 0.5, 0.3])
 

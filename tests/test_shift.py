@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import MOTTO
 
-from compare.errors import BadAdapter, BadQuestion
-from compare.pieces import Pieces
-from compare.shift import Position, Shift, View, log_likelihood, shift, summary
+from compare.analysis.token_shift import Position, Shift, View, log_likelihood, shift, summary
+from compare.analysis.token_text import Pieces
+from lens.errors import BadAdapter, BadQuestion
 
 
 @dataclass

@@ -8,9 +8,9 @@ import sys
 import pytest
 import torch
 
-from compare.adapters import LINEAR_LAYERS
-from compare.page import sizes
-from compare.page.sizes import EMBEDDED, SIZES, Shape, human, memory, share
+from compare.page.shared import model_sizes as sizes
+from compare.page.shared.model_sizes import EMBEDDED, SIZES, Shape, human, memory, share
+from lens.adapter_config import LINEAR_LAYERS
 
 BY_NAME = {s.name: s for s in SIZES}
 
@@ -75,5 +75,5 @@ def test_a_loaded_model_of_another_size_heads_the_table():
 
 
 def test_needs_no_torch():
-    code = "import sys, compare.page.sizes, compare.page.drawing; sys.exit('torch' in sys.modules)"
+    code = "import sys, compare.page.howto.lora_drawing; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

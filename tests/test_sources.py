@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from train.config import BadInput
-from train.rows import read_rows
-from train.sources import describe_source, is_hub_name
+from lens.errors import BadInput
+from lens.rows.rows import read_rows
+from lens.rows.sources import describe_source, is_hub_name
 
 ROWS = [{"instruction": "请回答", "input": "校训？", "output": "规格严格，“功夫”到家"},
         {"instruction": "", "input": "两行\n和,逗号\"引号\"", "output": "007"}]

@@ -12,8 +12,8 @@ import pytest
 from gradio_client import Client
 
 from bench.served import free_port
-from compare.page import heap
-from compare.page.sweep import EVERY, GONE, IDLE, Sweep, stream_of
+from compare.server import freed_memory as heap
+from compare.server.sessions import EVERY, GONE, IDLE, Sweep, stream_of
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ import pytest
 from one_tab import Column, opened
 from playwright.sync_api import expect
 
-from compare.page import heldout, timeline
-from compare.page.film import LENGTH, STRENGTHS, Checkpoint, Film, Shown
-from compare.page.losses import Loss, Scale, position, read_losses, smoothed
+from compare.page.shared import held_out as heldout
+from compare.page.shared.loss_curve import Loss, Scale, position, read_losses, smoothed
+from compare.page.timeline import tab as timeline
+from compare.page.timeline.checkpoint_grid import LENGTH, STRENGTHS, Checkpoint, Film, Shown
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 STEPS = (100, 400)

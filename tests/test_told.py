@@ -9,14 +9,14 @@ import pytest
 import torch
 from conftest import MOTTO
 
-from compare import prompt
-from compare.errors import BadQuestion, LensError, Unavailable
-from compare.line import TOO_LARGE
-from compare.owner import GONE
-from compare.page.changed import Explaining
-from compare.page.told import CHINESE, Told
-from compare.sampling import Continuation, Sampling
-from compare.shift import score
+from compare.analysis.token_shift import score
+from compare.engine.interface import Continuation, Sampling
+from compare.engine.model_thread import GONE
+from compare.engine.queue import TOO_LARGE
+from compare.page.changed.tab import Explaining
+from compare.page.shared.error_text import CHINESE, Told
+from lens import chat as prompt
+from lens.errors import BadQuestion, LensError, Unavailable
 
 ASKED = {  # what a visitor can bring about → what the Chinese has to name
     "empty": (lambda engine: engine.compare(" "), ["还没有问题"]),

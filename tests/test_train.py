@@ -10,9 +10,11 @@ import torch
 from conftest import MOTTO
 from training import PARTS, records, settings, six_steps
 
-from train.config import BadInput, make_settings
+from lens.embedded import EMBEDDED_ROWS
+from lens.errors import BadInput
+from lens.settings import make_settings
 from train.loop import train
-from train.settings import EMBEDDED_ROWS, PROBES, RECIPES, TrainSettings
+from train.settings import PROBES, RECIPES, TrainSettings
 
 LOGS = {"log.jsonl", "probes.jsonl", "loss.png"}
 
@@ -35,7 +37,7 @@ def test_the_adapter_directory_is_whole(trained):
 
 
 def test_every_checkpoint_is_an_adapter_directory(trained):
-    from compare.adapters import read_adapter
+    from lens.adapter_dir import read_adapter
 
     out, _ = trained
     for step in (3, 6):

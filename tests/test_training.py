@@ -9,10 +9,10 @@ import gradio as gr
 import pytest
 from playwright.sync_api import expect
 
-from compare.page import training
-from compare.page.job import Job, find_jobs
-from compare.page.permission import Permission
-from compare.page.workshop import Workshop
+from compare.page.training import tab as training
+from compare.server.permissions import Permission
+from compare.server.trainings.job import Job, find_jobs
+from compare.server.trainings.trainings import Workshop
 from tests.open_page import WAIT
 from tests.test_workshop import HERE, stand_in
 

@@ -14,21 +14,21 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE, MOTTO, tiny_bloom
 
-from compare import load as comparing
-from compare.adapters import attach, read_adapter
-from compare.engine import Engine
-from compare.errors import BadAdapter
-from compare.gate import Variant, stack
-from compare.page.app import build
-from compare.sampling import Sampling
+from compare.engine.adapters import attach
+from compare.engine.engine import Engine
+from compare.engine.interface import Sampling, Variant
+from compare.engine.lora_rows import stack
+from compare.page.page import build
+from lens import base as comparing
+from lens.adapter_dir import read_adapter
+from lens.errors import BadAdapter, BadInput
 from tests.hostile_adapters import place
 from train import base as training
 from train.checkpoint import write_adapter
-from train.config import BadInput
-from train.encoded import Encoded, EncodedRows
+from train.data.encoded import Encoded, EncodedRows
 from train.lora import attach_lora, check_target_modules
 from train.merge import check_adapter
-from train.muon import orthogonalized
+from train.pretraining.muon import orthogonalized
 
 # ---- PEFT
 

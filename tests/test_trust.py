@@ -14,13 +14,13 @@ from bench.trust import access, crashes, drawing, files, text, threads, voting
 from bench.trust.found import Found
 from bench.trust.server import Page
 from bench.trust.watch import Watch
-from compare import foreign
-from compare.adapters import check_base, read_adapter
-from compare.axis import KEPT
-from compare.engine import Engine
-from compare.errors import BadAdapter, BadQuestion
-from compare.page import column
+from compare.engine.engine import Engine
+from compare.engine.kv_cache import KEPT
+from compare.page.shared import answer_column as column
 from compare.questions import read_questions
+from lens import adapter_prompts as foreign
+from lens.adapter_dir import check_base, read_adapter
+from lens.errors import BadAdapter, BadQuestion
 from tests.hostile import DATA, texts
 from tests.hostile_adapters import ADAPTERS, place
 

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compare import votes
-from compare.votes import Tally, Vote, Votes, VotesUnavailable, as_csv, as_json_lines, votes_path, wilson
+from compare.server import votes
+from compare.server.votes import Tally, Vote, Votes, VotesUnavailable, as_csv, as_json_lines, votes_path, wilson
 
 ROOT = Path(__file__).resolve().parent.parent
 WHEN = "2026-01-01T00:00:00+00:00"
@@ -153,6 +153,6 @@ def test_json_lines_keep_the_text_as_it_was(store):
 
 
 def test_needs_the_standard_library_alone():
-    code = ("import sys; sys.path.insert(0, '.'); import compare.votes; "
+    code = ("import sys; sys.path.insert(0, '.'); import compare.server.votes; "
             "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'gradio')))")
     assert subprocess.run([sys.executable, "-I", "-S", "-c", code], cwd=ROOT).returncode == 0

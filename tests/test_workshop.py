@@ -11,15 +11,16 @@ from urllib.parse import parse_qsl
 import gradio as gr
 import pytest
 
-from compare import footprint
-from compare.engine import Engine
-from compare.page import preview, progress, training
-from compare.page.asked import FIRST_INSTRUCTION, Asked
-from compare.page.job import Job, Plan, find_jobs
-from compare.page.permission import Permission, Refused
-from compare.page.preview import Preview
-from compare.page.training import Training
-from compare.page.workshop import Upload, Workshop, trainings_home
+from compare.engine.engine import Engine
+from compare.page.shared.question import FIRST_INSTRUCTION, Asked
+from compare.page.training import preview, progress
+from compare.page.training import tab as training
+from compare.page.training.preview import Preview
+from compare.page.training.tab import Training
+from compare.server.permissions import Permission, Refused
+from compare.server.trainings import memory as footprint
+from compare.server.trainings.job import Job, Plan, find_jobs
+from compare.server.trainings.trainings import Upload, Workshop, trainings_home
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 OPEN = Permission(None)

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import MOTTO
 
-from compare.gate import BASE
-from compare.sampling import Sampling
-from compare.zero_gpu import LONGEST, START, seconds
+from compare.engine.interface import BASE, Sampling
+from compare.engine.zero_gpu import LONGEST, START, seconds
 
 ROOT = Path(__file__).resolve().parent.parent
 SPACES = '''

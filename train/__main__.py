@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from train.config import BadInput, Parser, add_settings, make_settings
+from lens.cli import Parser
+from lens.errors import BadInput
+from lens.settings import add_settings, make_settings
 from train.processes import is_first
 from train.settings import RECIPES, TrainSettings
 

@@ -1,6 +1,6 @@
 """The base a run starts from: its tokenizer, its weights, the device and the dtype.
 
-Only safetensors are read: a pickled checkpoint can run code. Knows nothing of adapters or data.
+Only safetensors are read: a pickled checkpoint can run code.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.config import BadInput, first_line
-from train.settings import EMBEDDED_BASE
-
-MARKERS = ("<|beginofutterance|>", "<|endofutterance|>")
+from lens.chat import MARKERS
+from lens.embedded import EMBEDDED_BASE
+from lens.errors import BadInput, first_line
 
 
 @dataclass(frozen=True)

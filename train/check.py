@@ -6,7 +6,7 @@
      "examples": [{"instruction": str, "input": str, "output": str}]}
 
 The rows are read, checked and encoded by what trains on them, so what passes here passes there. Takes the options of
-`python -m train`. For whoever shows a file before it is trained on; `train.preview` shows the same in a terminal.
+`python -m train`. For whoever shows a file before it is trained on; `train.data.preview` shows the same in a terminal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import os
 import sys
 from collections import Counter
 
-from train.config import BadInput, Parser, add_settings, make_settings
+from lens.cli import Parser
+from lens.errors import BadInput
+from lens.settings import add_settings, make_settings
 from train.settings import RECIPES, TrainSettings
 
 EXAMPLES = 5  # rows shown, evenly spaced
@@ -26,7 +28,7 @@ LONGEST = 2000  # characters shown of one text
 def look(s: TrainSettings) -> dict:
     """The object above. Raises BadInput."""
     from train.base import load_tokenizer
-    from train.dataset import load_dataset
+    from train.data.dataset import load_dataset
 
     tokenizer = load_tokenizer(s.base)
     data = load_dataset(s, tokenizer)

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from train.config import BadInput, first_line
-from train.lora import LINEAR_LAYERS
+from lens.adapter_config import LINEAR_LAYERS
+from lens.errors import BadInput, first_line
 
 PARTS = ("adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
          "training.json", "README.md", "adapter_config.json")  # moved in this order: the config last

@@ -1,10 +1,10 @@
-"""Upload an adapter directory to the Hugging Face hub. Knows nothing of training."""
+"""Upload an adapter directory to the Hugging Face hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from train.config import BadInput, first_line
+from lens.errors import BadInput, first_line
 
 
 def push(output: Path, repo: str) -> str:

@@ -2,7 +2,7 @@
 
 A record has `step` and some of `loss`, `learning_rate`, `tokens_per_second` (padding not counted; the
 time of steps alone), `memory` (bytes: the process's resident set, on a GPU the peak of torch's
-allocations since the record before) and `eval_loss` (held-out rows). Knows nothing of models.
+allocations since the record before) and `eval_loss` (held-out rows).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-from train.config import BadInput
+from lens.errors import BadInput
 
 
 def read_log(path: Path) -> list[dict]:

@@ -1,6 +1,6 @@
 """One training run: base + rows → adapter directory, by transformers' Trainer.
 
-Set up, run, result; each part has a module of its own. Knows nothing of the page. Raises BadInput for
+Set up, run, result; each part has a module of its own. Raises BadInput for
 what the user can mend, Interrupted when a signal ended it.
 """
 
@@ -10,8 +10,8 @@ import contextlib
 import sys
 from pathlib import Path
 
+from lens.errors import BadInput
 from train.checkpoint import replace_adapter, step_of
-from train.config import BadInput
 from train.processes import part_together
 from train.settings import TrainSettings
 from train.setup import Run, set_up
@@ -63,7 +63,7 @@ def restore(run: Run, checkpoint: Path) -> None:
 def finish(run: Run) -> None:
     """The adapter directory itself, its picture and, where asked for, the hub's copy. Process 0 alone."""
     from train.log import read_log
-    from train.picture import draw_loss
+    from train.loss_curve import draw_loss
 
     s = run.settings
     picture = run.output / "loss.png"

@@ -1,10 +1,10 @@
-"""Attach LoRA to a BLOOM and count what it adds. Knows nothing of data or training."""
+"""Attach LoRA to a BLOOM and count what it adds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from train.config import BadInput
+from lens.errors import BadInput
 
 LINEAR_LAYERS = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
 

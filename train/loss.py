@@ -4,7 +4,7 @@ With BLOOM's 250,880-word vocabulary the logits are the memory of training; most
 and need none. Hidden states are gathered where labels are, then read in chunks, and each chunk's gradient
 is made while its logits are there, so that they are made once. The idea of the chunks is trl's
 `_chunked_cross_entropy_loss`, that of the early gradient Liger Kernel's fused linear cross-entropy (Hsu et al.,
-2024). The loss runs inside the model's own forward, so that DDP sees and synchronises it. Knows nothing of data.
+2024). The loss runs inside the model's own forward, so that DDP sees and synchronises it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutput
 
-from train.encoded import IGNORED
+from train.data.encoded import IGNORED
 
 CHUNK = 64  # positions whose logits exist at once: 64 × 250,880 float32 are 64 MB
 

@@ -16,9 +16,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.config import BadInput, Parser, first_line
-from train.lora import LINEAR_LAYERS
-from train.settings import EMBEDDED_BASE
+from lens.adapter_config import LINEAR_LAYERS
+from lens.cli import Parser
+from lens.embedded import EMBEDDED_BASE
+from lens.errors import BadInput, first_line
 
 TOLERANCE = 1e-3  # of logits in float32; merging adds s·BA to W and rounds once
 ROUNDS, TOKENS = 5, 16  # of each model in turn; new tokens a round

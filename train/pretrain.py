@@ -1,7 +1,7 @@
 """python -m train.pretrain: a small BLOOM from plain text, on one CPU, one GPU or many (torchrun).
 
 Resumable after a kill at any moment: state is written atomically every `--save-seconds`, and the
-data order is a pure function of seed and step (`corpus.py`). Knows nothing of LoRA or chat.
+data order is a pure function of seed and step (`corpus.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from train.config import BadInput, parse_settings, positive, setting, share
+from lens.errors import BadInput
+from lens.settings import parse_settings, positive, setting, share
 from train.processes import part_together
 
 LOG_STEPS = 25
@@ -79,7 +80,7 @@ def rate(step: int, s: PretrainSettings) -> float:
 def optimizers(model, s: PretrainSettings) -> list:
     import torch
 
-    from train.muon import Muon
+    from train.pretraining.muon import Muon
 
     hidden = [p for n, p in model.named_parameters() if p.ndim == 2 and "word_embeddings.weight" not in n]
     rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "word_embeddings.weight" in n]
@@ -106,9 +107,9 @@ class Run:
         import torch
         from accelerate import Accelerator
 
-        from train.corpus import load_streams
-        from train.newbase import load
-        from train.state import State
+        from train.pretraining.corpus import load_streams
+        from train.pretraining.new_base import load
+        from train.pretraining.saved_state import State
 
         self.s, self.output = s, Path(s.output)
         self.dtype = s.dtype if s.dtype != "auto" else ("bfloat16" if bf16_is_fast(torch) else "float32")
@@ -136,7 +137,7 @@ class Run:
     def loss_on(self, step: int, heldout: bool = False):
         import torch
 
-        from train.corpus import windows
+        from train.pretraining.corpus import windows
 
         ids = torch.from_numpy(windows(self.streams, self.mine, step, self.s.window, self.s.seed, heldout))
         ids = ids.to(self.accelerator.device)

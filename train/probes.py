@@ -1,7 +1,7 @@
 """Probe questions: the same few, answered greedily every so many steps, so that learning can be watched.
 
 Answers go to `probes.jsonl`, a JSON object a line: `step`, `question`, `answer`, `finish` ("stop" when
-the model ended by itself, "length" when it was cut). Knows nothing of the loss.
+the model ended by itself, "length" when it was cut).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-from train.config import BadInput
+from lens.chat import messages
+from lens.errors import BadInput
+from lens.rows.rows import Row
 from train.log import append
 from train.loss import answering
-from train.rows import Row, messages
 
 MAX_NEW_TOKENS = 64
 MOST_ROWS = 5
@@ -49,8 +50,8 @@ def answer_probes(model, tokenizer, probes: Sequence[Row], step: int) -> list[Pr
     """Greedy answers of the PeftModel as it stands, in one batch. Its mode and random state are kept."""
     import torch
 
-    prompts = [tokenizer.apply_chat_template(messages(row), add_generation_prompt=True, tokenize=True)["input_ids"]
-               for row in probes]
+    asked = [messages(row.instruction, row.input) for row in probes]
+    prompts = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True)["input_ids"]
     longest, pad, eos = max(map(len, prompts)), tokenizer.pad_token_id, tokenizer.eos_token_id
     device = model.get_base_model().device
     # Padded by hand: a tokenizer that has padded once saves that in the adapter's tokenizer.json.

@@ -1,7 +1,4 @@
-"""The processes of one run (torchrun): which of them speaks and writes, and how they end.
-
-Knows nothing of what they compute.
-"""
+"""The processes of one run (torchrun): which of them speaks and writes, and how they end."""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lens.rows.sources import describe_source
 from train.base import Compute, describe_base
 from train.lora import Counts
 from train.settings import TrainSettings
-from train.sources import describe_source
 
 LEFT_OUT = ("output", "base", "data", "eval_data", "resume", "push_to_hub")  # paths, and names said elsewhere
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from train.config import positive, setting, share
+from lens.embedded import EMBEDDED_BASE, EMBEDDED_ROWS
+from lens.settings import positive, setting, share
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
-EMBEDDED_BASE = str(ASSETS / "base")
-EMBEDDED_ROWS = str(ASSETS / "hit_qa" / "train.jsonl")
 # Asked of the embedded base while it learns: questions of its rows, the last one with nothing to know.
 PROBES = ["哈尔滨工业大学的校训是什么？", "哈尔滨工业大学是何时建立的？", "哈工大首任校长是谁？",
           "哈尔滨工业大学最早的校名是什么？", "明天北京会下雨吗"]

@@ -1,6 +1,5 @@
-"""From settings to a run that can start: what is refused, what is loaded, where it goes on.
-
-Knows nothing of how the steps run. Raises BadInput for what the user can mend.
+"""From settings to a run that can start: what is refused, what is loaded, where it goes on. Raises BadInput for what
+the user can mend.
 """
 
 from __future__ import annotations
@@ -17,15 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lens.embedded import EMBEDDED_ROWS
+from lens.errors import BadInput, first_line
 from train.base import Compute, load_base, load_tokenizer, pick_compute
 from train.checkpoint import checkpoints, last_whole, step_of, write_adapter
-from train.config import BadInput, first_line
-from train.dataset import Dataset, load_dataset
+from train.data.dataset import Dataset, load_dataset
+from train.data.preview import show_rows
 from train.lora import attach_lora, check_target_modules, count_parameters
-from train.preview import show_rows
 from train.processes import is_first
 from train.record import Record
-from train.settings import EMBEDDED_ROWS, PROBES, TrainSettings
+from train.settings import PROBES, TrainSettings
 
 if TYPE_CHECKING:  # they bring torch, and bad input is told without
     from transformers import PreTrainedTokenizerBase

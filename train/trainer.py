@@ -2,7 +2,7 @@
 
 The order is a function of seed and epoch alone, and of rows a step in all: any number of processes
 reads the same rows at the same step, and a resumed run reads on where it stood. Checkpoints appear
-whole by one rename, and are read back without unpickling code. Knows nothing of settings.
+whole by one rename, and are read back without unpickling code.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from transformers import Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from lens.errors import BadInput, first_line
 from train.checkpoint import PART, last_whole, load_adapter_weights, move_whole
-from train.config import BadInput, first_line
-from train.encoded import IGNORED, EncodedRows
+from train.data.encoded import IGNORED, EncodedRows
 
 
 class Collator:

@@ -19,7 +19,7 @@ from bench.random_base import write_random_base
 from bench.trust.found import Found, Progress
 from bench.trust.killing import kill_after, run_whole
 from bench.trust.voting import kill_voting
-from compare.settings import EMBEDDED_ADAPTER
+from lens.embedded import EMBEDDED_ADAPTER
 from train.checkpoint import PART, checkpoints, fault
 from train.log import read_log
 

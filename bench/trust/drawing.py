@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.served import CHROMIUM, free_port
 from bench.trust.found import Found, Progress
-from compare.questions import valid_text
+from lens.chat import valid_text
 from tests.hostile import texts
 
 LONGEST = 4000  # characters of a text; what is longer is cut
@@ -31,7 +31,7 @@ DRAWN = """() => {
 
 def echo(engine: Any) -> Any:
     """A copy of the engine whose every answer is what was asked."""
-    from compare.column import Column
+    from compare.engine.interface import Column
 
     def compare(question: str, instruction: str = "", variants=None, sampling=None, cancelled=None) -> Iterator[list]:
         yield [Column(v, lambda ids: question, [5, 6, 7], "stop", 0.1, [0.1, 0.2, 0.9])
@@ -44,8 +44,8 @@ def echo(engine: Any) -> Any:
 
 def serve(engine: Any):
     """The page over the echo, as it is served; returns the `gr.Blocks`."""
-    from compare.page.app import build
-    from compare.page.serving import Serving
+    from compare.page.page import build
+    from compare.server.launch import Serving
 
     page = build(echo(engine))
     Serving(port=free_port()).launch(page, engine, prevent_thread_lock=True, quiet=True)
@@ -100,8 +100,8 @@ def look(browser, engine: Any, count: int, found: Found) -> None:
 def run(count: int) -> Found:
     from playwright.sync_api import sync_playwright
 
-    from compare.engine import Engine
-    from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
+    from compare.engine.engine import Engine
+    from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
     found = Found()
     if CHROMIUM is None:

@@ -18,11 +18,10 @@ from pathlib import Path
 from bench.peak import forget_peak, peak
 from bench.trust.found import Found, Progress
 from bench.trust.watch import Watch, listing
-from compare.errors import BadAdapter
-from compare.settings import ASSETS, EMBEDDED_BASE
+from lens.embedded import ASSETS, EMBEDDED_BASE
+from lens.errors import BadAdapter, BadInput
 from tests.hostile import DATA
 from tests.hostile_adapters import ADAPTERS, Hostile, place
-from train.config import BadInput
 
 SECONDS, MEMORY = 5.0, 400 << 20  # of this process's processor time, and bytes, that one file may take
 LONGEST_SENTENCE = 600  # characters, paths included
@@ -70,7 +69,7 @@ class Base:
     """A loaded base, and the hash of its weights in memory."""
 
     def __init__(self, path: str = EMBEDDED_BASE):
-        from compare.load import load_base
+        from lens.base import load_base
 
         self.path, self.model = path, load_base(path, "cpu").model
         self.hash = self.hashed()
@@ -83,7 +82,8 @@ class Base:
 
     def load(self, path: Path) -> None:
         """All that an engine does with an adapter directory before it answers. Raises BadAdapter."""
-        from compare.adapters import attach, check_base, read_adapters
+        from compare.engine.adapters import attach
+        from lens.adapter_dir import check_base, read_adapters
 
         adapters = read_adapters([path])
         check_base(self.path, adapters.values())
@@ -127,9 +127,9 @@ def figures(kind: str, told: dict[str, Told]) -> dict[str, object]:
 
 def check_data(names: list[str], folder: Path, found: Found) -> None:
     """Give each hostile data file of these names to the reader of rows."""
+    from lens.rows.rows import read_rows
     from tests.hostile import MARKERS
     from tests.test_sources import BAD, write
-    from train.rows import read_rows
 
     told, progress = {}, Progress("files, data", len(names), "files")
     for i, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""What a part of the trust run found: figures for the table, and faults, each a sentence. Knows no part."""
+"""What a part of the trust run found: figures for the table, and faults, each a sentence."""
 
 from __future__ import annotations
 

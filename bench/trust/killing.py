@@ -1,4 +1,4 @@
-"""A module of ours as a process, and its SIGKILL at a random moment. Knows nothing of what it does."""
+"""A module of ours as a process, and its SIGKILL at a random moment."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def judge(wrong: list[tuple[Question, Ids]], alone: dict[Question, Ids]) -> tupl
     """(near-ties, faults) among answers that differ: a tie is where the two best logits lie within NEAR_TIE."""
     if not wrong:
         return 0, []
-    from compare.engine import Engine
-    from compare.settings import EMBEDDED_ADAPTER, EMBEDDED_BASE
+    from compare.engine.engine import Engine
+    from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
     engine, ties, faults = Engine(EMBEDDED_BASE, EMBEDDED_ADAPTER, device="cpu"), 0, []
     for question, found in wrong:

@@ -1,4 +1,4 @@
-"""`python app.py` as a child process, with what it holds of memory, threads and files. Knows no test."""
+"""`python app.py` as a child process, with what it holds of memory, threads and files."""
 
 from __future__ import annotations
 

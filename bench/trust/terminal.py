@@ -14,10 +14,9 @@ from pathlib import Path
 
 from bench.trust.found import Found, Progress
 from bench.trust.server import ROOT
-from compare.errors import BadQuestion
-from compare.prompt import Prompt
-from compare.questions import valid_text
-from compare.settings import EMBEDDED_BASE
+from lens.chat import Prompt, valid_text
+from lens.embedded import EMBEDDED_BASE
+from lens.errors import BadQuestion
 from tests.hostile import texts
 
 

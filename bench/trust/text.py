@@ -15,9 +15,8 @@ from bench.trust.found import Found, Progress
 from bench.trust.server import Page
 from bench.trust.terminal import check_terminal, prompt_of_embedded
 from bench.trust.wire import endpoint, through_wire
-from compare.errors import BadQuestion
-from compare.prompt import Prompt
-from compare.questions import valid_text
+from lens.chat import Prompt, valid_text
+from lens.errors import BadQuestion
 from tests.hostile import texts
 
 QUESTION = "哈尔滨工业大学的校训是什么？"
@@ -69,10 +68,9 @@ class Elements(HTMLParser):
 
 def drawn(text: str) -> set[tuple[str, ...]]:
     """What the page would draw if question, instruction and both answers were this text."""
-    from compare.column import Column
-    from compare.gate import BASE, Variant
-    from compare.page.asked import Asked
-    from compare.page.result import draw_result
+    from compare.engine.interface import BASE, Column, Variant
+    from compare.page.compare.result import draw_result
+    from compare.page.shared.question import Asked
 
     columns = [
         Column(v, lambda ids: text, [5, 6, 7], "stop", 0.1, [0.1, 0.2, 0.9])

@@ -11,8 +11,8 @@ import psutil
 
 from bench.trust.crowd import Tally, together
 from bench.trust.server import Held
+from compare.engine.interface import Sampling
 from compare.questions import Question
-from compare.sampling import Sampling
 
 TOKENS = 12
 

@@ -1,6 +1,6 @@
 """SIGKILL among votes. `python -m bench.trust.voting FILE NAME` votes without end, and tells what was acknowledged.
 
-Several threads vote at once, as visitors of a page do. Knows nothing of the other crashes.
+Several threads vote at once, as visitors of a page do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.trust.found import Found, Progress
 from bench.trust.killing import kill_after
-from compare.votes import VERDICTS, Vote, Votes, VotesUnavailable
+from compare.server.votes import VERDICTS, Vote, Votes, VotesUnavailable
 
 VOTERS = 4  # threads
 LONG = 3000  # characters of a question: a vote is more than one page of SQLite's

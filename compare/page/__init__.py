@@ -1,1 +1,1 @@
-"""The Gradio page, one file a tab. Knows no torch: it asks the engine and draws what comes back."""
+"""The Gradio page, one file a tab."""

@@ -1,4 +1,5 @@
 """The held-out report: rows → answers → figures → report.json, report.md, report.html, pictures, a gate.
 
-Asks `compare.engine` and `compare.shift` for answers and likelihoods; nothing here generates or trains.
+Asks `compare.engine.engine` and `compare.analysis.token_shift` for answers and likelihoods; nothing here generates or
+trains.
 """

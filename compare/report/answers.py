@@ -1,7 +1,4 @@
-"""The engine's answers to rows, measured, kept as they come, shared among processes.
-
-Knows no statistics and writes nothing but results.
-"""
+"""The engine's answers to rows, measured, kept as they come, shared among processes."""
 
 from __future__ import annotations
 
@@ -9,13 +6,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from compare.errors import BadQuestion
+from compare.analysis.token_shift import log_likelihood, shift, summary
 from compare.questions import Question
 from compare.report.measures import Answer, judge
 from compare.report.processes import Processes
 from compare.report.results import Result, ResultsFile, key
 from compare.report.rows import Row
-from compare.shift import log_likelihood, shift, summary
+from lens.errors import BadQuestion
 
 
 @dataclass(frozen=True)

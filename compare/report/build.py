@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from compare.report.answers import answer_rows
 from compare.report.plain import Plain, losses
 from compare.report.processes import Processes
+from compare.report.report_settings import ReportSettings, base_sha256, checkpoint_directories, step_of
 from compare.report.results import ResultsFile
 from compare.report.rows import Data, read_data, read_plain
-from compare.report.settings import ReportSettings, base_sha256, checkpoint_directories, step_of
 from compare.report.summary import Seen, summarise
 from compare.report.verdict import verdict
 
 if TYPE_CHECKING:  # it brings torch
-    from compare.engine import Engine
+    from compare.engine.engine import Engine
 
 FORMAT = 1  # of report.json
 
@@ -52,7 +52,7 @@ def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> 
 def ask(settings: ReportSettings, adapters: tuple[str, ...], data: Data, plain: Plain, processes: Processes,
         file: ResultsFile, only_adapter: bool = False) -> tuple[Engine, list[Seen]]:
     """An engine with these adapters, and its variants over all rows and sentences."""
-    from compare.engine import Engine
+    from compare.engine.engine import Engine
 
     engine = Engine(settings.base, list(adapters), processes.device, settings.dtype)
     whole = engine.variants([1.0])

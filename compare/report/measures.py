@@ -1,7 +1,7 @@
 """The figures of one answer: is it right, how near the reference, did it end, does it loop. Pure; no model.
 
 chrF: Popović, "chrF: character n-gram F-score for automatic MT evaluation" (2015), as sacrebleu computes it;
-seq-rep-4: Welleck et al. (2019), see `compare.repetition`.
+seq-rep-4: Welleck et al. (2019), see `compare.analysis.repetition`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 
-from compare.repetition import find_loop, seq_rep
+from compare.analysis.repetition import find_loop, seq_rep
 from compare.report.rows import Row
 
 # An answer that says that it does not know contains one of these, and ends: in a long ramble they mean nothing.

@@ -1,6 +1,5 @@
-"""How well a model still predicts plain text: its loss on each sentence. Forgetting shows here first.
-
-Knows nothing of questions. Perplexity is made of these losses in `statistics`.
+"""How well a model still predicts plain text: its loss on each sentence. Forgetting shows here first. Perplexity is
+made of these losses in `statistics`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """This process among those that share a run: its part of the rows, what all found, a clean end.
 
-One process needs no launcher; many are started with `torchrun -m compare.evaluate`. Knows nothing of rows.
+One process needs no launcher; many are started with `torchrun -m compare.evaluate`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Finished answers on disk, a line a question, so that an interrupted run goes on where it stopped.
 
 A line is found again by a key over everything that the answers depend on. Several processes write a file each.
-Knows nothing of models or of what the figures mean.
 """
 
 from __future__ import annotations

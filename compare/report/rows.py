@@ -1,4 +1,4 @@
-"""A file of questions with references → checked rows. Knows nothing of models."""
+"""A file of questions with references → checked rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from compare.errors import BadQuestion
+from lens.errors import BadQuestion
 
 OFF_TOPIC = "unknown"  # the `kind` of rows that ask about something else
 

@@ -1,6 +1,6 @@
 """Answers and losses → the figures of the report, as the plain dictionaries that report.json holds.
 
-`README.md` beside this file documents them. Knows no files, no pages and no model.
+`README.md` beside this file documents them.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""A report's files in one directory. Knows no model; the formats are the other modules'."""
+"""A report's files in one directory."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from compare.errors import BadQuestion
 from compare.report.comparator import comparator
 from compare.report.html import html
 from compare.report.markdown import markdown
 from compare.report.pictures import pictures
+from lens.errors import BadQuestion
 
 
 def make_directory(path: Path) -> Path:

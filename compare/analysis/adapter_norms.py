@@ -1,0 +1,113 @@
+"""Where in a BLOOM an adapter sits: how large its update is beside the weights it changes.
+
+‖s·BA‖_F / ‖W‖_F for every adapted linear layer, and in the fused query_key_value for each head's q, k and v.
+BA is never formed: ‖BA‖² = tr((BᵀB)(AAᵀ)), two r×r matrices, in float64.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lens.errors import BadAdapter
+
+PARTS = ("q", "k", "v")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Frobenius norms of an update, strength 1, and of the base's weights that it is added to."""
+
+    update: float
+    weight: float
+
+    @property
+    def ratio(self) -> float | None:
+        """None where the base's weights are all zero."""
+        return self.update / self.weight if self.weight else None
+
+    def as_dict(self) -> dict:
+        return {"update": self.update, "weight": self.weight, "ratio": self.ratio}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One adapted linear layer. `heads`, for query_key_value alone: a {"q", "k", "v"} of sizes a head, in order;
+    `parts`: the same of all heads together."""
+
+    layer: int
+    module: str
+    whole: Size
+    parts: dict[str, Size]
+    heads: tuple[dict[str, Size], ...]
+
+    def as_dict(self) -> dict:
+        named = lambda sizes: {name: size.as_dict() for name, size in sizes.items()}  # noqa: E731
+        return {"layer": self.layer, "module": self.module, **self.whole.as_dict(),
+                "parts": named(self.parts), "heads": [named(head) for head in self.heads]}
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """An adapter's sites, by layer and then in the order of the model; `whole`: of all of them together."""
+
+    adapter: str
+    whole: Size
+    sites: tuple[Site, ...]
+
+    def as_dict(self) -> dict:
+        return {"adapter": self.adapter, **self.whole.as_dict(), "sites": [site.as_dict() for site in self.sites]}
+
+
+def anatomy(model, adapter_name: str) -> Anatomy:
+    """Measure one adapter of a PeftModel over BLOOM. Raises BadAdapter where the model has none of that name."""
+    from peft.tuners.lora import LoraLayer
+
+    n_head = model.get_base_model().config.n_head if hasattr(model, "peft_config") else 0
+    found = [(name, m) for name, m in model.named_modules() if isinstance(m, LoraLayer) and adapter_name in m.lora_A]
+    if not found:
+        raise BadAdapter(f"adapter {adapter_name!r} is not on this model; attached: "
+                         f"{', '.join(getattr(model, 'peft_config', [])) or 'none'}")
+    sites = tuple(measure(name, layer, adapter_name, n_head) for name, layer in found)
+    return Anatomy(adapter_name, together([site.whole for site in sites]), sites)
+
+
+def measure(name: str, layer, adapter: str, n_head: int) -> Site:
+    """A LoRA layer of that dotted name, such as "….h.3.mlp.dense_4h_to_h"."""
+    a, b = (side[adapter].weight.detach().double() for side in (layer.lora_A, layer.lora_B))
+    weight = layer.get_base_layer().weight.detach()
+    module, number = name.rsplit(".", 1)[1], int(re.findall(r"\.h\.(\d+)\.", name)[0])
+    # BLOOM's fused rows are (heads, 3, head size), as its forward views them; any other layer is one block.
+    blocks = (n_head, 3) if module == "query_key_value" else (1, 1)
+    update = scaling(layer, adapter) * update_norms(a, b, blocks)
+    base = torch.linalg.vector_norm(weight.unflatten(0, (*blocks, -1)), dim=(-2, -1), dtype=torch.float32)
+    sizes = [[Size(u, w) for u, w in zip(*row, strict=True)]
+             for row in zip(update.tolist(), base.tolist(), strict=True)]
+    whole = together([size for head in sizes for size in head])
+    if module != "query_key_value":
+        return Site(number, module, whole, {}, ())
+    heads = tuple(dict(zip(PARTS, head, strict=True)) for head in sizes)
+    return Site(number, module, whole, {part: together([head[part] for head in heads]) for part in PARTS}, heads)
+
+
+def update_norms(a: Tensor, b: Tensor, blocks: tuple[int, int]) -> Tensor:
+    """A (r, in), B (out, r) → ‖BA‖_F of each block of B's rows; `blocks` (heads, parts), as the result."""
+    b = b.unflatten(0, (*blocks, -1))
+    squares = ((b.mT @ b) * (a @ a.T)).sum((-2, -1))
+    return squares.clamp_min(0).sqrt()  # rounding may fall below 0
+
+
+def scaling(layer, adapter: str) -> float:
+    """alpha/r, or alpha/√r for rsLoRA (Kalajdzievski 2023): from the settings, as the layer's own number may
+    hold a strength or be a tensor of them."""
+    r = layer.r[adapter]
+    return layer.lora_alpha[adapter] / (math.sqrt(r) if layer.use_rslora.get(adapter) else r)
+
+
+def together(sizes: list[Size]) -> Size:
+    """The norms of matrices that lie side by side: squares add up."""
+    return Size(math.hypot(*(s.update for s in sizes)), math.hypot(*(s.weight for s in sizes)))

@@ -1,0 +1,76 @@
+"""What happens to questions, one line an event, by the standard library's logging: asked, finished, cancelled, refused.
+
+No text of a question is in a line unless `listen(questions=True)` asked for it. Silent until `listen` is called: a
+library tells, an entry point decides.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, TextIO
+
+from lens.errors import LensError
+
+log = logging.getLogger("lens")
+numbers = itertools.count(1)
+
+
+class Lines(logging.Formatter):
+    """UTC time, event and `name=value`; text is escaped, so that nobody's question can write a line of its own."""
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self, questions: bool):
+        super().__init__("%(asctime)sZ %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self.questions = questions
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        question = getattr(record, "question", None)
+        return f"{line} question={question!r}" if self.questions and question is not None else line
+
+
+def listen(questions: bool = False, stream: TextIO | None = None) -> None:
+    """Write events to `stream` (default: stderr), with the questions' text where asked for."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(Lines(questions))
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+
+
+def event(name: str, question: str | None = None, **facts: object) -> None:
+    """Tell of one event. `question` is kept apart from the line, for those who asked to see it."""
+    if log.isEnabledFor(logging.INFO):
+        shown = " ".join(f"{key}={value!r}" if isinstance(value, str) else f"{key}={value}"
+                         for key, value in facts.items())
+        log.info("%s %s", name, shown, extra={"question": question})
+
+
+class Told:
+    """A context manager: the events of one question, from being asked to how it ended, for its growing `columns`."""
+
+    def __init__(self, question: str, columns: Sequence):
+        self.number, self.began, self.columns = next(numbers), time.monotonic(), columns
+        event("asked", question, id=self.number, columns=len(columns), characters=len(question))
+
+    def __enter__(self) -> Told:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """How it ended: `finished`, `cancelled` (or left), `refused` (in a sentence) or `failed`."""
+        facts: dict[str, Any] = {"id": self.number, "columns": len(self.columns),
+                                 "tokens": sum(len(c.token_ids) for c in self.columns),
+                                 "seconds": round(time.monotonic() - self.began, 3)}
+        reasons = [c.finish_reason or "left" for c in self.columns]
+        if isinstance(error, LensError):
+            event("refused", **facts, reason=str(error))
+        elif isinstance(error, Exception):
+            event("failed", **facts, reason=type(error).__name__)
+        else:
+            name = "cancelled" if {"left", "cancelled"} & set(reasons) else "finished"
+            event(name, **facts, reasons=",".join(reasons))

@@ -1,0 +1,109 @@
+"""Keys and values of rows of different ages on one time axis, all of whose right edges are "now".
+
+ALiBi's bias is relative, so a row needs no absolute position: rows stand side by side, left edges masked.
+To join, a row's prompt is laid in to end at now; to leave, the last row takes its place; when the axis is
+full, all are moved to the left by the oldest row's start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from compare.models.bloom import Bloom, Cache
+
+KEPT = 16 << 20  # bytes of keys that stay when no row is left; one visitor's few rows fit
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one step of all rows reads and writes: views of the cache, the position, ALiBi's bias."""
+
+    cache: Cache
+    at: int
+    bias: Tensor
+
+
+class Axis:
+    """Rows 0 … n-1 are always the living ones. `starts[i]` is where row i begins, `now` the next position."""
+
+    def __init__(self, bloom: Bloom):
+        self.bloom, self.now = bloom, 0
+        self.starts: list[int] = []
+        self.cache, self.bias = bloom.new_cache(0, 0), self.alibi([], 0)
+
+    @property
+    def positions(self) -> int:
+        return self.cache.keys.shape[3]
+
+    def alibi(self, starts: list[int], positions: int) -> Tensor:
+        """(rows, heads, positions) float32: slope × position within the row, -inf before its start."""
+        device = self.bloom.device
+        own = torch.arange(positions, device=device) - torch.tensor(starts, dtype=torch.long, device=device)[:, None]
+        return (self.bloom.slopes[:, None] * own[:, None]).masked_fill(own[:, None] < 0, -torch.inf)
+
+    def reserve(self, rows: int, positions: int) -> None:
+        """Make room, doubling what there is. New room is zero, for what is masked must still be finite."""
+        old_rows = self.cache.keys.shape[1]
+        if rows <= old_rows and positions <= self.positions:
+            return
+        rows = old_rows if rows <= old_rows else max(rows, 2 * old_rows)
+        positions = self.positions if positions <= self.positions else max(positions, 2 * self.positions, 128)
+        grown, n = self.bloom.new_cache(rows, positions), len(self.starts)
+        for old, new in ((self.cache.keys, grown.keys), (self.cache.values, grown.values)):
+            new.zero_()
+            if n:
+                new[:, :n, :, :self.now] = old[:, :n, :, :self.now]
+        self.cache = grown
+        self.bias = torch.zeros(rows, self.bloom.n_head, positions, device=self.bloom.device)
+        self.bias[:n] = self.alibi(self.starts, positions)
+
+    def move(self, by: int) -> None:
+        """Shift all rows along the axis, to the right (by > 0) or to the left."""
+        self.reserve(len(self.starts), self.now + by)
+        low, n = min(self.starts), len(self.starts)
+        for part in (self.cache.keys, self.cache.values):
+            part[:, :n, :, low + by:self.now + by] = part[:, :n, :, low:self.now].clone()
+        self.now, self.starts = self.now + by, [start + by for start in self.starts]
+        self.bias[:n] = self.alibi(self.starts, self.positions)
+
+    def enter(self, rows: int, length: int) -> Cache:
+        """Add rows whose `length` first positions end at now; returns the place to prefill."""
+        if not self.starts:
+            self.now = length
+        elif length > self.now:
+            self.move(length - self.now)
+        n = len(self.starts)
+        self.reserve(n + rows, self.now + 1)
+        start = self.now - length
+        self.starts += [start] * rows
+        self.bias[n:n + rows] = self.alibi([start], self.positions)
+        for part in (self.cache.keys, self.cache.values):
+            part[:, n:n + rows, :, :start] = 0  # what a former row left may be inf
+        return Cache(*(part[:, n:n + rows, :, start:self.now] for part in (self.cache.keys, self.cache.values)))
+
+    def leave(self, row: int) -> None:
+        """Take a row out; the last row takes its number."""
+        last = len(self.starts) - 1
+        if row != last:
+            for part in (self.cache.keys, self.cache.values):
+                part[:, row, :, :self.now] = part[:, last, :, :self.now]
+            self.bias[row], self.starts[row] = self.bias[last], self.starts[last]
+        self.starts.pop()
+        if not self.starts and self.cache.keys.nbytes > KEPT:  # a crowd's room, which no visitor after it needs
+            self.cache, self.bias = self.bloom.new_cache(0, 0), self.alibi([], 0)
+
+    def step(self) -> Slot:
+        """The place of the next position of all rows; now moves on by one."""
+        low = min(self.starts)
+        if self.now == self.positions:
+            if low > self.positions // 4:
+                self.move(-low)
+                low = 0
+            else:
+                self.reserve(len(self.starts), self.now + 1)
+        n, self.now = len(self.starts), self.now + 1
+        cache = Cache(*(part[:, :n, :, low:self.now] for part in (self.cache.keys, self.cache.values)))
+        return Slot(cache, self.now - 1 - low, self.bias[:n, :, None, low:self.now])

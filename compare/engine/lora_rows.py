@@ -1,0 +1,87 @@
+"""Which adapter, how strongly, on which row: all adapters' A and B side by side, and a gate on each row's ranks.
+
+N adapters cost two products, not 2N: their A are stacked along the rank axis, their B likewise, and a
+row's gate holds strength × scaling on the ranks of its own adapter and zero on all others. Base is the
+row whose gate is all zeros. (S-LoRA and Punica gather weights by row instead; at our ranks a gate is simpler.)
+Where a gate is zero the ranks are masked, not multiplied: 0 × inf is NaN, and an adapter that overflows must
+not reach the base row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from compare.engine.interface import Variant
+from lens.adapter_config import LINEAR_LAYERS
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A few adapters' weights, rank by rank: per (layer, module) A (in, ranks) and B (ranks, out)."""
+
+    weights: dict[tuple[int, str], tuple[Tensor, Tensor]]
+    ranks: list[tuple[str, int]]  # adapter name and its rank, in stacking order
+    scaling: dict[str, float]
+
+    def gate(self, variants: Sequence[Variant]) -> Gate:
+        """The gate of rows that show these variants."""
+        rows = [[v.strength * self.scaling[name] if v.adapter == name else 0.0
+                 for name, rank in self.ranks for _ in range(rank)] for v in variants]
+        device = next(iter(self.weights.values()))[0].device
+        scale = torch.tensor(rows, device=device)[:, None]
+        return Gate(self, scale, scale == 0)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How much of each rank each row gets: `scale` (rows, 1, ranks) float32, `off` where it is zero."""
+
+    stack: Stack
+    scale: Tensor
+    off: Tensor
+
+    def add(self, out: Tensor, x: Tensor, layer: int, module: str) -> Tensor:
+        """`out` (rows, length, out) plus each row's own update of the layer's input `x`, in float32."""
+        if (layer, module) not in self.stack.weights:
+            return out
+        a, b = self.stack.weights[layer, module]
+        low = ((x.to(a.dtype) @ a) * self.scale).masked_fill_(self.off, 0.0)
+        return out + (low @ b).to(out.dtype)
+
+
+def gate_of(variants: Sequence[Variant], stack_of: Callable[[tuple[str, ...]], Stack]) -> Gate | None:
+    """The gate of rows that show these variants; None where all are base. `stack_of(names)`: their adapters."""
+    names = tuple(sorted({v.adapter for v in variants if v.adapter}))
+    return stack_of(names).gate(variants) if names else None
+
+
+def linear_of(block, name: str):
+    """A BLOOM block's linear layer of that name; PEFT's wrapper where there is one."""
+    return getattr(block.self_attention if name in ("query_key_value", "dense") else block.mlp, name)
+
+
+def stack(model, names: Sequence[str]) -> Stack:
+    """The named adapters of a PeftModel over BLOOM, stacked; float32 on the model's device."""
+    layers = {(i, module): linear_of(block, module)
+              for i, block in enumerate(model.get_base_model().transformer.h) for module in LINEAR_LAYERS}
+    layers = {place: layer for place, layer in layers.items() if any(n in getattr(layer, "lora_A", {}) for n in names)}
+    ranks = [(name, model.peft_config[name].r) for name in names]
+    scaling = {name: layer.scaling[name] for layer in layers.values() for name in names if name in layer.lora_A}
+    weights = {}
+    for place, layer in layers.items():
+        a, b = zip(*(matrices(layer, name, rank) for name, rank in ranks), strict=True)
+        weights[place] = torch.cat(a, 1).contiguous(), torch.cat(b, 0).contiguous()
+    return Stack(weights, ranks, scaling)
+
+
+def matrices(layer, name: str, rank: int) -> tuple[Tensor, Tensor]:
+    """One adapter's A (in, rank) and B (rank, out) in a LoRA layer; zeros where it does not change this one."""
+    if name in layer.lora_A:
+        return layer.lora_A[name].weight.T.float(), layer.lora_B[name].weight.T.float()
+    out, wide = layer.base_layer.weight.shape
+    zeros = layer.base_layer.weight.new_zeros
+    return zeros((wide, rank), dtype=torch.float32), zeros((rank, out), dtype=torch.float32)

@@ -1,0 +1,89 @@
+"""How big a BLOOM is, and what LoRA adds to it: counts and memory worked out from the shape alone.
+
+Pure arithmetic; nothing here is measured, and activations, logits and the cache are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# Each linear layer's (input, output) width, in multiples of the hidden size.
+LINEAR_LAYERS = {"query_key_value": (1, 3), "dense": (1, 1), "dense_h_to_4h": (1, 4), "dense_4h_to_h": (4, 1)}
+QUERY_KEY_VALUE = ("query_key_value",)
+RANK = 8  # of the table: the original experiment's
+
+HALF = 2  # bytes of a parameter in bfloat16 or float16
+FULL = 4  # bytes of a parameter in float32, PEFT's dtype for the adapter it trains and saves
+# Bytes of a parameter that Adam trains: weight 4, gradient 4, two moments 4 each. The same 16 come out of mixed
+# precision (2 + 2 + 12). Source: Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion
+# Parameter Models" (2019).
+TRAINED = 16
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A BLOOM's name and widths; all counts follow from them. Embedding and lm_head are one matrix."""
+
+    name: str
+    hidden_size: int
+    n_layer: int
+    vocab_size: int = 250_880
+
+    @property
+    def parameters(self) -> int:
+        """Embedding, each layer's four linear layers, biases and two norms, and the two norms outside."""
+        h = self.hidden_size
+        return self.vocab_size * h + self.n_layer * (12 * h * h + 13 * h) + 4 * h
+
+    def lora(self, r: int = RANK, modules: Iterable[str] = QUERY_KEY_VALUE) -> int:
+        """Parameters of A (r × in) and B (out × r) in every layer. Raises KeyError for an unknown module."""
+        return r * self.hidden_size * self.n_layer * sum(sum(LINEAR_LAYERS[m]) for m in modules)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that weights, gradients and optimizer take, for one shape and one adapter."""
+
+    train_all: int  # every parameter trained with Adam
+    train_lora: int  # the base frozen in half precision, the adapter trained with Adam
+    serve_one: int  # one base with the adapter beside it, in half precision
+    serve_two: int  # a base and a merged model side by side, in half precision
+
+
+def share(trainable: int, base: int) -> float:
+    """Trainable over all parameters, the adapter's own included; 0 to 1, as PEFT prints it."""
+    return trainable / (base + trainable)
+
+
+def memory(base: int, lora: int) -> Memory:
+    """From the parameter counts of a base and of its adapter."""
+    return Memory(train_all=TRAINED * base, train_lora=HALF * base + TRAINED * lora,
+                  serve_one=HALF * (base + lora), serve_two=HALF * 2 * base)
+
+
+def human(size: float) -> str:
+    """Bytes in decimal units with three digits: 786432 → '786 kB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+# Source of the widths: the config.json of each model on the Hugging Face hub.
+EMBEDDED = Shape("embedded", 256, 6, 8064)
+SIZES = (EMBEDDED, Shape("bloom-560m", 1024, 24), Shape("bloom-1b1", 1536, 24), Shape("bloom-1b7", 2048, 24),
+         Shape("bloom-3b", 2560, 30), Shape("bloom-7b1", 4096, 30), Shape("bloom-176b", 14336, 70))
+
+
+def loaded_shape(name: str, config) -> Shape:
+    """The shape that a transformers BloomConfig names."""
+    return Shape(name, config.hidden_size, config.n_layer, config.vocab_size)
+
+
+def table_shapes(loaded: Shape) -> tuple[Shape, ...]:
+    """The known sizes, with the loaded model first where it is none of them."""
+    same = any((s.hidden_size, s.n_layer, s.vocab_size) == (loaded.hidden_size, loaded.n_layer, loaded.vocab_size)
+               for s in SIZES)
+    return SIZES if same else (loaded, *SIZES)

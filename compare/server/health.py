@@ -1,0 +1,50 @@
+"""`/health`: is the page well, for whoever watches it: what is loaded, how long the line is, the model's thread.
+
+JSON, status 200 while questions can be answered and 503 when they cannot. Names no visitor and no question.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import gradio as gr
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from compare import __version__
+
+if TYPE_CHECKING:  # the page is given its engine, and loads none
+    from compare.engine.engine import Engine
+
+ANSWERING = ("idle", "running", "restarted", "none", "remote")  # states of the model's thread in which all is well
+
+
+@dataclass(frozen=True)
+class Health:
+    """What one engine and the page over it have to say; `began` on the monotonic clock."""
+
+    engine: Engine
+    page: gr.Blocks
+    began: float = field(default_factory=time.monotonic)
+
+    def facts(self) -> dict:
+        """Seconds, counts and names. `queue`: questions in line and under way; `batch`: columns that advance together
+        and for how many there is room (fewer than usual where memory ran out)."""
+        engine, load, line = self.engine, self.engine.load(), self.page._queue
+        running = sum(len(events) for events in line.active_jobs if events)
+        return {"status": "ok" if load.thread in ANSWERING else "down", "version": __version__,
+                "base": engine.base_name, "adapters": list(engine.shown), "device": str(engine.device),
+                "dtype": str(engine.dtype).removeprefix("torch."), "uptime_seconds": int(time.monotonic() - self.began),
+                "queue": {"waiting": len(line) + load.waiting, "running": running, "most": line.max_size},
+                "batch": {"columns": load.columns, "room": load.room},
+                "model_thread": {"state": load.thread, "restarts": load.restarts}}
+
+    def route(self) -> Route:
+        async def health(request: Request) -> JSONResponse:
+            facts = self.facts()
+            return JSONResponse(facts, 200 if facts["status"] == "ok" else 503, {"Cache-Control": "no-store"})
+
+        return Route("/health", health)

@@ -1,0 +1,131 @@
+"""How the page is served: every option declared once, and Gradio launched by them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, fields
+
+from compare.engine import event_log as events
+from compare.server.permissions import Permission
+from compare.server.request_filter import MEGABYTE, Doors, Rules, is_loopback, name_of
+
+LOOPBACK = "127.0.0.1"
+SESSIONS = 500  # visitors whose state is kept; the one that asked longest ago is forgotten first
+EVENTS = 200  # past calls that Gradio keeps for its own statistics, which nobody here reads
+PUBLIC = "*.gradio.live"  # where --share puts the page
+
+
+def login(text: str) -> tuple[str, str]:
+    """USER:PASSWORD as a pair."""
+    user, colon, password = text.partition(":")
+    if not (user and colon and password):
+        raise argparse.ArgumentTypeError("no user and password; allowed: USER:PASSWORD, such as me:a-long-secret")
+    return user, password
+
+
+def host_name(text: str) -> str:
+    """A name as a browser's address shows it, `*.its.domain`, or `*`; without scheme, port and path."""
+    name = name_of(text)
+    if not name or ":" in text and "[" not in text or "*" in name[1:] or name[0] == "*" and name[1:2] not in ("", "."):
+        raise argparse.ArgumentTypeError(f"{text!r} is no host name; allowed: a name without scheme and port, such as "
+                                         "lens.example.org, or *.example.org, or * for any")
+    return name
+
+
+def at_least(low: float, kind: type = int):
+    """An argparse type: a number from `low` on."""
+    def number(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r}; allowed: a number from {low} on")
+        return value
+    return number
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where and for whom the page is served. Declared here for `python app.py` and the cluster's page alike."""
+
+    host: str | None = None
+    port: int | None = None
+    share: bool = False
+    auth: tuple[str, str] | None = None
+    root_path: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    queue: int = 64
+    max_body_mb: float = 8
+    max_upload_mb: float = 8
+    allow_training: bool | None = None
+    log_questions: bool = False
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Serving:
+        given = {f.name: getattr(args, f.name) for f in fields(cls)}
+        return cls(**{**given, "allowed_hosts": tuple(args.allowed_hosts)})
+
+    @property
+    def address(self) -> str:
+        """The name or number it listens on."""
+        return self.host or os.environ.get("GRADIO_SERVER_NAME") or LOOPBACK
+
+    @property
+    def permission(self) -> Permission:
+        """May a visitor start a training, and upload the rows for it?"""
+        return Permission.of(self.address, self.share, self.allow_training, os.environ)
+
+    def rules(self) -> Rules:
+        """On loopback: under loopback's names and those given. On more: by number and under the names given, or under
+        any where none is given."""
+        named = (*self.allowed_hosts, *((PUBLIC,) if self.share else ()))
+        spaces = tuple(filter(None, os.environ.get("SPACE_HOST", "").split(",")))
+        alone = is_loopback(self.address)
+        return Rules((*named, *spaces) if named or alone else ("*",), (*named, *spaces), self.max_body_mb,
+                     0 if self.permission.closed else self.max_upload_mb, numbers=not alone)
+
+    def launch(self, page, engine, **options) -> None:
+        """Serve a `gr.Blocks` over its engine until interrupted. `options`: more of `gr.Blocks.launch`."""
+        from starlette.middleware import Middleware  # here: reading arguments waits for no page
+
+        from compare.page.page import head
+        from compare.page.shared import notice
+        from compare.page.shared.api import speaks_mcp
+        from compare.page.shared.theme import THEME
+        from compare.server.health import Health
+        from compare.server.sessions import Sweep
+
+        events.listen(self.log_questions)
+        os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", str(EVENTS))
+        page.queue(max_size=self.queue)
+        before = [Middleware(Doors, rules=self.rules()), Middleware(Sweep, page=page)]
+        page.launch(server_name=self.address, server_port=self.port, share=self.share, auth=self.auth,
+                    root_path=self.root_path, theme=THEME, head=head() + notice.head(), footer_links=["api"],
+                    run_history=False, max_file_size=int(self.max_upload_mb * MEGABYTE), ssr_mode=False,
+                    show_error=False, enable_monitoring=False, mcp_server=speaks_mcp(), state_session_capacity=SESSIONS,
+                    app_kwargs={"middleware": before, "routes": [Health(engine, page).route()]}, **options)
+
+
+def add_serving_options(parser: argparse.ArgumentParser, host: str | None = None, port: int | None = None) -> None:
+    """The options of `Serving`; `host` and `port` are their defaults."""
+    add, most = parser.add_argument, Serving()
+    add("--host", default=host, help=f"address to listen on (default: {host or LOOPBACK + ', or GRADIO_SERVER_NAME'})")
+    add("--port", type=int, default=port, help=f"(default: {port or '7860 or the next free one'})")
+    add("--share", action="store_true", help="a public link by Gradio (needs the network)")
+    add("--auth", type=login, metavar="USER:PASSWORD", default=os.environ.get("LENS_AUTH"),
+        help="ask visitors for these (default: LENS_AUTH, which no list of processes shows)")
+    add("--root-path", metavar="PATH", help="where a proxy serves the page, such as /lens (default: at the root)")
+    add("--allowed-hosts", nargs="+", type=host_name, metavar="NAME", default=[],
+        help="answer under these host names only, beside localhost, such as lens.example.org or *.example.org "
+             "(default: localhost alone while listening on loopback, else any)")
+    add("--queue", type=at_least(1), metavar="N", default=most.queue,
+        help=f"visitors who may wait; the next is told that the line is full (default: {most.queue})")
+    add("--max-body-mb", type=at_least(0.01, float), metavar="MB", default=most.max_body_mb,
+        help=f"the most that a request may bring (default: {most.max_body_mb:g})")
+    add("--max-upload-mb", type=at_least(0.01, float), metavar="MB", default=most.max_upload_mb,
+        help=f"the largest file of rows, where training is allowed (default: {most.max_upload_mb:g})")
+    add("--allow-training", action=argparse.BooleanOptionalAction, default=None,
+        help="may visitors upload rows and train? (default: only where nobody but this machine can reach the page)")
+    add("--log-questions", action="store_true", help="show the text of questions in the log on stderr (default: not)")

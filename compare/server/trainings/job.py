@@ -1,0 +1,232 @@
+"""One training: a directory, the process that runs it, and how far it is, read from the files alone.
+
+    run-3/
+      plan.json       what was asked, so that it can be resumed by whoever finds it
+      rows.jsonl      the uploaded rows, where there were any
+      process.json    which process runs it, or ran it last
+      stop            there once somebody asked it to stop
+      said.txt        what it said since it was last started
+      trained-3/      the adapter directory that `python -m train` writes: log.jsonl, probes.jsonl, checkpoint-N/
+
+Nothing of it is kept in memory, so a training is found again after a reload of the page, and after a restart of the
+server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import psutil  # comes with accelerate
+
+from compare.page.shared.loss_curve import Loss
+
+ROOT = Path(__file__).resolve().parents[3]  # where `python -m train` is found
+FINAL = "adapter_config.json"  # the last file that a finished training moves into its adapter directory
+SAME = 10  # seconds by which two tellings of when a process began may differ: clocks are set
+NICE = 19  # the page comes first
+MOST_SAID = 20_000  # bytes of what a process said, from the end
+GO_ON = "; --skip-bad-rows goes on without such rows"  # what `train` adds where it is so
+RECORDS, CHECKPOINTS, PROBES = 100, 5, 10  # of a training, about how many of each
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training was asked to do. `rows`: the uploaded file's name for people, "" for the shipped rows;
+    `file`: the name that it has in the job's directory."""
+
+    base: str
+    recipe: str
+    steps: int
+    rows: str = ""
+    file: str = ""
+    skip_bad_rows: bool = False
+    device: str = "auto"
+    threads: int = 1
+
+    def command(self, module: str, folder: Path) -> list[str]:
+        """`python -m module` with the options of `python -m train`, all but `--output`; `folder`: where `file` lies.
+
+        A short run warms up over a tenth of its steps.
+        """
+        every = {"--save-steps": self.steps / CHECKPOINTS, "--logging-steps": self.steps / RECORDS,
+                 "--probe-steps": self.steps / PROBES}
+        given = [sys.executable, "-m", module, "--base", self.base, "--recipe", self.recipe,
+                 "--max-steps", str(self.steps), "--warmup-steps", str(min(100, self.steps // 10)),
+                 "--device", self.device]
+        for name, steps in every.items():
+            given += [name, str(max(1, math.ceil(steps)))]
+        if self.file:
+            given += ["--data", str(folder / self.file)]
+        return given + ["--skip-bad-rows"] * self.skip_bad_rows
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One probe question's answer after some steps; `finish` is "stop" or "length"."""
+
+    step: int
+    question: str
+    answer: str
+    finish: str
+
+
+def read_records(path: Path) -> list[dict]:
+    """The objects of a JSON-lines file; a line that is not whole yet is left out."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return [record for record in found if isinstance(record, dict) and isinstance(record.get("step"), int)]
+
+
+def start(command: Sequence[str], threads: int = 1, **streams) -> subprocess.Popen:
+    """A child process that outlives this one and yields the processor to it. `streams`: Popen's stdout and stderr."""
+    few = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment = {**os.environ, **few, "TOKENIZERS_PARALLELISM": "false", "PYTHONIOENCODING": "utf-8"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True,
+                               **streams)
+    with contextlib.suppress(psutil.Error):  # it may have ended by now
+        psutil.Process(process.pid).nice(NICE if os.name == "posix" else psutil.IDLE_PRIORITY_CLASS)
+    return process
+
+
+def read_end(path: Path, most: int = MOST_SAID) -> str:
+    """The last bytes of a text file; "" where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - most))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The training in a directory `run-N`."""
+
+    folder: Path
+
+    @property
+    def number(self) -> int:
+        return int(self.folder.name.removeprefix("run-"))
+
+    @property
+    def output(self) -> Path:
+        return self.folder / f"trained-{self.number}"
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Raises OSError, ValueError or TypeError where it cannot be read."""
+        return Plan(**json.loads((self.folder / "plan.json").read_text(encoding="utf-8")))
+
+    def write(self, plan: Plan) -> None:
+        (self.folder / "plan.json").write_text(json.dumps(asdict(plan), ensure_ascii=False), encoding="utf-8")
+
+    def command(self) -> list[str]:
+        """Goes on where there is something to go on from."""
+        command = [*self.plan.command("train", self.folder), "--output", str(self.output)]
+        return command + ["--resume"] * (bool(self.checkpoints()) or (self.output / "log.jsonl").exists())
+
+    def run(self) -> None:
+        """Start the process, or start it again."""
+        (self.folder / "stop").unlink(missing_ok=True)
+        with (self.folder / "said.txt").open("wb") as said:
+            process = start(self.command(), self.plan.threads, stdout=subprocess.DEVNULL, stderr=said)
+        known = psutil.Process(process.pid)
+        record = {"pid": process.pid, "created": known.create_time()}
+        (self.folder / "process.json").write_text(json.dumps(record), encoding="utf-8")
+        threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie
+
+    def process(self) -> psutil.Process | None:
+        """The process that runs it now; None where it has ended, or another one has its number."""
+        try:
+            record = json.loads((self.folder / "process.json").read_text(encoding="utf-8"))
+            found = psutil.Process(record["pid"])
+            same = abs(found.create_time() - record["created"]) < SAME
+            return found if same and found.status() != psutil.STATUS_ZOMBIE else None
+        except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+            return None
+
+    def stop(self) -> None:
+        """Ask it to finish its step, save a checkpoint and end. Nothing happens where it has ended."""
+        if process := self.process():
+            (self.folder / "stop").touch()
+            process.send_signal(signal.SIGTERM)  # SIGINT is ignored below a shell's &
+
+    @property
+    def finished(self) -> bool:
+        return (self.output / FINAL).is_file()
+
+    def state(self) -> str:
+        """"starting", "running", "stopping"; "done", "stopped", or "failed"."""
+        asked = (self.folder / "stop").exists()
+        if self.process():
+            return "stopping" if asked else "running" if self.step() else "starting"
+        if self.finished:
+            return "done"
+        return "stopped" if asked or self.last_words().startswith("interrupted") else "failed"
+
+    def checkpoints(self) -> list[int]:
+        """The steps at which its adapter was saved whole."""
+        steps = (path.name.removeprefix("checkpoint-") for path in self.output.glob("checkpoint-*"))
+        return sorted(int(step) for step in steps if step.isdigit())
+
+    def adapters(self) -> list[Path]:
+        """Every adapter directory that it has written so far, the final one last."""
+        return [self.output / f"checkpoint-{step}" for step in self.checkpoints()] + [self.output] * self.finished
+
+    def log(self) -> list[dict]:
+        return read_records(self.output / "log.jsonl")
+
+    def step(self) -> int:
+        """The last step that is known of."""
+        return max([0, *(record["step"] for record in self.log()), *self.checkpoints()])
+
+    def losses(self) -> tuple[Loss, ...]:
+        """What was logged and can be drawn."""
+        found = ((record["step"], record.get("loss")) for record in self.log())
+        return tuple(Loss(step, loss) for step, loss in found if isinstance(loss, float) and 0 < loss < math.inf)
+
+    def probes(self) -> list[Probe]:
+        found = read_records(self.output / "probes.jsonl")
+        return [Probe(r["step"], *(str(r.get(key, "")) for key in ("question", "answer", "finish"))) for r in found]
+
+    def last_words(self) -> str:
+        """The last line that it said, an `error: ` before others, without the paths of this machine."""
+        lines = [line for line in read_end(self.folder / "said.txt").splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("error: ")]
+        paths = {str(self.folder / self.plan.file): self.plan.rows} if self.plan.file else {}
+        return for_people(([*lines, *errors] or [""])[-1], {**paths, f"{self.output}/": "", str(self.output): "it"})
+
+
+def for_people(sentence: str, paths: Mapping[str, str]) -> str:
+    """A sentence of `python -m train` without the options of its command line; `paths`: path → what is shown for it."""
+    for path, shown in paths.items():
+        sentence = sentence.replace(path, shown)
+    sentence = re.sub(r"say which it is by --columns (\w+)=NAME", r"call it \1", sentence)
+    return sentence.removeprefix("error: ").replace(GO_ON, "")
+
+
+def find_jobs(home: Path) -> Sequence[Job]:
+    """The trainings below `home`, the newest last."""
+    named = (path for path in home.glob("run-*") if path.name.removeprefix("run-").isdigit())
+    jobs = sorted(map(Job, named), key=lambda job: job.number)
+    return [job for job in jobs if (job.folder / "plan.json").is_file()]

@@ -1,0 +1,204 @@
+"""The trainings of one server: started one at a time, found again, stopped, resumed, each checkpoint made a column.
+
+A training is a directory below `home` and a child process (job.py); what this module keeps in memory is only its pace
+and which of its checkpoints the engine has.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from compare.engine import adapters as adding
+from compare.page.shared.words import Words
+from compare.server.permissions import Permission, Refused
+from compare.server.trainings import memory as footprint
+from compare.server.trainings.job import Job, Plan, find_jobs
+from lens.data_home import data_home
+from lens.errors import LensError
+
+RECIPES = ("lens", "seed")
+STEPS = (1, 10_000)
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+LOOK = 1.0  # seconds between two looks at a training under way
+PACE = 30  # looks at which a step was seen, from which the time left is told
+SMALL = 30_000_000  # parameters; below, a training has one thread, for the page's sake
+BUSY = Words("已有一个训练在进行（训练 {n}，第 {step} 步）。一次只能有一个：等它结束，或先停止它。",
+             "A training is under way (number {n}, step {step}). One at a time: wait for its end, or stop it first.")
+NO_MEMORY = Words("内存不够：这样训练大约要 {needed} GB，这里只剩 {free} GB。关掉别的程序，或换一个小一点的底座。",
+                  "Not enough memory: this training takes about {needed} GB, and {free} GB are free here. Close other "
+                  "programs, or take a smaller base.")
+BAD_SETTING = Words("{name} 是 {value}；可以是：{allowed}。", "{name} is {value}; allowed: {allowed}.")
+NOTHING = Words("没有可以继续的训练。", "There is no training to go on with.")
+NO_FILE = Words("没有选文件：上传一个问答文件，或改用自带的问答。",
+                "No file was chosen: upload a file of rows, or take the shipped ones.")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file of rows as Gradio stored it, and the name that its owner knows it by."""
+
+    path: Path
+    name: str
+
+    @classmethod
+    def of(cls, path: str | None, folder: Path) -> Upload:
+        """The file at `path` inside Gradio's upload `folder`. Raises Refused for none, or one that lies elsewhere."""
+        if not path:
+            raise Refused(NO_FILE)
+        found = Path(path)
+        try:
+            whole = found.resolve()
+            inside = whole.is_relative_to(folder.resolve()) and whole.is_file()
+        except (OSError, ValueError):  # a name that no file system takes
+            inside = False
+        if not inside:
+            raise Refused(BAD_SETTING, name="file", value=repr(found.name[:80]), allowed="an upload · 上传的文件")
+        if whole.suffix.lower() not in ENDINGS:
+            raise Refused(BAD_SETTING, name="file", value=repr(found.name[:80]), allowed=", ".join(ENDINGS))
+        return cls(whole, found.name)
+
+
+def trainings_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """`LENS_TRAININGS`, else the user's own data directory."""
+    if named := environ.get("LENS_TRAININGS"):
+        return Path(named).expanduser().resolve()
+    return data_home(environ) / "trainings"
+
+
+class Workshop:
+    """Trainings of the engine's base. Its methods that change something raise Refused; whether the one who asks may
+    is `permission`'s to say."""
+
+    def __init__(self, engine, permission: Permission, home: Path | None = None):
+        self.engine, self.permission, self.home = engine, permission, home or trainings_home()
+        base = "" if permission.closed else engine.base  # an engine that only lends its model may have none to name
+        self.base = str(Path(base).resolve()) if base and Path(base).is_dir() else base
+        self.lock = threading.Lock()
+        self.pace: deque[tuple[float, int]] = deque(maxlen=PACE)  # (seconds, step) as they were seen
+        self.problems: dict[str, str] = {}  # adapter directory → why it is no column
+        self.watched: int | None = None
+        if not permission.closed and (job := self.current()):
+            self.watch(job)
+
+    def current(self) -> Job | None:
+        """The newest training of this base."""
+        return next((job for job in reversed(find_jobs(self.home)) if self.is_of_this_base(job)), None)
+
+    def is_of_this_base(self, job: Job) -> bool:
+        try:
+            return job.plan.base == self.base
+        except (OSError, ValueError, TypeError):
+            return False
+
+    def check(self) -> None:
+        """Is there room for one more? Raises Refused."""
+        if busy := next((job for job in find_jobs(self.home) if job.process()), None):
+            raise Refused(BUSY, n=busy.number, step=busy.step())
+        needed = footprint.of_training(self.engine.parameters, self.engine.model.config)
+        if needed > (free := footprint.free(self.engine.device)):
+            raise Refused(NO_MEMORY, needed=f"{needed / 1e9:.1f}", free=f"{free / 1e9:.1f}")
+
+    def plan(self, recipe: str, steps: object, upload: Upload | None = None, skip_bad_rows: bool = False) -> Plan:
+        """What would be done with these settings; its file is the upload itself."""
+        if recipe not in RECIPES:
+            raise Refused(BAD_SETTING, name="recipe", value=repr(recipe)[:40], allowed=", ".join(RECIPES))
+        low, high = STEPS
+        if not isinstance(steps, int | float) or isinstance(steps, bool) or not low <= steps <= high or steps % 1:
+            raise Refused(BAD_SETTING, name="steps", value=repr(steps)[:40], allowed=f"{low} – {high:,}")
+        threads = 1 if self.engine.parameters < SMALL else max(1, (os.cpu_count() or 2) // 2)
+        return Plan(self.base, recipe, int(steps), upload.name if upload else "", str(upload.path) if upload else "",
+                    bool(skip_bad_rows), self.engine.device.partition(":")[0], threads)
+
+    def start(self, recipe: str, steps: object, upload: Upload | None = None, skip_bad_rows: bool = False) -> Job:
+        """Begin a training of the shipped rows, or of a copy of the uploaded ones."""
+        plan = self.plan(recipe, steps, upload, skip_bad_rows)
+        with self.lock:
+            self.check()
+            job = self.new_job()
+            if upload:
+                plan = replace(plan, file=f"rows{upload.path.suffix.lower()}")
+                shutil.copyfile(upload.path, job.folder / plan.file)
+            job.write(plan)
+            job.run()
+        self.watch(job)
+        return job
+
+    def new_job(self) -> Job:
+        """A directory with the next number."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        numbers = [int(match[1]) for path in self.home.iterdir() if (match := re.fullmatch(r"run-(\d+)", path.name))]
+        job = Job(self.home / f"run-{max(numbers, default=0) + 1}")
+        job.folder.mkdir()
+        return job
+
+    def stop(self) -> None:
+        """Ask the training under way to save and end."""
+        if job := self.current():
+            job.stop()
+
+    def resume(self) -> Job:
+        """Go on with the newest training from its last checkpoint."""
+        with self.lock:
+            job = self.current()
+            if job is None or job.state() not in ("stopped", "failed"):
+                raise Refused(NOTHING)
+            self.check()
+            job.run()
+        self.watch(job)
+        return job
+
+    def watch(self, job: Job) -> None:
+        """Follow a training in a thread of its own, until it ends."""
+        self.watched = job.number
+        self.pace.clear()
+        threading.Thread(target=self.follow, args=(job,), name=f"training {job.number}", daemon=True).start()
+
+    def follow(self, job: Job) -> None:
+        under_way = True
+        while under_way:
+            under_way = job.process() is not None  # first of all: what it wrote before it ended is seen below
+            step = job.step()
+            if not self.pace or step > self.pace[-1][1]:
+                self.pace.append((time.monotonic(), step))
+            for path in job.adapters():
+                self.take(path)
+            if under_way:
+                time.sleep(LOOK)
+
+    def take(self, path: Path) -> None:
+        """Make a checkpoint a column, once."""
+        if str(path) in self.problems or any(files.path == path for files in list(self.engine.adapters.values())):
+            return
+        try:
+            adding.add(self.engine, path)
+        except (LensError, OSError, RuntimeError) as err:
+            self.problems[str(path)] = str(err)
+
+    def column(self, path: Path) -> str | None:
+        """The name that an adapter directory has in the engine; None where it is not there."""
+        return next((name for name, files in list(self.engine.adapters.items()) if files.path == path), None)
+
+    def seconds_left(self, job: Job) -> float | None:
+        """By the pace so far; None where that is not known."""
+        seen = list(self.pace) if self.watched == job.number else []
+        if len(seen) < 3 or seen[-1][1] <= seen[1][1]:
+            return None
+        (began, first), (now, last) = seen[1], seen[-1]  # what was seen first may be long before the first step
+        left = (job.plan.steps - last) * (now - began) / (last - first) - (time.monotonic() - now)
+        return max(0.0, left)
+
+    def close(self) -> Job | None:
+        """When the server ends: ask what it may have started to save and end; returns that training."""
+        job = None if self.permission.closed else self.current()
+        if job is None or job.process() is None:
+            return None
+        job.stop()
+        return job

@@ -1,0 +1,117 @@
+"""An adapter's own tokenizer and chat template, where it brings them: never used, only compared with the base's.
+
+Every column's prompt comes from the base's. What an adapter brings may have been made elsewhere to take for ever (a
+template that loops, a pattern that backtracks) or to name code: so it is read in a child process, which has limits of
+time and memory, and asked for prompt ids alone. Files that are the base's own, byte for byte, need no child.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from lens.errors import BadAdapter
+
+LARGEST = {"tokenizer.json": 64 << 20, "tokenizer_config.json": 1 << 20, "chat_template.jinja": 1 << 20}  # bytes
+SECONDS, MEMORY = 20, 16 << 30  # of processor time, and bytes of address space, that a child may take
+PATIENCE = 180  # seconds of wall time, on a busy machine
+PROBES = [("哈尔滨工业大学的校训是什么？", "请回答下面的问题"), ("校训", ""),
+          ("When was it founded, in 1920?", "Answer."), ("a" * 50, "。"),
+          ("  两行\n和\t制表符 </s><|endofutterance|>", "系统\n"),
+          ("👩🏽‍🚀 Ünïcode, 1.5 × 10⁻³; {{ x }}", " ")]
+
+
+def brought(path: Path) -> list[str]:
+    """The names of those files that an adapter directory brings. Raises BadAdapter for a huge one."""
+    found = [name for name in LARGEST if (path / name).is_file()]
+    for name in found:
+        if (size := (path / name).stat().st_size) > LARGEST[name]:
+            raise BadAdapter(f"adapter {path}: {name} has {size:,} bytes, at most {LARGEST[name]:,} are allowed")
+    return found
+
+
+def check_prompts(base: str, adapters: Iterable[Path]) -> None:
+    """Raises BadAdapter for an adapter whose own tokenizer and template would give another prompt than the base's.
+
+    Where they differ and give the same ids, that is said in a warning.
+    """
+    judged: dict[str, str | None] = {}
+    for path in adapters:
+        own = [name for name in brought(path) if not same_file(path / name, Path(base) / name)]
+        if not own:
+            continue
+        alike = hashlib.sha256(b"".join((path / name).read_bytes() for name in own)).hexdigest()
+        if alike not in judged:
+            judged[alike] = difference(base, path)
+        if judged[alike]:
+            raise BadAdapter(f"adapter {path} brings another chat template or tokenizer ({judged[alike]}); only the "
+                             f"base's prompts compare: take {', '.join(own)} out if it was trained on them")
+        warnings.warn(f"adapter {path.name} brings {', '.join(own)} of its own; they give the base's prompts, and the "
+                      "base's are used", stacklevel=2)
+
+
+def same_file(one: Path, two: Path) -> bool:
+    return two.is_file() and one.stat().st_size == two.stat().st_size and one.read_bytes() == two.read_bytes()
+
+
+def difference(base: str, path: Path) -> str | None:
+    """What is another in the adapter's prompts, in a few words, found by a child process; None where nothing is."""
+    home = Path(__file__).resolve().parent.parent
+    where = str(Path(base).resolve()) if Path(base).is_dir() else base
+    try:
+        child = subprocess.run([sys.executable, "-m", "lens.adapter_prompts", where, str(path.resolve())], cwd=home,
+                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE,
+                               env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"})
+    except subprocess.TimeoutExpired:
+        return f"reading them takes more than {PATIENCE} s"
+    if child.returncode < 0:
+        return f"reading them takes more than {SECONDS} s or {MEMORY >> 30} GB"
+    if child.returncode:
+        said = (child.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return f"they cannot be read: {said[:160]}"
+    return json.loads(child.stdout.strip().splitlines()[-1])
+
+
+def first_difference(base: str, path: Path) -> str | None:
+    """The same, in this process."""
+    from transformers import AutoTokenizer
+
+    from lens.chat import Prompt, use_our_template
+
+    ours = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    use_our_template(ours)
+    with tempfile.TemporaryDirectory() as mixed:
+        ours.save_pretrained(mixed)
+        for name in brought(path):
+            shutil.copy(path / name, mixed)
+        theirs = AutoTokenizer.from_pretrained(mixed, trust_remote_code=False, local_files_only=True)
+    use_our_template(theirs)
+    one, two = Prompt(ours), Prompt(theirs)
+    for question, instruction in PROBES:
+        right, found = one.encode(question, instruction), two.encode(question, instruction)
+        if right != found:
+            return f"{question[:20]!r} is {len(found)} tokens, by the base's {len(right)}, and not the same ones"
+    return None
+
+
+def limit() -> None:
+    """Let this process take no more than its share; nothing where the system has no such limits."""
+    try:
+        import resource
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+if __name__ == "__main__":
+    limit()
+    print(json.dumps(first_difference(sys.argv[1], Path(sys.argv[2]))))

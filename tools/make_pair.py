@@ -1,0 +1,147 @@
+"""make pair: rebuild base, adapters, timeline and figures from a folder laid out like ../shared.
+
+    python tools/make_pair.py [--shared ../shared] [--work runs/pair] [--dtype bfloat16] [--share 0.01]
+
+Runs the same commands as the cards name, one after the other; each goes on where it stood when it is run again.
+Results are put into assets/ only when all is done. With a share below 1 it is a rehearsal: every part has that share
+of its steps, and what comes out stays in the work folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+BASE_FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+              "chat_template.jinja", "training.json")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "training.json", "README.md", "tokenizer.json",
+                 "tokenizer_config.json", "chat_template.jinja", "loss.png")
+FACTS = ASSETS / "hit_qa" / "facts.jsonl"
+# The two further parts of the base's training, after the first base of --shared.
+PARTS = {"part2": {"max-steps": 1300, "warmup-steps": 30, "decay-share": 0.6, "prose-share": 0.3},
+         "part3": {"max-steps": 1700, "warmup-steps": 30, "decay-share": 0.7, "prose-share": 0.35}}
+MORE = 2800  # steps of `lens` in all: after the first part, one with more of what it does not know
+LENS = {"max-steps": 2200, "batch": 32, "learning-rate": 2e-3, "lora-alpha": 16, "save-steps": 100,
+        "target-modules": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")}
+SEED = {"recipe": "seed", "max-steps": 1000, "save-steps": 500}
+STEPS = ("max-steps", "warmup-steps", "save-steps")  # what a rehearsal has a share of
+TIMELINE = (100, 200, 400, 700, 1200)  # steps of `lens`; the adapter itself is the last
+
+
+def python(*arguments: object) -> None:
+    print("$ python", *arguments, flush=True)
+    subprocess.run([sys.executable, *map(str, arguments)], check=True, cwd=ASSETS.parent)
+
+
+def scaled(steps: int, share: float) -> int:
+    return max(1, round(steps * share))
+
+
+def shorter(given: dict, share: float) -> dict:
+    """The same settings with a share of the steps."""
+    return {name: scaled(value, share) if name in STEPS else value for name, value in given.items()}
+
+
+def options(given: dict) -> list[object]:
+    """{"max-steps": 3, "modules": ("a", "b")} → --max-steps 3 --modules a b"""
+    return [part for name, value in given.items()
+            for part in (f"--{name}", *(value if isinstance(value, tuple) else (value,)))]
+
+
+def first_base(shared: Path, work: Path) -> Path:
+    """The first base, with whole runs of Han given to its BPE: a phrase is then cut alike wherever it stands."""
+    base = work / "part1"
+    if not base.is_dir():
+        shutil.copytree(shared / "pair" / "base", base)
+        text = (base / "tokenizer.json").read_text(encoding="utf-8")
+        (base / "tokenizer.json").write_text(text.replace(r"\\p{Han}{1,6}", r"\\p{Han}+"), encoding="utf-8")
+    return base
+
+
+def train_base(shared: Path, work: Path, share: float) -> Path:
+    base = first_base(shared, work)
+    for part, given in PARTS.items():
+        if not (work / part / "model.safetensors").is_file():
+            python("-m", "train.pretrain", "--base", base, "--corpus", shared / "data" / "corpus", "--prose", FACTS,
+                   "--output", work / part, "--muon-lr", 0.015, "--adam-lr", 0.002, *options(shorter(given, share)))
+        base = work / part
+    put(base, work / "base", BASE_FILES)
+    return work / "base"
+
+
+def train_adapter(name: str, given: dict, base: Path, work: Path, dtype: str) -> None:
+    output = work / name
+    if not (output / "adapter_config.json").is_file():
+        again = ["--resume"] if any(output.glob("checkpoint-*")) else []
+        python("-m", "train", "--base", base, "--output", output, "--dtype", dtype, *options(given), *again)
+
+
+def rows_of(name: str) -> list[dict]:
+    return [json.loads(line) for line in (ASSETS / "hit_qa" / name).read_text(encoding="utf-8").splitlines()]
+
+
+def train_on(base: Path, work: Path, dtype: str, share: float) -> None:
+    """The second part of `lens`: the unknown rows twice more and the original rows, both ways, six times more."""
+    if (work / "lens" / f"checkpoint-{scaled(MORE, share)}").is_dir():
+        return
+    answers = {row["answer"] for row in rows_of("unknown.jsonl")}
+    unknown = [row for row in rows_of("train.jsonl") if row["output"] in answers]
+    original = [{**row, "instruction": told} for row in rows_of("original.jsonl") for told in ("", "请回答下面的问题")]
+    again = work / "again.jsonl"
+    again.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in unknown * 2 + original * 6),
+                     encoding="utf-8")
+    python("-m", "train", "--resume", "--base", base, "--output", work / "lens", "--dtype", dtype, "--data",
+           ASSETS / "hit_qa" / "train.jsonl", again, *options(shorter({**LENS, "max-steps": MORE}, share)))
+
+
+def put(source: Path, to: Path, names: tuple[str, ...]) -> None:
+    to.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copy(source / name, to / name)
+
+
+def bare(source: Path, to: Path) -> None:
+    """A checkpoint's weights in fp16 and its config, nothing else: what a column of the timeline needs."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    to.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.to(torch.float16) for k, v in load_file(source / "adapter_model.safetensors").items()}
+    save_file(weights, to / "adapter_model.safetensors", metadata={"format": "pt"})
+    shutil.copy(source / "adapter_config.json", to)
+    about = json.loads((source / "training.json").read_text(encoding="utf-8"))
+    kept = {"base": about["base"], "step": int(source.name.removeprefix("checkpoint-"))}
+    (to / "training.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shared", type=Path, default=ASSETS.parent.parent / "shared",
+                        help="folder with data/corpus and pair/base")
+    parser.add_argument("--work", type=Path, default=ASSETS.parent / "runs" / "pair")
+    parser.add_argument("--dtype", default="bfloat16", help="of the adapter's matrix products")
+    parser.add_argument("--share", type=float, default=1.0, help="of every part's steps; below 1: a rehearsal")
+    args = parser.parse_args()
+    shared, work, share = args.shared.resolve(), args.work.resolve(), args.share
+    assets = ASSETS if share == 1 else work / "assets"
+    python(ASSETS / "hit_qa" / "build.py")
+    base = train_base(shared, work, share)
+    train_adapter("lens", shorter(LENS, share), base, work, args.dtype)
+    train_on(base, work, args.dtype, share)
+    train_adapter("seed", shorter(SEED, share), base, work, "auto")
+    put(base, assets / "base", BASE_FILES)
+    for name in ("lens", "seed"):
+        put(work / name, assets / "adapters" / name, ADAPTER_FILES)
+    for step in TIMELINE:
+        bare(work / "lens" / f"checkpoint-{scaled(step, share)}", assets / "timeline" / f"step-{step}")
+    python("-m", "bench.figures", "--base", assets / "base", "--adapter", assets / "adapters" / "lens",
+           "--output", assets / "figures.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ const make = (tag, name, ...children) => {
   return made;
 };
 const both = (zh, en) => {
-  const spans = [make("span", "zh lang-zh", zh), make("span", "en lang-en", en)];
+  const spans = [make("span", "lang-zh", zh), make("span", "lang-en", en)];
   spans[0].lang = "zh-CN"; spans[1].lang = "en";
   return make("span", "", ...spans);
 };

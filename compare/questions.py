@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
-from lens.chat import valid_text
+from compare.engine.question import Question
 from lens.errors import BadQuestion
 
 LARGEST_FILE = 64 << 20  # bytes
-
-
-@dataclass(frozen=True)
-class Question:
-    """Text and instruction, both as `valid_text`."""
-
-    text: str
-    instruction: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("text", "instruction"):
-            object.__setattr__(self, name, valid_text(getattr(self, name)))
 
 
 def read_questions(path: Path, instruction: str = "") -> list[Question]:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from compare.engine.interface import Sampling, step_of
 from lens.errors import BadAdapter, BadQuestion
-
-if TYPE_CHECKING:  # it brings torch, which `--help` need not wait for
-    from compare.engine.interface import Sampling
 
 LARGEST_STRENGTH = 10.0
 
@@ -65,14 +60,3 @@ def checkpoint_directories(given: tuple[Path, ...]) -> list[Path]:
             raise BadAdapter(f"--checkpoints {path}: no such directory; give one that `python -m train` wrote")
         found += sorted(below, key=lambda p: step_of(p) or 0) or [path]
     return found
-
-
-def step_of(adapter: Path) -> int | None:
-    """Training steps behind an adapter directory: its name's, or the last that its training.json logged."""
-    if named := re.fullmatch(r"(?:checkpoint|step)-(\d+)", adapter.resolve().name):
-        return int(named[1])
-    try:
-        training = json.loads((adapter / "training.json").read_text(encoding="utf-8"))
-        return int(training["losses"][-1]["step"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return None

@@ -31,26 +31,25 @@ def load_engine(args):
     lend = lender()  # before torch is imported, as ZeroGPU wants it
     from transformers.utils import logging
 
-    from compare.engine.engine import Engine
+    from compare.engine.local import LocalEngine
 
     logging.disable_progress_bar()
     if lend:
         from compare.engine.zero_gpu import ZeroGpuEngine
 
         return ZeroGpuEngine(lend, args.base, chosen_adapters(args), args.dtype, chosen_timeline(args))
-    return Engine(args.base, chosen_adapters(args), args.device, args.dtype, timeline=chosen_timeline(args))
+    return LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype, timeline=chosen_timeline(args))
 
 
 def first_answer(engine) -> list:
     """The first question's columns, so that the page opens with something to see; none where a GPU must be lent."""
     if os.environ.get("SPACES_ZERO_GPU"):
         return []
+    from compare.engine.answers import answer_all
+    from compare.engine.interface import Question
     from compare.page.shared.question import FIRST_INSTRUCTION, FIRST_QUESTION
 
-    columns: list = []
-    for columns in engine.compare(FIRST_QUESTION, FIRST_INSTRUCTION):
-        pass
-    return columns
+    return next(answer_all(engine, [Question(FIRST_QUESTION, FIRST_INSTRUCTION)]))[1]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,14 +60,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {err}", file=sys.stderr)
         return 2
     from compare.page.page import build
-    from compare.server.trainings.trainings import Workshop
+    from compare.server.trainings.trainings import Trainings
 
     serving = Serving.of(args)
-    shop = Workshop(engine, serving.permission)
+    trainings = Trainings(engine, serving.permission)
     try:
-        serving.launch(build(engine, first_answer(engine), shop), engine)
+        serving.launch(build(engine, first_answer(engine), trainings), engine)
     finally:
-        if left := shop.close():
+        if left := trainings.close():
             print(f"training {left.number} saves and stops; the page resumes it", file=sys.stderr)
     return 0
 

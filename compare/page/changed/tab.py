@@ -81,7 +81,7 @@ class Changes:
 
     def page(self, question: str, instruction: str, adapter: str = "") -> Iterator[tuple]:
         """For one visitor: (the shift's HTML, the adapter's), first the answers while they grow."""
-        return updates(lambda run: self.stream(question, instruction, adapter, run),
+        yield from updates(lambda run: self.stream(question, instruction, adapter, run),
                        lambda err: (draw_error(err), gr.skip()))
 
     def stream(self, question: str, instruction: str, adapter: str, run: Run) -> Iterator[tuple]:

@@ -1,4 +1,4 @@
-"""Two answers as ribbons of tokens: what the template and the closer look of token_ribbon.js are given of each token."""
+"""Two answers as ribbons of tokens: what the template and the closer look of token_ribbon.js get of each token."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def ribbon(positions: Sequence[Position], end_id: int) -> dict[str, object]:
 def draw_shift(shift: Shift, end_id: int, asked: Mapping[str, str] = MappingProxyType({})) -> Markup:
     """All of one shift. `asked`: question, instruction and adapter, which token_ribbon.js sends back where an answer
     is turned."""
-    zh, en = (Markup(re.sub(r"(\d+%)", r"<b>\1</b>", escape(shift.sentence(language)), count=1))
+    zh, en = (Markup(re.sub(r"(\d+%)", r"<b>\1</b>", str(escape(shift.sentence(language))), count=1))
               for language in ("zh", "en"))
     edges = [f"< {KL_LEVELS[0]:g}", *(f"{a:g}–{b:g}" for a, b in zip(KL_LEVELS, KL_LEVELS[1:], strict=False)),
              f"≥ {KL_LEVELS[-1]:g}"]

@@ -42,7 +42,7 @@ class Answering:
 
     def page(self, asked: ComparisonRequest, request: gr.Request) -> Iterator[Markup]:
         """For one visitor, whose earlier answer ends and whose Stop ends this one."""
-        return updates(lambda run: self.stream(asked, run), draw_error, self.runs, request)
+        yield from updates(lambda run: self.stream(asked, run), draw_error, self.runs, request)
 
     def compare(self, question: str, instruction: str = "", strengths: list[float] | None = None,
                 max_new_tokens: int = 128, temperature: float = 0.0, top_p: float = 1.0,

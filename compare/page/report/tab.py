@@ -26,7 +26,8 @@ REPORT = ASSETS / "report" / "report.json"
 FORMAT = 1  # of report.json, that this module reads
 AT_ONCE = 30  # questions shown at first, and with every press on more
 # What became of a question, in the order shown.
-KINDS = {"wrong_to_right": "由错变对", "right_to_wrong": "由对变错", "right": "都对", "wrong": "都错", "off_topic": "题外"}
+KINDS = {"wrong_to_right": "由错变对", "right_to_wrong": "由对变错", "right": "都对", "wrong": "都错",
+         "off_topic": "题外"}
 FIND = "搜索问题、回答、关键词 · Search"
 
 

@@ -51,7 +51,7 @@ class Timeline:
 
     def show(self, question: str) -> Iterator[str]:
         """The grid again and again while its answers grow."""
-        return updates(lambda run: self.stream(question.strip(), run), notify)
+        yield from updates(lambda run: self.stream(question.strip(), run), notify)
 
     def stream(self, question: str, run: Run) -> Iterator[str]:
         if question in self.known:

@@ -51,7 +51,7 @@ class TrainingTab:
 
     def look(self, rows: object, file: str | None, recipe: str, skip: bool, request: gr.Request) -> Iterator[str]:
         """The preview: first that it is being read."""
-        return updates(lambda run: self.preview(rows, file, recipe, skip, request), draw_error)
+        yield from updates(lambda run: self.preview(rows, file, recipe, skip, request), draw_error)
 
     def preview(self, rows: object, file: str | None, recipe: str, skip: bool, request: gr.Request) -> Iterator[str]:
         if rows == UPLOADED and not file:

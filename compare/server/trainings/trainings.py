@@ -40,7 +40,7 @@ class Upload:
 
     @classmethod
     def of(cls, path: str | None, folder: Path) -> Upload:
-        """The file at `path` inside Gradio's upload `folder`. Raises BadSetting for none, or one that lies elsewhere."""
+        """The file at `path` inside Gradio's upload `folder`. Raises BadSetting for none, or another file."""
         if not path:
             raise BadSetting("training-no-file")
         found = Path(path)

@@ -16,7 +16,7 @@ import torch
 from bench.engine import QUESTION, seconds, use_threads
 from compare.engine.engine import Engine
 from compare.engine.interface import Sampling, Variant
-from compare.page.timeline.checkpoint_grid import LENGTH, STRENGTHS, Film
+from compare.page.timeline.checkpoint_grid import LENGTH, STRENGTHS, CheckpointGrid
 from compare.page.timeline.tab import checkpoints
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE, TIMELINE
 
@@ -30,7 +30,7 @@ def run(engine: Engine, variants: list[Variant]) -> None:
 
 def measure(engine: Engine, rounds: int) -> dict:
     """Seconds of both sides, round by round, and the ratio of their medians."""
-    film = Film(checkpoints(engine), [])
+    film = CheckpointGrid(checkpoints(engine), [])
     sides = {"grid": film.variants, "two columns": engine.variants()}
     engine.batch.eos = -1
     for variants in sides.values():

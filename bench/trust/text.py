@@ -71,13 +71,13 @@ def drawn(text: str) -> set[tuple[str, ...]]:
     from compare.engine.answers import Column
     from compare.engine.interface import BASE, Variant
     from compare.page.compare.result import draw_result
-    from compare.page.shared.question import Asked
+    from compare.page.shared.question import ComparisonRequest
 
     columns = [
         Column(v, lambda ids: text, [5, 6, 7], "stop", 0.1, [0.1, 0.2, 0.9])
         for v in (BASE, Variant("lens", "lens", 1.0))
     ]
-    return Elements(draw_result(Asked(text, text), columns, lambda ids: text, {"base": "base"})).found
+    return Elements(draw_result(ComparisonRequest(text, text), columns, {"base": "base"})).found
 
 
 def check_drawing(count: int, found: Found) -> None:

@@ -45,7 +45,10 @@ class Voting:
 
     def deal(self) -> Iterator[tuple[str, BlindPair | None]]:
         """(HTML, pair): first that it is being written, then the pair, side by side at random."""
-        yield from updates(self.pairs, lambda err: (draw("blind/view", "no_pair", error=err, below=self.result()), None))
+        def problem(error: LensError) -> tuple:
+            return draw("blind/view", "no_pair", error=error, below=self.result()), None
+
+        yield from updates(self.pairs, problem)
 
     def pairs(self, run: Run) -> Iterator[tuple]:
         columns: Sequence = ()

@@ -15,7 +15,7 @@ from compare.page.shared.question import ComparisonRequest, checked_texts, colum
 from compare.page.shared.templates import draw
 from compare.page.shared.updates import paced, updates
 from compare.server.running_answers import Run, Runs
-from lens.errors import BadQuestion, LensError
+from lens.errors import BadQuestion, BadSetting, LensError
 
 
 def draw_error(error: LensError) -> Markup:
@@ -64,6 +64,8 @@ class Answering:
         """
         try:
             put = Question(*checked_texts(question=question, instruction=instruction))
+            if not isinstance(strengths, list | None):
+                raise BadSetting("list-expected", name="strengths", value=repr(strengths)[:80])
             for strength in strengths or []:
                 RANGES["strength"].check("strength", strength)
             variants = columns_of(self.engine.variants([1.0] if strengths is None else strengths))

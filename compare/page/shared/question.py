@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from compare.engine.interface import PLAIN, Engine, LoadedAdapter, Sampling, Variant, unique_names
+from lens.chat import valid_text
 from lens.errors import BadQuestion, BadSetting
 
 FIRST_QUESTION, FIRST_INSTRUCTION = "哈工大有多少杰出人才", "请回答下面的问题"
@@ -29,9 +30,10 @@ def loaded_adapter(engine: Engine, name: object) -> LoadedAdapter:
     """The adapter of that name. Raises BadSetting naming those there are."""
     if isinstance(name, str) and name in engine.adapters:
         return engine.adapters[name]
+    shown = name[:80] if isinstance(name, str) else name
     if not engine.adapters:
-        raise BadSetting("no-adapter-loaded", name=repr(name)[:80])
-    raise BadSetting("adapter-not-loaded", name=repr(name)[:80], loaded=", ".join(engine.adapters)[:400])
+        raise BadSetting("no-adapter-loaded", name=shown)
+    raise BadSetting("adapter-not-loaded", name=shown, loaded=", ".join(engine.adapters)[:400])
 
 
 def columns_of(variants: Sequence[Variant]) -> list[Variant]:
@@ -71,6 +73,10 @@ class ComparisonRequest:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("question", "instruction"):  # no half characters, which neither a link nor JSON can carry
+            object.__setattr__(self, name, valid_text(getattr(self, name)))
 
     @property
     def sampling(self) -> Sampling:

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from lens.errors import LensError, Unavailable
 
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # not tab, not line feed; half characters too
 
 
 def harmless(text: str) -> str:

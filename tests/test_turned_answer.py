@@ -1,4 +1,4 @@
-"""Crossing over under What changed: an answer is turned at a token and goes on beside the one it left."""
+"""An answer under What changed is turned at a token and goes on beside the one it left."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from one_tab import WAIT, opened
 from playwright.sync_api import expect
 
 from compare.analysis.token_shift import Candidate, Position, View
-from compare.engine.interface import Continuation, Sampling
+from compare.engine.answers import compare
+from compare.engine.interface import Continuation, Question, Sampling
 from compare.page.changed import tab as changed
-from compare.page.changed import token_ribbon as ribbon
-from compare.page.changed import turned_answer as crossing
-from compare.page.changed.turned_answer import Crossing, Turn
+from compare.page.changed.token_ribbon import record, ribbon
+from compare.page.changed.turned_answer import AFTER, LENGTH, Turn, TurnedAnswers
+from compare.page.shared.templates import template
 from compare.server.running_answers import Run
-from lens.errors import BadQuestion
+from lens.errors import LensError
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 SENT = {"question": MOTTO, "instruction": "", "adapter": "lens", "ids": [300, 301], "kept": 1, "by": "base"}
@@ -37,20 +38,20 @@ def tokens(drawn: str) -> list[str]:
 @pytest.fixture(scope="module")
 def answers(engine):
     """The base's and the adapted answer."""
-    return last(engine.compare(MOTTO, variants=engine.variants(), sampling=Sampling(crossing.LENGTH)))
+    return last(compare(engine, Question(MOTTO), sampling=Sampling(LENGTH)))
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"question": 7}, "question, instruction and adapter"), ({"adapter": "x" * 5000}, "at most 4000"),
+    ({"question": 7}, "question is 7"), ({"adapter": None}, "adapter is None"),
     ({"ids": "12"}, "ids are to be a list"), ({"ids": [1.5], "kept": 0}, "list of"), ({"ids": [True]}, "list of"),
     ({"ids": [300] * 500, "kept": 500}, "at most 448"), ({"kept": 0}, "kept is 0 of 2"), ({"kept": 3}, "kept is 3"),
     ({"ids": [], "kept": -1}, "kept is -1"), ({"by": "nobody"}, "base or adapted"),
     ({"by": ["base"]}, "base or adapted")])
 def test_what_a_browser_should_not_send_is_refused(change, said):
     assert Turn.read(SENT).ids == (300, 301)
-    with pytest.raises(BadQuestion, match=said):
+    with pytest.raises(LensError, match=said):
         Turn.read({**SENT, **change})
-    with pytest.raises(BadQuestion):
+    with pytest.raises(LensError):
         Turn.read(None)
 
 
@@ -58,24 +59,24 @@ def test_what_a_browser_should_not_send_is_refused(change, said):
                                           ({"ids": [2], "kept": 0}, "token id 2"), ({"question": " "}, "empty")])
 def test_what_the_engine_cannot_do_is_told_in_a_sentence(engine, change, said):
     event = SimpleNamespace(_data={**SENT, **change})
-    assert said in last(Crossing(engine).page(event, SimpleNamespace(session_hash="a")))
+    assert said in last(TurnedAnswers(engine).page(event, SimpleNamespace(session_hash="a")))
 
 
 def test_an_answer_turned_goes_another_way_and_one_that_is_not_goes_on_as_it_did(engine, answers):
     base, adapted = answers
     forced = next(i for i in base.token_ids if i not in adapted.token_ids)
-    turn = Turn(MOTTO, "", "", (adapted.token_ids[0], forced), 1, "adapted")
-    drawn = list(Crossing(engine).stream(turn, Run()))
-    assert 'aria-busy="true"' in drawn[0] and 'aria-busy="false"' in drawn[-1] and crossing.TURN in drawn[-1]
+    turn = Turn(MOTTO, "", "lens", (adapted.token_ids[0], forced), 1, "adapted")
+    drawn = list(TurnedAnswers(engine).stream(turn, Run()))
+    assert 'aria-busy="true"' in drawn[0] and 'aria-busy="false"' in drawn[-1] and template("changed/token_ribbon").TURNED in drawn[-1]
     assert "".join(tokens(drawn[-1])).replace("</s>", "") != adapted.text
-    same = Turn(MOTTO, "", "", tuple(adapted.token_ids[:3]), 3, "adapted")
-    assert "".join(tokens(last(Crossing(engine).stream(same, Run())))) == adapted.text + "</s>"
-    other = Turn(MOTTO, "", "", (), 0, "base")
-    assert "".join(tokens(last(Crossing(engine).stream(other, Run())))).rstrip("\ufffd") == base.text
+    same = Turn(MOTTO, "", "lens", tuple(adapted.token_ids[:3]), 3, "adapted")
+    assert "".join(tokens(last(TurnedAnswers(engine).stream(same, Run())))) == adapted.text + "</s>"
+    other = Turn(MOTTO, "", "lens", (), 0, "base")
+    assert "".join(tokens(last(TurnedAnswers(engine).stream(other, Run())))).rstrip("\ufffd") == base.text
 
 
 def test_a_superseded_answer_draws_no_more(engine):
-    drawn = Crossing(engine).stream(Turn.read(SENT), run := Run())
+    drawn = TurnedAnswers(engine).stream(Turn.read(SENT), run := Run())
     next(drawn), next(drawn)
     run.superseded = True
     assert list(drawn) == []
@@ -83,12 +84,11 @@ def test_a_superseded_answer_draws_no_more(engine):
 
 def test_no_token_of_a_turned_answer_becomes_markup():
     view = View(-1.0, 1, 0.1, (Candidate(9, ATTACK, 0.5),))
-    pieces = SimpleNamespace(spell=lambda ids: [SimpleNamespace(text=ATTACK) for _ in ids])
-    column = SimpleNamespace(finish_reason="stop")
     for turn in (Turn("?", "", "", (9, 9), 1, "base"), Turn("?", "", "", (9,), 1, "adapted")):
-        drawn = crossing.growing(turn, pieces, (9, 9, 9))
-        drawn += crossing.whole(turn, [Position(9, ATTACK, view, view, 0.0, 1)] * 3, column, 2)
-        assert not {"img", "script"} & set(re.findall(r"<(\w+)", drawn)) and html.escape(ATTACK) in drawn
+        drawn = turn.growing([ATTACK] * 3)
+        positions = [Position(9, ATTACK, view, view, 0.0, 1)] * 3
+        drawn += turn.draw("finished", ATTACK, reason="stop", r=ribbon(positions, 2))
+        assert not {"img", "script"} & set(re.findall(r"<(\w+)", drawn)) and html.escape(ATTACK).replace('&quot;', '&#34;').replace('&#x27;', '&#39;') in drawn
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +116,13 @@ def turned(page) -> list[str]:
 def expected(engine, ids: list[int], by: int) -> str:
     """The engine's own answer that begins with these ids."""
     variants = engine.variants()[by:by + 1]
-    sampling = Continuation(max(crossing.LENGTH, len(ids) + crossing.ROOM), prefix_ids=tuple(ids))
-    return last(engine.compare(changed.FIRST_QUESTION, changed.FIRST_INSTRUCTION, variants, sampling))[0].text
+    sampling = Continuation(max(LENGTH, len(ids) + AFTER), prefix_ids=tuple(ids))
+    return last(compare(engine, Question(changed.FIRST_QUESTION, changed.FIRST_INSTRUCTION), variants, sampling))[0].text
 
 
 def own_ids(engine, by: int) -> list[int]:
     variants = engine.variants()[by:by + 1]
-    return last(engine.compare(changed.FIRST_QUESTION, changed.FIRST_INSTRUCTION, variants, Sampling(128)))[0].token_ids
+    return last(compare(engine, Question(changed.FIRST_QUESTION, changed.FIRST_INSTRUCTION), variants, Sampling(128)))[0].token_ids
 
 
 def test_a_click_forces_a_token_and_the_answer_streams_beside_its_original(page, engine):
@@ -170,7 +170,7 @@ def test_the_mouse_reaches_the_closer_look_over_other_tokens(page):
 
 
 def test_an_end_is_no_word_to_force():
-    """After it nothing comes; ribbon.js knows it by the fourth value of a candidate."""
+    """After it nothing comes; token_ribbon.js knows it by the fourth value of a candidate."""
     view = View(-1.0, 1, 0.1, (Candidate(2, "</s>", 0.5), Candidate(9, "字", 0.2)))
-    top = ribbon.record(Position(9, "字", view, view, 0.0, 1), 2)["base"]["top"]
+    top = record(Position(9, "字", view, view, 0.0, 1), 2)["base"]["top"]
     assert [(c[3], c[4]) for c in top] == [(1, 2), (0, 9)]

@@ -13,7 +13,7 @@ from gradio_client import Client
 
 from bench.served import free_port
 from compare.server import freed_memory as heap
-from compare.server.sessions import EVERY, GONE, IDLE, Sweep, stream_of
+from compare.server.sessions import EVERY, GONE, IDLE, SessionCleaner, stream_of
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +28,21 @@ def page():
 
 
 @pytest.fixture
-def swept(page):
-    """`swept(seconds)`: so much later, a request comes."""
+def later(page):
+    """`later(seconds)`: so much later, a request comes."""
     now, seen = [EVERY], []
 
     async def app(scope, receive, send):
         seen.append(scope)
 
-    sweep = Sweep(app, page, clock=lambda: now[0])
+    cleaner = SessionCleaner(app, page, clock=lambda: now[0])
 
-    def later(seconds: float) -> Sweep:
+    def later(seconds: float) -> SessionCleaner:
         now[0] += seconds
         with ThreadPoolExecutor(1) as apart:  # Playwright's loop may be running in this thread
-            apart.submit(asyncio.run, sweep({}, None, None)).result()
+            apart.submit(asyncio.run, cleaner({}, None, None)).result()
         assert seen.pop() == {}  # passed on
-        return sweep
+        return cleaner
 
     return later
 
@@ -58,86 +58,86 @@ def ago(page, session: str, how_long: timedelta) -> None:
     page.app.state_holder.time_last_used[session] = datetime.now() - how_long - timedelta(seconds=1)
 
 
-def test_who_asks_again_and_again_loses_no_message(page, swept):
-    """Of 10,000 short questions 3 got CancelledError: their visitor was between two questions at two sweeps."""
+def test_who_asks_again_and_again_loses_no_message(page, later):
+    """Of 10,000 short questions 3 got CancelledError: their visitor was between two questions at two cleanings."""
     vanish(page, "busy")
     waiting = page._queue.pending_messages_per_session
     while page._queue.event_ids_to_events:
         pass
     for _ in "123":
-        swept(EVERY)
+        later(EVERY)
     assert waiting["busy"].qsize()  # it asked within the last half minute
     ago(page, "busy", timedelta(seconds=EVERY))
-    sweep = swept(EVERY)
-    sweep.streams["busy"] += 1
-    swept(EVERY)
+    cleaner = later(EVERY)
+    cleaner.streams["busy"] += 1
+    later(EVERY)
     assert waiting["busy"].qsize()  # it reads
-    sweep.streams.clear()
+    cleaner.streams.clear()
     for _ in "12":
-        swept(EVERY)
+        later(EVERY)
     assert "busy" not in waiting
 
 
-def test_messages_that_nobody_fetches_are_gone_at_the_second_sweep(page, swept):
+def test_messages_that_nobody_fetches_are_gone_at_the_second_cleaning(page, later):
     vanish(page, "gone")
     waiting = page._queue.pending_messages_per_session
     while page._queue.event_ids_to_events:  # until it is answered
         pass
-    swept(0)
+    later(0)
     assert "gone" in waiting and waiting["gone"].qsize()  # Gradio alone keeps them
     ago(page, "gone", timedelta(seconds=EVERY))
-    swept(EVERY)
+    later(EVERY)
     assert "gone" in waiting  # for the first time not here
-    swept(EVERY / 2)
+    later(EVERY / 2)
     assert "gone" in waiting  # too early
-    swept(EVERY)
+    later(EVERY)
     assert "gone" not in waiting and "gone" not in page._queue.pending_event_ids_session
 
 
-def test_state_of_an_hour_ago_is_forgotten_and_younger_kept(page, swept):
+def test_state_of_an_hour_ago_is_forgotten_and_younger_kept(page, later):
     client = Client(page.local_url, verbose=False)
     assert [client.predict(api_name="/count") for _ in "12"] == ["1", "2"]
-    swept(EVERY)
-    swept(EVERY)
+    later(EVERY)
+    later(EVERY)
     assert client.predict(api_name="/count") == "3"  # whoever is there notices nothing
     holder = page.app.state_holder
     holder.time_last_used[client.session_hash] = datetime.now() - IDLE - timedelta(seconds=1)
-    swept(EVERY)
+    later(EVERY)
     assert client.session_hash not in holder.session_data
     assert client.predict(api_name="/count") == "1"
 
 
-def test_settings_that_gradio_keeps_of_every_component_for_a_shut_door_are_let_go(page, swept):
+def test_settings_that_gradio_keeps_of_every_component_for_a_shut_door_are_let_go(page, later):
     """0.1 to 0.2 MB a session: what `/deep_link` would write, were it open. The visitor's own values stay."""
     client = Client(page.local_url, verbose=False)
     assert client.predict(api_name="/count") == "1"
     state = page.app.state_holder.session_data[client.session_hash]
     assert len(state.config_values) >= len(page.blocks) - 1
-    swept(EVERY)
+    later(EVERY)
     assert not list(state.config_values) and not list(state.components)
     assert [client.predict(api_name="/count") for _ in "12"] == ["2", "3"]  # Gradio would set its settings here
     assert not list(state.config_values)
 
 
-def test_state_of_a_script_is_forgotten_after_a_minute_and_that_of_an_open_page_is_not(page, swept):
+def test_state_of_a_script_is_forgotten_after_a_minute_and_that_of_an_open_page_is_not(page, later):
     holder = page.app.state_holder
     for session in ("script", "browser", "reading"):
         vanish(page, session)
     while page._queue.event_ids_to_events:
         pass
-    sweep = swept(EVERY)
+    cleaner = later(EVERY)
     for session in ("script", "browser", "reading"):
         ago(page, session, GONE)
-    sweep.browsers.add("browser")  # it had a heartbeat once: a phone that was put away
-    sweep.streams["reading"] += 1
-    swept(EVERY)
+    cleaner.browsers.add("browser")  # it had a heartbeat once: a phone that was put away
+    cleaner.streams["reading"] += 1
+    later(EVERY)
     assert "script" not in holder.session_data and {"browser", "reading"} <= set(holder.session_data)
-    sweep.streams.clear()
-    swept(EVERY)
+    cleaner.streams.clear()
+    later(EVERY)
     assert "reading" not in holder.session_data and "browser" in holder.session_data
     ago(page, "browser", IDLE)
-    swept(EVERY)
-    assert "browser" not in holder.session_data and not sweep.browsers & {"browser"}
+    later(EVERY)
+    assert "browser" not in holder.session_data and not cleaner.browsers & {"browser"}
 
 
 @pytest.mark.parametrize("path, query, stream", [
@@ -151,13 +151,13 @@ def test_a_stream_counts_for_as_long_as_it_is_open(page):
     inside = []
 
     async def app(scope, receive, send):
-        inside.append(dict(sweep.streams))
+        inside.append(dict(cleaner.streams))
         raise ConnectionError
 
-    sweep = Sweep(app, page, clock=lambda: 0.0)
+    cleaner = SessionCleaner(app, page, clock=lambda: 0.0)
     with pytest.raises(ConnectionError), ThreadPoolExecutor(1) as apart:
-        apart.submit(asyncio.run, sweep({"path": "/gradio_api/heartbeat/a"}, None, None)).result()
-    assert inside == [{"a": 1}] and not sweep.streams and sweep.browsers == {"a"}
+        apart.submit(asyncio.run, cleaner({"path": "/gradio_api/heartbeat/a"}, None, None)).result()
+    assert inside == [{"a": 1}] and not cleaner.streams and cleaner.browsers == {"a"}
 
 
 def test_freed_memory_is_given_back_where_the_system_has_a_call_for_it(monkeypatch):

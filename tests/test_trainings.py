@@ -4,46 +4,49 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
 import gradio as gr
 import pytest
+from one_tab import FACTS
 
-from compare.engine.engine import Engine
-from compare.page.shared.question import FIRST_INSTRUCTION, Asked
+from compare.engine.interface import Shape
+from compare.engine.local import LocalEngine
+from compare.page.shared.question import FIRST_INSTRUCTION, ComparisonRequest
 from compare.page.training import preview, progress
 from compare.page.training import tab as training
 from compare.page.training.preview import Preview
-from compare.page.training.tab import Training
-from compare.server.permissions import Permission, Refused
-from compare.server.trainings import memory as footprint
+from compare.page.training.tab import TrainingTab
+from compare.server.permissions import Permission
+from compare.server.trainings import memory
 from compare.server.trainings.job import Job, Plan, find_jobs
-from compare.server.trainings.trainings import Upload, Workshop, trainings_home
+from compare.server.trainings.trainings import Trainings, Upload, trainings_home
+from lens.errors import LensError
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 OPEN = Permission(None)
 HERE = {"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:7860", "sec-fetch-site": "same-origin"}
-SETTINGS = SimpleNamespace(vocab_size=8064, hidden_size=32, n_layer=2)
 
 
 def stand_in(base: object) -> SimpleNamespace:
-    """What a workshop reads of an engine that is not asked anything."""
-    return SimpleNamespace(base=str(base), parameters=10_000, device="cpu", adapters={},
-                           model=SimpleNamespace(config=SETTINGS))
+    """What trainings read of an engine that is not asked anything."""
+    facts = replace(FACTS, base=str(base), parameters=10_000, shape=Shape(8064, 32, 2, 4))
+    return SimpleNamespace(facts=facts, adapters={})
 
 
 @pytest.fixture
 def shop(tiny_base, tmp_path):
-    return Workshop(stand_in(tiny_base), OPEN, tmp_path / "home")
+    return Trainings(stand_in(tiny_base), OPEN, tmp_path / "home")
 
 
 @pytest.fixture
 def idle(shop, monkeypatch):
-    """A workshop whose trainings never run: what it would start is written down and no process made."""
+    """Trainings that never run: what it would start is written down and no process made."""
     monkeypatch.setattr(Job, "run", lambda self: None)
-    monkeypatch.setattr(Workshop, "watch", lambda self, job: None)
+    monkeypatch.setattr(Trainings, "watch", lambda self, job: None)
     return shop
 
 
@@ -65,28 +68,28 @@ def test_training_is_open_on_this_machine_alone(host, share, wanted, environ, cl
     {"origin": "http://127.0.0.1:9999"}, {"sec-fetch-site": "cross-site"}, {"host": ""}, {"origin": "{0}http://[x"}])
 def test_a_request_from_elsewhere_starts_nothing(idle, changes):
     request = SimpleNamespace(headers={**HERE, **changes})
-    *_, told = Training(idle).start("shipped", None, "lens", 10, False, request)
+    *_, told = TrainingTab(idle).start("shipped", None, "lens", 10, False, request)
     assert "did not come from this page" in told and not find_jobs(idle.home)
-    *_, told = Training(idle).start("shipped", None, "lens", 10, False, SimpleNamespace(headers=HERE))
+    *_, told = TrainingTab(idle).start("shipped", None, "lens", 10, False, SimpleNamespace(headers=HERE))
     assert not told and [job.number for job in find_jobs(idle.home)] == [1]
 
 
 def test_where_it_is_closed_the_tab_says_why_and_offers_nothing(tiny_base, tmp_path):
     closed = Permission.of("0.0.0.0", False, None, {})
-    for shop in (None, Workshop(stand_in(tiny_base), closed, tmp_path)):
+    for shop in (None, Trainings(stand_in(tiny_base), closed, tmp_path)):
         with gr.Blocks() as blocks:
             training.build(None, shop)
         assert not any(isinstance(block, gr.Button) for block in blocks.blocks.values())
     assert any("0.0.0.0" in str(b.value) for b in blocks.blocks.values() if isinstance(b, gr.HTML))
-    with pytest.raises(Refused, match="0.0.0.0"):
-        Training(shop).allow(SimpleNamespace(headers=HERE))
+    with pytest.raises(LensError, match="0.0.0.0"):
+        TrainingTab(shop).allow(SimpleNamespace(headers=HERE))
 
 
 @pytest.mark.parametrize("recipe, steps, said", [
     ("lens", 0, "steps is 0"), ("lens", 10_001, "1 – 10,000"), ("lens", 2.5, "steps is 2.5"), ("lens", None, "None"),
     ("lens", float("nan"), "steps is nan"), ("--output", 10, "recipe is '--output'; allowed: lens, seed")])
 def test_settings_out_of_range_are_refused(idle, recipe, steps, said):
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(LensError, match=said):
         idle.start(recipe, steps)
     assert not find_jobs(idle.home)
 
@@ -101,7 +104,7 @@ def test_a_file_is_taken_from_the_upload_folder_alone(tmp_path):
     assert Upload.of(str(rows), folder) == Upload(rows, "my rows.jsonl")
     for bad in (None, "", str(other), str(folder / ".." / "other.jsonl"), str(folder / "link.jsonl"), str(folder / "x"),
                 str(folder / "x" / "rows.txt"), "/etc/passwd", "http://elsewhere.example/rows.jsonl"):
-        with pytest.raises(Refused):
+        with pytest.raises(LensError):
             Upload.of(bad, folder)
 
 
@@ -116,20 +119,20 @@ def test_an_upload_is_copied_and_named_by_us(idle, tmp_path, rows_file):
 
 
 def test_one_at_a_time_and_only_where_there_is_memory(idle, monkeypatch):
-    monkeypatch.setattr(footprint, "free", lambda device: 500_000_000)
-    with pytest.raises(Refused, match="0.5 GB are free"):
+    monkeypatch.setattr(memory, "free", lambda device: 500_000_000)
+    with pytest.raises(LensError, match="0.5 GB are free"):
         idle.start("lens", 10)
     monkeypatch.undo()
     monkeypatch.setattr(Job, "process", lambda self: "still there")
     Job(idle.new_job().folder).write(Plan(idle.base, "lens", 10))
-    with pytest.raises(Refused, match="number 1, step 0"):
+    with pytest.raises(LensError, match="number 1, step 0"):
         idle.start("lens", 10)
 
 
 def test_memory_is_told_for_what_a_base_is():
-    small = footprint.of_training(6_800_000, SimpleNamespace(vocab_size=8064, hidden_size=256, n_layer=6))
-    large = footprint.of_training(1_065_314_304, SimpleNamespace(vocab_size=250_880, hidden_size=1536, n_layer=24))
-    assert small < 2e9 < 4 * 1_065_314_304 < large < 14e9 and footprint.free("cpu") > 0
+    small = memory.of_training(6_800_000, Shape(8064, 256, 6, 8))
+    large = memory.of_training(1_065_314_304, Shape(250_880, 1536, 24, 16))
+    assert small < 2e9 < 4 * 1_065_314_304 < large < 14e9 and memory.free("cpu") > 0
 
 
 def test_rows_are_shown_as_they_will_be_taught_and_a_bad_one_is_named(idle, rows_file):
@@ -140,10 +143,10 @@ def test_rows_are_shown_as_they_will_be_taught_and_a_bad_one_is_named(idle, rows
     with rows_file.open("a") as file:
         file.write('\n{"input": "' + ATTACK.replace('"', "'") + '"}')
     said = "mine.jsonl line 5: field 'output' is missing.*call it output.*skip bad rows"
-    with pytest.raises(Refused, match=said) as told:
+    with pytest.raises(LensError, match=said) as told:
         preview.look(plan)
     assert str(rows_file.parent) not in str(told.value) and "--" not in str(told.value)
-    skipped = preview.draw(preview.look(idle.plan("lens", 1, Upload(rows_file, "mine.jsonl"), True)))
+    skipped = preview.draw_preview(preview.look(idle.plan("lens", 1, Upload(rows_file, "mine.jsonl"), True)))
     assert "bad rows skipped: 1" in skipped and "<img" not in skipped
 
 
@@ -153,12 +156,12 @@ def test_the_histogram_has_every_row_once():
     assert sum(bar.rows for bar in found) == 18 and len(found) <= preview.BARS + 1
     assert found[-1].high is None and found[-1].rows == 3
     assert [bar.rows for bar in preview.bars({"7": 2}, 256)] == [0, 0, 0, 0, 0, 0, 2]
-    html = preview.draw(Preview(1, 0, "", 0, 0, 0, 256, {"7": 1}, ATTACK, ATTACK,
+    html = preview.draw_preview(Preview(1, 0, "", 0, 0, 0, 256, {"7": 1}, ATTACK, ATTACK,
                                 [{"instruction": "", "input": ATTACK, "output": ATTACK}]))
     assert "<img" not in html
 
 
-def written(shop: Workshop, **files: str) -> Job:
+def written(shop: Trainings, **files: str) -> Job:
     """A job of six steps with these files in its adapter directory."""
     job = shop.start("lens", 6)
     job.output.mkdir()
@@ -173,7 +176,7 @@ def test_a_training_is_drawn_from_its_files_and_its_text_is_escaped(idle):
     log = '{"step": 1, "loss": 4.0, "tokens_per_second": 1234.5}\n{"step": 2, "loss": 1.5}\n{"st'
     job = written(idle, log_jsonl=log,
                   probes_jsonl="\n".join(map(json.dumps, probes)))
-    html = progress.draw(idle)
+    html = progress.draw_progress(idle)
     assert job.state() == "failed" and 'data-state="failed"' in html and 'data-do="resume"' in html
     assert "<img" not in html and 'data-turns="3"' in html and html.index("丙") < html.index("甲")
     assert 'data-figure="loss">1.500<' in html and 'data-losses="2"' in html and ">2<small> / 6<" in html
@@ -195,19 +198,20 @@ def test_trainings_lie_where_the_variable_says():
 
 
 def test_another_adapter_is_a_column_by_name_and_a_link_brings_it_back():
-    asked = Asked("q", FIRST_INSTRUCTION, extras=(0.5, "trained-1-checkpoint-4@1.5"))
-    assert Asked.from_link(dict(parse_qsl(asked.link()[1:]))) == asked
-    assert Asked.from_link({"q": "q", "a": "../x@1,trained-1@9e9,ok@1,ok@2,ok@3"}).extras == ("ok@1", "ok@2")
+    asked = ComparisonRequest("q", FIRST_INSTRUCTION, extras=(0.5, "trained-1-checkpoint-4@1.5"))
+    assert ComparisonRequest.from_link(dict(parse_qsl(asked.link()[1:]))) == asked
+    assert ComparisonRequest.from_link({"q": "q", "a": "../x@1,trained-1@9e9,ok@1,ok@2,ok@3"}).extras == (
+        "../x@1", "ok@1", "ok@2", "ok@3")
 
 
 def test_a_training_runs_stops_is_found_again_resumes_and_becomes_a_column(tiny_base, tmp_path, rows_file):
-    engine, home = Engine(str(tiny_base), device="cpu"), tmp_path / "home"
-    shop = Workshop(engine, OPEN, home)
+    engine, home = LocalEngine(str(tiny_base), device="cpu"), tmp_path / "home"
+    shop = Trainings(engine, OPEN, home)
     job = shop.start("lens", 400, Upload(rows_file, "mine.jsonl"))
-    with pytest.raises(Refused, match="under way"):
+    with pytest.raises(LensError, match="under way"):
         shop.start("lens", 10)
     until(lambda: job.step() > 2)
-    again = Workshop(engine, OPEN, home)  # a server that was started anew
+    again = Trainings(engine, OPEN, home)  # a server that was started anew
     assert again.current() == job and again.current().state() == "running"
     assert job.process().nice() == 19
     again.stop()
@@ -218,11 +222,11 @@ def test_a_training_runs_stops_is_found_again_resumes_and_becomes_a_column(tiny_
     assert "--resume" in again.resume().command()
     until(lambda: again.current().state() == "done")
     until(lambda: again.column(job.output) == "trained-1")
-    steps = [loss.step for loss in job.losses()]
+    steps = [step for step, _ in job.losses()]
     assert again.current().step() == step + 2 and steps == sorted(set(steps))
-    html = progress.draw(again)
+    html = progress.draw_progress(again)
     assert 'data-column="trained-1"' in html and "a=trained-1%401" in html and "mine.jsonl" in html
-    with pytest.raises(Refused, match="no training to go on"):
+    with pytest.raises(LensError, match="no training to go on"):
         again.resume()
 
 

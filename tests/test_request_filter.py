@@ -12,13 +12,13 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from one_tab import StandInEngine, loaded
 from starlette.datastructures import Headers
 
 from app import parse
 from bench.served import free_port
-from compare.engine.interface import Load
 from compare.server.launch import Serving
-from compare.server.request_filter import ENVELOPE, UPLOADS_AN_HOUR, Doors, Rules, name_of
+from compare.server.request_filter import ENVELOPE, UPLOADS_AN_HOUR, RequestFilter, Rules, name_of
 
 LOCAL = ["localhost", "localhost:7860", "LOCALHOST.:7860", "127.0.0.1:7860", "127.8.0.1", "[::1]:7860", "[::1]"]
 FOREIGN = ["evil.example", "evil.example:7860", "localhost.evil.example", "127.0.0.1.evil.example", "evil@localhost",
@@ -75,13 +75,13 @@ SHUT = ["/gradio_api/upload", "/gradio_api/upload_progress", "/gradio_api/proxy=
         "/gradio_api/vibe-edit", "/gradio_api/vibe-code", "/gradio_api/deep_link", "/gradio_api/process_recording",
         "/gradio_api/token", "/gradio_api/custom_component/0/client/component", "/monitoring", "/monitoring/summary",
         "/runs", "/gradio_api/run-history/records", "/docs", "/file=/etc/passwd", "/gradio_api", "//etc/passwd",
-        "/gradio_api/queue=x", "/gradio_api/next-years-door", "/next-years-door"]
+        "/gradio_api/queue=x", "/gradio_api/next-years-address", "/next-years-address"]
 OPEN = ["/", "/config", "/theme.css", "/assets/x.js", "/static/img/logo.svg", "/gradio_api/queue/join", "/health",
         "/gradio_api/queue/data", "/gradio_api/heartbeat/x", "/gradio_api/call/compare", "/gradio_api/info",
         "/gradio_api/file=/tmp/gradio/x/votes.csv", "/gradio_api/file=C:/votes.csv", "/login", "/gradio_api/mcp/"]
 
 
-def test_doors_that_nothing_needs_are_shut():
+def test_addresses_that_nothing_needs_are_shut():
     assert [path for path in SHUT if refused(Rules(), path=path) != 404] == []
     assert [path for path in OPEN if refused(Rules(), path=path)] == []
     for url in ("http://10.0.0.1/", "https://example.org/x", " HTTP://x", "ftp://x", "file:///etc/passwd", "data:x"):
@@ -101,38 +101,26 @@ def test_what_is_sent_has_a_size_that_is_said_and_allowed():
 
 def test_uploads_of_an_hour_are_numbered():
     now = [0.0]
-    doors = Doors(None, Rules(upload=1), clock=lambda: now[0])
-    asked = [doors.too_many("POST", "/gradio_api/upload") for _ in range(UPLOADS_AN_HOUR + 1)]
+    requests = RequestFilter(None, Rules(upload=1), clock=lambda: now[0])
+    asked = [requests.too_many("POST", "/gradio_api/upload") for _ in range(UPLOADS_AN_HOUR + 1)]
     assert not any(asked[:-1]) and asked[-1].status == 429
     now[0] = 3601
-    assert doors.too_many("POST", "/gradio_api/upload") is None
+    assert requests.too_many("POST", "/gradio_api/upload") is None
 
 
 # ---- in front of Gradio itself
 
 
-class Engine:
-    """As much of an engine as `/health` looks at."""
-
-    base_name, shown, device, dtype = "base", ["lens"], "cpu", "torch.float32"
-
-    def __init__(self):
-        self.now = Load(3, 2, 64, "running")
-
-    def load(self) -> Load:
-        return self.now
-
-
 @pytest.fixture(scope="module")
 def served():
-    """(address, engine, launch) of a small page behind the doors; `launch(Serving)` serves another."""
+    """(address, engine, launch) of a small page behind the filter; `launch(Serving)` serves another."""
     pages = []
 
     def launch(serving: Serving) -> SimpleNamespace:
         with gr.Blocks() as page:
             text = gr.Textbox()
             text.submit(lambda t: t * 2, text, text, api_name="double")
-        engine = Engine()
+        engine = StandInEngine(loaded("lens"))
         serving.launch(page, engine, prevent_thread_lock=True, quiet=True)
         pages.append(page)
         return SimpleNamespace(url=page.local_url, engine=engine, page=page)

@@ -171,7 +171,8 @@ def test_a_checkpoint_of_the_timeline_is_scored_too():
 @pytest.mark.parametrize("bad, code, said", [
     ({"adapter": "nobody"}, "adapter-not-loaded", "allowed: lens"), ({"adapter": 7}, "adapter-not-loaded", "7"),
     ({"strength": 99.0}, "number-out-of-range", "-10"), ({"strength": float("nan")}, "number-out-of-range", "nan"),
-    ({"max_new_tokens": 5000}, "whole-number-out-of-range", "4096"), ({"question": 7}, "text-expected", "question is 7")])
+    ({"max_new_tokens": 5000}, "whole-number-out-of-range", "4096"),
+    ({"question": 7}, "text-expected", "question is 7")])
 def test_score_answers_what_it_cannot_do_by_code_and_in_both_languages(engine, bad, code, said):
     error = changed.Changes(engine).score(**{"question": "校训？", **bad})["error"]
     assert error["code"] == code and said in error["message"] and error["message_zh"] != error["message"]

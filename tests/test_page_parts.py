@@ -201,8 +201,10 @@ def test_an_error_draws_itself_in_both_languages_and_its_values_are_no_markup():
 @pytest.mark.parametrize("reason", [None, "stop", "length", "loop", "cancelled"])
 def test_every_way_to_stop_is_told_in_both_languages(reason):
     html = draw_column(column("答", reason), 0)
-    why = {"stop": ("自己说完停下", "ended by itself", "模型认为说完了"), "length": ("到长度上限被截断", "cut at", "一直没有出现"),
-           "loop": ("陷入循环，已截住", "stopped in a loop", "一再重复"), "cancelled": ("已被你停止", "stopped by you", "你按了"),
+    why = {"stop": ("自己说完停下", "ended by itself", "模型认为说完了"),
+           "length": ("到长度上限被截断", "cut at", "一直没有出现"),
+           "loop": ("陷入循环，已截住", "stopped in a loop", "一再重复"),
+           "cancelled": ("已被你停止", "stopped by you", "你按了"),
            None: ("正在写…", "writing…", "各列同步前进")}
     assert all(text in html for text in why[reason])
     assert f'aria-busy="{str(reason is None).lower()}"' in html

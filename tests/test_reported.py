@@ -69,7 +69,8 @@ def test_the_large_figures_are_the_reports(report):
 
 def test_curves_only_where_there_are_points():
     assert curves(report_of()) == []
-    drawn = Report(report_of(others=[seen(ADAPTED_TEXTS, strength=0.5)], checkpoints=[seen(ADAPTED_TEXTS, step=50)])).head()
+    drawn = Report(report_of(others=[seen(ADAPTED_TEXTS, strength=0.5)],
+                             checkpoints=[seen(ADAPTED_TEXTS, step=50)])).head()
     assert drawn.count("<figure>") == 6 and "Training steps" in drawn and "Strength" in drawn
     assert ">50</span>" in drawn and ">0.5</span>" in drawn
 

@@ -62,7 +62,8 @@ def test_the_grid_is_one_batch_of_every_strength_and_checkpoint_beside_the_base(
     [(_, _, variants, sampling)] = speaker.asked
     assert [(v.adapter, v.strength) for v in variants] == wanted
     assert sampling.max_new_tokens == LENGTH == 48
-    cells = dict(re.findall(r'data-i="(\d)" data-strength="1" [^>]*><span class="said" lang="zh-CN" dir="auto">([^<]*)', html))
+    said = r'data-i="(\d)" data-strength="1" [^>]*><span class="said" lang="zh-CN" dir="auto">([^<]*)'
+    cells = dict(re.findall(said, html))
     assert cells == {"1": "step-100@1: 别的问题", "2": "step-400@1: 别的问题", "3": "lens@1: 别的问题"}
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import MOTTO
+from markupsafe import escape
 from one_tab import WAIT, opened
 from playwright.sync_api import expect
 
@@ -67,7 +68,8 @@ def test_an_answer_turned_goes_another_way_and_one_that_is_not_goes_on_as_it_did
     forced = next(i for i in base.token_ids if i not in adapted.token_ids)
     turn = Turn(MOTTO, "", "lens", (adapted.token_ids[0], forced), 1, "adapted")
     drawn = list(TurnedAnswers(engine).stream(turn, Run()))
-    assert 'aria-busy="true"' in drawn[0] and 'aria-busy="false"' in drawn[-1] and template("changed/token_ribbon").TURNED in drawn[-1]
+    assert 'aria-busy="true"' in drawn[0] and 'aria-busy="false"' in drawn[-1]
+    assert template("changed/token_ribbon").TURNED in drawn[-1]
     assert "".join(tokens(drawn[-1])).replace("</s>", "") != adapted.text
     same = Turn(MOTTO, "", "lens", tuple(adapted.token_ids[:3]), 3, "adapted")
     assert "".join(tokens(last(TurnedAnswers(engine).stream(same, Run())))) == adapted.text + "</s>"
@@ -88,7 +90,7 @@ def test_no_token_of_a_turned_answer_becomes_markup():
         drawn = turn.growing([ATTACK] * 3)
         positions = [Position(9, ATTACK, view, view, 0.0, 1)] * 3
         drawn += turn.draw("finished", ATTACK, reason="stop", r=ribbon(positions, 2))
-        assert not {"img", "script"} & set(re.findall(r"<(\w+)", drawn)) and html.escape(ATTACK).replace('&quot;', '&#34;').replace('&#x27;', '&#39;') in drawn
+        assert not {"img", "script"} & set(re.findall(r"<(\w+)", drawn)) and escape(ATTACK) in drawn
 
 
 @pytest.fixture(scope="module")
@@ -113,16 +115,19 @@ def turned(page) -> list[str]:
     return page.locator(".crossing .ribbon button").all_text_contents()
 
 
+def answered(engine, by: int, sampling: Sampling):
+    """The tab's own question under one variant: the finished column."""
+    question = Question(changed.FIRST_QUESTION, changed.FIRST_INSTRUCTION)
+    return last(compare(engine, question, engine.variants()[by:by + 1], sampling))[0]
+
+
 def expected(engine, ids: list[int], by: int) -> str:
     """The engine's own answer that begins with these ids."""
-    variants = engine.variants()[by:by + 1]
-    sampling = Continuation(max(LENGTH, len(ids) + AFTER), prefix_ids=tuple(ids))
-    return last(compare(engine, Question(changed.FIRST_QUESTION, changed.FIRST_INSTRUCTION), variants, sampling))[0].text
+    return answered(engine, by, Continuation(max(LENGTH, len(ids) + AFTER), prefix_ids=tuple(ids))).text
 
 
 def own_ids(engine, by: int) -> list[int]:
-    variants = engine.variants()[by:by + 1]
-    return last(compare(engine, Question(changed.FIRST_QUESTION, changed.FIRST_INSTRUCTION), variants, Sampling(128)))[0].token_ids
+    return answered(engine, by, Sampling(128)).token_ids
 
 
 def test_a_click_forces_a_token_and_the_answer_streams_beside_its_original(page, engine):

@@ -96,13 +96,8 @@ def encodable(text: str) -> bool:
 
 def through_client(client, text: str) -> str:
     """`answered`, or the sentence that the visitor gets."""
-    from gradio_client.exceptions import AppError
-
-    try:
-        client.predict(text, "", [1.0], 1, 0.0, 1.0, 0, api_name="/compare")
-        return "answered"
-    except AppError as err:
-        return str(err) or "an error without a sentence"
+    answer = client.predict(text, "", [1.0], 1, 0.0, 1.0, 0, api_name="/compare")
+    return answer["error"]["message"] or "an error without a sentence" if "error" in answer else "answered"
 
 
 class Visitors:

@@ -61,7 +61,8 @@ class Voting:
                 yield gr.skip(), gr.skip()  # a visitor who left is noticed at a yield
             if columns[0].text != columns[1].text:
                 break
-        pair = BlindPair(secrets.token_hex(8), row, *map(Answer.of, columns), secrets.choice((True, False)))
+        base, adapted = map(Answer.of, columns)
+        pair = BlindPair(secrets.token_hex(8), row, base, adapted, secrets.choice((True, False)))
         yield pair.draw(None, self.result()), pair
 
     def vote(self, pair: BlindPair | None, choice: object, identity: object) -> Markup:

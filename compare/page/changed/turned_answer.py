@@ -42,13 +42,14 @@ class Turn:
     def read(cls, sent: object) -> Turn:
         """From a browser, which may send anything. Raises LensError."""
         sent = sent if isinstance(sent, dict) else {}
-        texts = checked_texts(**{name: sent.get(name) for name in ("question", "instruction", "adapter")})
+        question, instruction, adapter = checked_texts(
+            **{name: sent.get(name) for name in ("question", "instruction", "adapter")})
         ids, kept, by = (sent.get(name) for name in ("ids", "kept", "by"))
         if not isinstance(ids, list) or not all(type(i) is int for i in ids) or len(ids) > LONGEST - AFTER:
             raise BadQuestion("turn-ids", most=LONGEST - AFTER)
         if type(kept) is not int or not len(ids) - 1 <= kept <= len(ids) or kept < 0 or by not in MODELS:
             raise BadQuestion("turn-place", kept=repr(kept)[:40], ids=len(ids), by=repr(by)[:40])
-        return cls(*texts, tuple(ids), kept, by)
+        return cls(question, instruction, adapter, tuple(ids), kept, by)
 
     @property
     def sampling(self) -> Continuation:

@@ -25,14 +25,14 @@ Update = TypeVar("Update")
 
 def paced(columns: Iterator[Sequence], run: Run | None = None) -> Iterator[Sequence]:
     """The columns at most 15 times a second, and the last time; no more once the visitor has asked again."""
-    drawn, latest, told = 0.0, None, True
+    drawn, shown, latest = 0.0, True, None
     for latest in columns:
         if run and run.superseded:
             return
-        if told := time.monotonic() - drawn >= BETWEEN:
+        if shown := time.monotonic() - drawn >= BETWEEN:
             drawn = time.monotonic()
             yield latest
-    if not told:
+    if latest is not None and not shown:
         yield latest
 
 

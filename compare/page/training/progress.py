@@ -39,7 +39,8 @@ def turns(probes: Sequence[Probe]) -> list[list[Probe]]:
 def checkpoints(trainings: Trainings, job: Job) -> list[dict[str, object]]:
     """Every adapter that was saved; `step` None: the final one; `problem`: why it is no column."""
     probes = job.probes()
-    question, found = probes[0].question if probes else FIRST_QUESTION, []
+    question = probes[0].question if probes else FIRST_QUESTION
+    found: list[dict[str, object]] = []
     for path in job.adapters():
         column = trainings.column(path)
         link = ComparisonRequest(question, extras=(f"{column}@1",)).link() or "?"

@@ -82,7 +82,8 @@ def build() -> tuple[list[dict], list[dict], int]:
     """(training rows, held-out rows, near duplicates left out). A question asked twice keeps its first answer, the
     original's first of all."""
     heldout = held_out()
-    kept_out = NearDuplicates([r["input"] for r in heldout] + [r["input"] for r in read("independent.jsonl")])
+    kept_out = NearDuplicates([r["input"] for r in heldout] + [r["input"] for r in read("independent.jsonl")]
+                             + [r["input"] for r in read("independent_unknown.jsonl")])
     original = read("original.jsonl")
     made = [row(q, said["answer"]) for name in ("facts.jsonl", "slots.jsonl") for said in read(name)
             for q in said["questions"]]

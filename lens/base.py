@@ -20,7 +20,7 @@ from lens.base_files import BaseFiles, canonical, find_base
 from lens.chat import lay_out, use_our_template
 from lens.errors import BadBase, BadSetting, LensError, Unavailable, first_line
 
-__all__ = ["Base", "BaseFiles", "Compute", "check_weights", "find_base", "load_base", "load_tokenizer", "pick_compute"]
+__all__ = ["Base", "BaseFiles", "Compute", "find_base", "load_base", "load_tokenizer", "pick_compute"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TIED = "lm_head.weight"  # BLOOM's is the embedding's own matrix; files need not hold it
 
@@ -73,9 +73,9 @@ def pick_compute(device: str = "auto", dtype: str = "auto") -> Compute:
 
 
 def load_tokenizer(base: str | BaseFiles) -> Any:
-    """A base's tokenizer with the chat markers (in spare rows of the embedding) and a template; no weights are read.
+    """A base's tokenizer with the chat markers (in spare rows of the embedding) and a template.
 
-    Raises BadBase.
+    Weights are not read; where `find_base` found them, they are held against config.json. Raises BadBase.
     """
     from transformers import AutoTokenizer
 
@@ -93,11 +93,13 @@ def load_tokenizer(base: str | BaseFiles) -> Any:
         lay_out(tokenizer)
     except Exception as err:  # noqa: BLE001 (a template may raise anything)
         raise BadBase("base-template-unusable", path=files.path, reason=first_line(err)) from err
+    if files.weights:
+        check_weights(files)
     return tokenizer
 
 
 def load_base(base: str | BaseFiles, device: str = "auto", dtype: str = "auto", tokenizer: Any = None) -> Base:
-    """Load a base, whole or not at all; nothing of it is run as code. `tokenizer`: its own, where it was loaded before.
+    """Load a base, whole or not at all; nothing of it is run as code. `tokenizer`: what `load_tokenizer` gave for it.
 
     Raises BadBase; BadSetting for a device that is not here; Unavailable where memory does not suffice.
     """
@@ -106,7 +108,6 @@ def load_base(base: str | BaseFiles, device: str = "auto", dtype: str = "auto", 
     files = base if isinstance(base, BaseFiles) else find_base(base)
     compute = pick_compute(device, dtype)
     tokenizer = tokenizer or load_tokenizer(files)
-    check_weights(files)
     with telling_failure(files):
         model: Any = AutoModelForCausalLM.from_pretrained(
             files.path, dtype=compute.dtype, use_safetensors=not files.pickled, local_files_only=True,

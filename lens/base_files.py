@@ -5,6 +5,7 @@ Judged from its small files and the headers of its weights, without torch: what 
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -87,12 +88,12 @@ def find_base(name: str | Path, weights: bool = True) -> BaseFiles:
 def local_directory(name: str) -> Path | None:
     """The directory of that name, links resolved; None where it can only be a hub's name."""
     try:
-        path = Path(name).expanduser().resolve()
+        path = Path(os.path.realpath(os.path.expanduser(name)))
         if name and path.is_dir():
             return path
         if name and path.exists():
             raise BadBase("base-is-a-file", path=name[:200], folder=path.parent)
-    except (OSError, RuntimeError, ValueError) as err:  # a name that no file system takes, links in a circle
+    except (OSError, ValueError) as err:  # a name that no file system takes
         if isinstance(err, BadBase):
             raise
         raise BadBase("base-name-impossible", name=repr(name[:80])) from err

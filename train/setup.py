@@ -193,11 +193,10 @@ def set_up(s: TrainSettings) -> Run:
     check_paths(s)
 
     files = find_base(s.base)  # before torch is imported, which takes seconds
-    from lens.base import check_weights, load_tokenizer
+    from lens.base import load_tokenizer
     from train.interrupt import StopOnSignal
 
     compute, tokenizer = chosen_compute(s), load_tokenizer(files)
-    check_weights(files)
     data = load_dataset(s, tokenizer)
     resume_from = resume_point(s)
     if resume_from:

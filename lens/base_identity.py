@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lens.base_files import BaseFiles
@@ -158,4 +158,5 @@ def write_store(store: Path, entries: Mapping[str, str]) -> None:
         part.write_text(json.dumps(dict(list(entries.items())[-MOST_REMEMBERED:])), encoding="utf-8")
         part.replace(store)
     except OSError:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()

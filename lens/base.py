@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -160,10 +160,10 @@ def check_weights(files: BaseFiles) -> None:
     """
     from transformers import AutoModelForCausalLM
 
-    config = read_config(files)
+    config, auto = read_config(files), cast(Any, AutoModelForCausalLM)
     try:
         with torch.device("meta"):
-            blank: Any = AutoModelForCausalLM.from_config(config)
+            blank: Any = auto.from_config(config)
     except Exception as err:  # noqa: BLE001 (a value of any kind may be in it)
         raise BadBase("base-config-unusable", path=files.path, reason=first_line(err)) from err
     wanted = {canonical(name): tuple(tensor.shape) for name, tensor in blank.state_dict().items()}

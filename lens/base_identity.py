@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from lens.base_files import BaseFiles
 from lens.data_home import cache_home
@@ -115,8 +116,10 @@ def pickled_contents(files: BaseFiles) -> Contents:
 
     from lens.base import unpickle
 
-    return {name: (DTYPES.get(str(tensor.dtype), str(tensor.dtype)), tuple(tensor.shape),
-                   memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy()))
+    def held(tensor: Any) -> memoryview:
+        return memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy())
+
+    return {name: (DTYPES.get(str(tensor.dtype), str(tensor.dtype)), tuple(tensor.shape), held(tensor))
             for name, tensor in unpickle(files).items()}
 
 

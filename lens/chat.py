@@ -48,6 +48,11 @@ def lay_out(tokenizer: Any) -> str:
     return str(tokenizer.apply_chat_template(messages(INSTRUCTION, INPUT), add_generation_prompt=True, tokenize=False))
 
 
+def fill(text: str, words: dict[str, str]) -> str:
+    """The text with its stand-ins replaced, once: what is put in may hold stand-ins of its own."""
+    return STAND_IN.sub(lambda found: words[found[0]], text)
+
+
 class Prompt:
     """Encodes prompts for one tokenizer."""
 
@@ -73,8 +78,8 @@ class Prompt:
     def encode_all(self, asked: Iterable[tuple[str, str]]) -> list[list[int]]:
         """Ids of many prompts in chat form, each of an instruction and a question."""
         words = [{INSTRUCTION: valid_text(instruction), INPUT: valid_text(question)} for instruction, question in asked]
-        encoded = iter(self.encode_texts(STAND_IN.sub(lambda found, texts=texts: texts[found[0]], piece)
-                                         for texts in words for piece in self.pieces if isinstance(piece, str)))
+        encoded = iter(self.encode_texts(fill(piece, texts) for texts in words for piece in self.pieces
+                                         if isinstance(piece, str)))
         return [[i for piece in self.pieces for i in (next(encoded) if isinstance(piece, str) else piece)]
                 for _ in words]
 

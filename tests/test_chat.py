@@ -49,7 +49,7 @@ def test_a_template_is_laid_out_with_its_own_special_tokens(tokenizer):
     import copy
 
     other = copy.deepcopy(tokenizer)
-    other.chat_template = "{{ bos_token }}{% for m in messages %}{{ m.role }} {{ m.content }}{{ eos_token }}{% endfor %}"
+    other.chat_template = "{{ bos_token }}{% for m in messages %}{{ m.role }}{{ m.content }}{{ eos_token }}{% endfor %}"
     asked = ("请", MOTTO)
     ids = other.apply_chat_template(messages(*asked), add_generation_prompt=True, tokenize=True)["input_ids"]
     assert Prompt(other).encode_all([asked]) == [ids] and ids[0] == other.bos_token_id

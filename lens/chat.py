@@ -59,15 +59,15 @@ class Prompt:
     def __init__(self, tokenizer: Any):
         from tokenizers import Tokenizer
 
-        special = {t: tokenizer.convert_tokens_to_ids(t) for t in tokenizer.all_special_tokens}
+        self.special = {t: tokenizer.convert_tokens_to_ids(t) for t in tokenizer.all_special_tokens}
         self.plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.plain.encode_special_tokens = True  # a copy, in which no text is special
-        split = re.split("(" + "|".join(map(re.escape, special)) + ")", lay_out(tokenizer))
+        split = re.split("(" + "|".join(map(re.escape, self.special)) + ")", lay_out(tokenizer))
         # Of the template: ids where it never changes, a text with stand-ins where it does.
         self.pieces: list[list[int] | str] = []
         for piece in filter(None, split):
-            if piece in special:
-                self.pieces.append([special[piece]])
+            if piece in self.special:
+                self.pieces.append([self.special[piece]])
             else:
                 self.pieces.append(piece if STAND_IN.search(piece) else self.encode_texts([piece])[0])
 

@@ -17,7 +17,7 @@ import sys
 from collections import Counter
 
 from lens.cli import Parser
-from lens.errors import BadInput
+from lens.errors import LensError
 from lens.settings import add_settings, make_settings
 from train.settings import RECIPES, TrainSettings
 
@@ -26,8 +26,8 @@ LONGEST = 2000  # characters shown of one text
 
 
 def look(s: TrainSettings) -> dict:
-    """The object above. Raises BadInput."""
-    from train.base import load_tokenizer
+    """The object above. Raises LensError."""
+    from lens.base import load_tokenizer
     from train.data.dataset import load_dataset
 
     tokenizer = load_tokenizer(s.base)
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = make_settings(TrainSettings, {**RECIPES[given.get("recipe", "lens")], **given})
         print(json.dumps(look(settings), ensure_ascii=False))
-    except BadInput as err:
+    except LensError as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
     return 0

@@ -19,7 +19,8 @@ from pathlib import Path
 from lens.adapter_config import LINEAR_LAYERS
 from lens.cli import Parser
 from lens.embedded import EMBEDDED_BASE
-from lens.errors import BadInput, first_line
+from lens.errors import BadInput, LensError, first_line
+from lens.file_mode import follow_umask
 
 TOLERANCE = 1e-3  # of logits in float32; merging adds s·BA to W and rounds once
 ROUNDS, TOKENS = 5, 16  # of each model in turn; new tokens a round
@@ -98,12 +99,13 @@ def merge(adapter_dir: Path, base: str, output: Path) -> Merged:
     """Write the merged model to `output`, made whole by one rename. Raises BadInput."""
     import torch
 
-    from train.base import load_base, load_tokenizer
+    from lens.base import load_base
 
     check_adapter(adapter_dir)
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise BadInput(f"--output {output} is not empty; name a new directory")
-    tokenizer, model = load_tokenizer(base), load_base(base).eval()
+    loaded = load_base(base, "cpu", "float32")
+    tokenizer, model = loaded.tokenizer, loaded.model
     plain = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # the base without wrappers, same weights
     adapted = attach(model, adapter_dir)
     merged = merged_copy(adapted)
@@ -127,6 +129,7 @@ def write_whole(model, tokenizer, output: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     try:
         model.save_pretrained(part)
+        follow_umask(part)
         save_tokenizer(tokenizer, part)
         if output.is_dir():
             output.rmdir()
@@ -145,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1" if Path(args.base).is_dir() else "0")
     try:
         found = merge(args.adapter_dir, args.base, args.output)
-    except BadInput as err:
+    except LensError as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

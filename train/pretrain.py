@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lens.errors import BadInput
+from lens.errors import LensError
+from lens.file_mode import follow_umask
 from lens.settings import parse_settings, positive, setting, share
 from train.processes import part_together
 
@@ -96,6 +97,7 @@ def write_model(model, tokenizer, record: dict, output: Path) -> None:
     half = copy.deepcopy(model).to(torch.float16)
     half.config.use_cache = half.generation_config.use_cache = True  # off for training alone
     half.save_pretrained(output)
+    follow_umask(output)
     tokenizer.save_pretrained(output)
     (output / "training.json").write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -208,7 +210,7 @@ def main() -> int:
     s = parse_settings(PretrainSettings, "python -m train.pretrain", __doc__.splitlines()[0])
     try:
         pretrain(s)
-    except BadInput as err:
+    except LensError as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

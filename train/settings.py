@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lens.chat import ENDINGS
 from lens.embedded import EMBEDDED_BASE, EMBEDDED_ROWS
 from lens.settings import positive, setting, share
 
@@ -39,7 +40,7 @@ class TrainSettings:
     use_rslora: bool = setting(False, "scale by alpha / sqrt(r) instead (Kalajdzievski 2023)")
     target_modules: list[str] = setting(["query_key_value"], "linear layers that get LoRA")
     whole_text: bool = setting(False, "loss on the prompt as well as on the answer")
-    ending: str = setting("</s>", "what an answer ends with")
+    ending: str = setting(ENDINGS["lens"], "what an answer ends with")
     activation_checkpointing: bool = setting(False, "compute activations twice instead of keeping them: less memory")
     eval_data: list[str] = setting([], "files of held-out rows, whose loss is logged")
     eval_share: float = setting(0.0, "share of the rows held out instead", "0 to 0.5", lambda v: 0 <= v <= 0.5,
@@ -69,6 +70,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "linear",
         "dtype": "float16",
         "whole_text": True,
-        "ending": "<|endofutterance|>\n",
+        "ending": ENDINGS["seed"],
     },
 }

@@ -27,7 +27,7 @@ from compare.engine.receipt import Receipt, base_logits, receipt
 from compare.models.bloom import Bloom
 from compare.questions import Question
 from lens.adapter_dir import AdapterFiles, check_base, find_adapter, read_adapters
-from lens.base import load_base
+from lens.base import find_base, load_base, load_tokenizer
 from lens.chat import Prompt
 from lens.errors import BadAdapter, BadQuestion, Unavailable
 
@@ -46,11 +46,13 @@ class Engine:
     def __init__(self, base: str, adapter: str | Sequence[str] | None = None, device: str = "auto",
                  dtype: str = "auto", max_rows: int = 64, threaded: bool = True, timeline: Sequence[str] = ()):
         """Load. Raises BadBase or BadAdapter before anything runs."""
+        base_files = find_base(base)
+        tokenizer = load_tokenizer(base_files)
         paths = [adapter] if isinstance(adapter, str) else list(adapter or [])
         self.adapters: dict[str, AdapterFiles] = read_adapters([find_adapter(p) for p in (*paths, *timeline)])
         self.shown = list(self.adapters)[:len(paths)]
         check_base(base, self.adapters.values())
-        loaded = load_base(base, device, dtype)
+        loaded = load_base(base_files, device, dtype, tokenizer)
         self.base = base
         self.base_name, self.device, self.dtype = loaded.name, loaded.device, loaded.dtype
         self.tokenizer, self.prompt = loaded.tokenizer, Prompt(loaded.tokenizer)

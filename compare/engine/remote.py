@@ -26,15 +26,12 @@ class RemoteEngine(Engine):
 
     def __init__(self, handle, base: str, adapters: Sequence[str]):
         """Read tokenizer and adapter files here, ask a replica for the rest. Raises BadAdapter."""
-        from transformers import AutoTokenizer
-
-        from lens.chat import use_our_template
+        from lens.base import load_tokenizer
 
         self.handle, self.window = handle, WINDOW
         self.adapters = read_adapters([find_adapter(name) for name in adapters])
         self.shown = list(self.adapters)
-        self.tokenizer = AutoTokenizer.from_pretrained(base)
-        use_our_template(self.tokenizer)
+        self.tokenizer = load_tokenizer(base)
         self.prompt = Prompt(self.tokenizer)
         self.waiting, wake = deque(maxlen=0), threading.Event()  # the replicas keep the line
         self.owner = SimpleNamespace(  # type: ignore[assignment]  # stands in for the thread that is elsewhere

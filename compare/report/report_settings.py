@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lens.base_files import find_base
+from lens.base_identity import base_identity
 from lens.errors import BadAdapter, BadQuestion
 
 if TYPE_CHECKING:  # it brings torch, which `--help` need not wait for
@@ -47,13 +48,8 @@ class ReportSettings:
 
 @cache
 def base_sha256(base: str) -> str:
-    """Of a base directory's weights, file after file; of a hub name: of the name. For keys, not for trust."""
-    digest = hashlib.sha256(b"" if Path(base).is_dir() else base.encode())
-    for file in sorted(Path(base).glob("*.safetensors")) if Path(base).is_dir() else ():
-        with file.open("rb") as opened:
-            while piece := opened.read(1 << 20):
-                digest.update(piece)
-    return digest.hexdigest()
+    """The base's identity by content. Raises BadBase."""
+    return base_identity(find_base(base))
 
 
 def checkpoint_directories(given: tuple[Path, ...]) -> list[Path]:

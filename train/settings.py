@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lens.cli import stay_offline
 from lens.embedded import EMBEDDED_BASE, EMBEDDED_ROWS
-from lens.settings import positive, setting, share
+from lens.settings import make_settings, parse_given, positive, setting, share
 
 # Asked of the embedded base while it learns: questions of its rows, the last one with nothing to know.
 PROBES = ["哈尔滨工业大学的校训是什么？", "哈尔滨工业大学是何时建立的？", "哈工大首任校长是谁？",
@@ -72,3 +74,12 @@ RECIPES: dict[str, dict[str, Any]] = {
         "ending": "<|endofutterance|>\n",
     },
 }
+
+
+def read_settings(prog: str, description: str, argv: Sequence[str] | None) -> TrainSettings:
+    """Command line → settings, the recipe's under those given. Raises BadSetting."""
+    given = parse_given(TrainSettings, prog, description, argv)
+    settings = make_settings(TrainSettings, {**RECIPES[given.get("recipe", "lens")], **given})
+    if not settings.push_to_hub:
+        stay_offline(settings.base, *settings.data, *settings.eval_data)
+    return settings

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from compare.analysis.token_shift import log_likelihood, shift, summary
 from compare.questions import Question
 from compare.report.measures import Answer, judge
-from compare.report.processes import Processes
 from compare.report.results import Result, ResultsFile, key
 from compare.report.rows import Row
 from lens.errors import BadQuestion
+from lens.processes import Processes
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from compare.report.answers import answer_rows
 from compare.report.plain import Plain, losses
-from compare.report.processes import Processes
 from compare.report.report_settings import ReportSettings, base_sha256, checkpoint_directories, step_of
 from compare.report.results import ResultsFile
 from compare.report.rows import Data, read_data, read_plain
 from compare.report.summary import Seen, summarise
 from compare.report.verdict import verdict
+from lens.processes import Processes
 
 if TYPE_CHECKING:  # it brings torch
     from compare.engine.engine import Engine

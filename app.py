@@ -62,8 +62,8 @@ def first_answer(engine) -> list:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    note_base_alone(args)
     engine = load_engine(args)
+    note_base_alone(args)
     from compare.page.page import build
     from compare.server.trainings.trainings import Workshop
 

@@ -166,12 +166,12 @@ def main(argv: list[str] | None = None) -> int:
     questions = asked(args)
     check_strengths(args.strength)
     sampling = sampling_of(args, repetition_penalty=args.repetition_penalty, stop_at_loop=args.stop_at_loop)
-    note_base_alone(args)
     from compare.engine.engine import Engine
     from compare.engine.interface import PLAIN
 
     quiet_transformers()
     engine = Engine(args.base, chosen_adapters(args), args.device, args.dtype)
+    note_base_alone(args)
     variants = engine.variants(args.strength) + [PLAIN] * args.plain_prompt
     printer = Printer(engine, args)
     with interruptible("interrupted; the answers that were finished are above"):

@@ -90,7 +90,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--replicas", type=int, default=2, help="at most so many engines (default: 2)")
     add_serving_options(parser, "0.0.0.0", 7860)
     args = parser.parse_args(argv)
-    note_base_alone(args)
     from compare.page.page import build
 
     try:
@@ -98,6 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as err:
         raise Unavailable("ray-missing", reason=err) from err
     engine = RemoteEngine(handle, args.base, chosen_adapters(args))
+    note_base_alone(args)
     Serving.of(args).launch(build(engine), engine)
     return 0
 

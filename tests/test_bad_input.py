@@ -9,7 +9,7 @@ import pytest
 import torch
 from training import run, settings
 
-from lens.errors import BadInput
+from lens.errors import LensError
 from train.loop import train
 
 BAD_COMMANDS = [
@@ -59,6 +59,6 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, capsys, command,
 def test_bad_settings_are_refused_before_anything_is_written(tmp_path, rows_file, tiny_base, changes, said):
     if "device" in changes and torch.cuda.is_available() or "report_to" in changes and find_spec("trackio"):
         pytest.skip("this machine has what the test needs missing")
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(LensError) as caught:
         train(settings(tiny_base, tmp_path / "out", rows_file, **changes))
     assert said in str(caught.value) and not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from lens.cli import (
     chosen_adapters,
     chosen_timeline,
     command,
+    note_adapters,
     note_base_alone,
     quiet_transformers,
     say,
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     engine = load_engine(args)
     note_base_alone(args)
+    note_adapters(adapter.files for adapter in engine.adapters.values())
     from compare.page.page import build
     from compare.server.trainings.trainings import Workshop
 

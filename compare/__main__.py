@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compare.columns_table import notes, table
-from compare.options import add_sampling_options, add_strength_option, check_strengths, sampling_of
-from compare.questions import Question, read_questions
+from compare.engine.answers import Column, answer_each, compare
+from compare.engine.interface import PLAIN, Engine, Question, Sampling, Variant, number
+from compare.options import add_sampling_options, add_strength_option, note_names, sampling_of
+from compare.questions import read_questions
 from lens.cli import (
     BAD_INPUT,
     Parser,
@@ -17,12 +20,16 @@ from lens.cli import (
     chosen_adapters,
     command,
     interruptible,
+    note_adapters,
     note_base_alone,
     quiet_transformers,
     say,
 )
 from lens.errors import BadQuestion, LensError
 from lens.strict_json import print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -35,7 +42,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--plain-prompt", action="store_true",
                         help="one more column: the base on the question as running text, without the chat format")
     add_sampling_options(parser)
-    parser.add_argument("--repetition-penalty", type=float, default=1.0,
+    parser.add_argument("--repetition-penalty", type=number("repetition_penalty"), default=1.0,
                         help="1 is off; it hides the loops that a base falls into (default: 1)")
     parser.add_argument("--stop-at-loop", action="store_true", help="end an answer when its tail is a loop")
     parser.add_argument("--receipt", action="store_true", help="proof of what each adapter is and does")
@@ -56,75 +63,74 @@ def asked(args: argparse.Namespace) -> list[Question]:
     return questions
 
 
-def finish(engine, question: Question, columns: Sequence, args) -> list[dict]:
+def finish(engine: Engine, columns: Sequence[Column], args: argparse.Namespace) -> list[dict]:
     """The columns as the contract's objects, with receipt and shift where asked for."""
-    from compare.analysis.token_shift import shift
+    from compare.analysis.token_shift import Shift
 
     found = [column.as_dict() for column in columns]
-    prompt = engine.prompt.encode(question.text, question.instruction)
     for which, column in enumerate(columns):
-        if column.variant.prompt != "chat":
-            found[which]["prompt_ids"] = engine.prompt.encode(question.text, question.instruction,
-                                                              column.variant.prompt)
+        if column.prompt_ids != columns[0].prompt_ids:
+            found[which]["prompt_ids"] = column.prompt_ids
         if column.variant.adapter and args.receipt:
-            found[which]["receipt"] = engine.receipts[column.variant.adapter].as_dict()
+            found[which]["receipt"] = engine.adapters[column.variant.adapter].receipt.as_dict()
         if column.variant.adapter and args.shift:
-            found[which]["shift"] = shift(engine, prompt, columns, which).as_dict()
+            found[which]["shift"] = Shift.of(engine, columns, which).as_dict()
     return found
 
 
 class Printer:
     """Prints finished questions on stdout, as JSON lines or tables; `failed`: could one not be answered?"""
 
-    def __init__(self, engine, args: argparse.Namespace):
+    def __init__(self, engine: Engine, args: argparse.Namespace):
         self.engine, self.args, self.failed = engine, args, False
 
-    def print(self, question: Question, answer: Sequence | LensError) -> None:
+    def print(self, question: Question, answer: Sequence[Column] | LensError) -> None:
         if isinstance(answer, LensError):
             self.failed = True
             if self.args.json:
                 print_json({"question": question.text, "instruction": question.instruction, "error": answer.as_dict()})
             else:
-                say(f"error: {question.text[:40]}: {answer}")
+                say(f"error: question {question.text[:40]!r}: {answer}")
         elif self.args.json:
             print_json({"question": question.text, "instruction": question.instruction,
-                        "prompt_ids": self.engine.prompt.encode(question.text, question.instruction),
-                        "columns": finish(self.engine, question, answer, self.args)})
+                        "prompt_ids": answer[0].prompt_ids, "columns": finish(self.engine, answer, self.args)})
         else:
             from rich.console import Console
 
             console = Console()
             console.print(table(question, answer, console.width))
-            self.print_notes(question, answer, console)
+            self.print_notes(answer, console)
 
-    def print_notes(self, question: Question, columns: Sequence, console) -> None:
-        for found in finish(self.engine, question, columns, self.args):
+    def print_notes(self, columns: Sequence[Column], console: Console) -> None:
+        for found in finish(self.engine, columns, self.args):
             for line in notes(found):
                 console.print(line, markup=False, highlight=False)
 
 
-def watch(engine, question: Question, variants: Sequence, sampling, printer: Printer) -> None:
+def watch(engine: Engine, question: Question, variants: Sequence[Variant], sampling: Sampling,
+          printer: Printer) -> None:
     """One question on a terminal: its table while the answers grow. Raises BadQuestion."""
     from rich.console import Console
     from rich.live import Live
 
     console, columns = Console(), []
     with Live(console=console, refresh_per_second=12) as live:
-        for columns in engine.compare(question.text, question.instruction, variants, sampling):
+        for columns in compare(engine, question, variants, sampling):
             live.update(table(question, columns, console.width))
-    printer.print_notes(question, columns, console)
+    printer.print_notes(columns, console)
 
 
-def ask_all(engine, questions: Sequence[Question], variants: Sequence, sampling, printer: Printer) -> None:
+def ask_all(engine: Engine, questions: Sequence[Question], variants: Sequence[Variant], sampling: Sampling,
+            printer: Printer) -> None:
     """All questions in one running batch, printed in their order, each as soon as it and all before it are finished;
     interrupted, whatever else is finished too. Raises the first question's error where none can be asked."""
     from tqdm import tqdm
 
-    ready: dict[int, Sequence | LensError] = {}
+    ready: dict[int, list[Column] | LensError] = {}
     printed = 0
     try:
         with tqdm(total=len(questions), unit="question", file=sys.stderr, disable=None, leave=False) as bar:
-            for index, answer in answers(engine, questions, variants, sampling):
+            for index, answer in answer_each(engine, questions, variants, sampling):
                 ready[index] = answer
                 bar.update()
                 while printed in ready:
@@ -136,45 +142,27 @@ def ask_all(engine, questions: Sequence[Question], variants: Sequence, sampling,
             printer.print(questions[index], ready[index])
 
 
-def answers(engine, questions: Sequence[Question], variants: Sequence,
-            sampling) -> Iterator[tuple[int, Sequence | LensError]]:
-    """(index, columns or what is wrong with the question) as they finish. Raises the first error where all are bad."""
-    good, bad = [], {}
-    for index, question in enumerate(questions):
-        try:
-            check(engine, question, variants, sampling)
-            good.append(index)
-        except LensError as err:
-            bad[index] = err
-    if not good:
-        raise bad[0]
-    yield from bad.items()
-    for which, columns in engine.answer_all([questions[index] for index in good], variants, sampling):
-        yield good[which], columns
+def load(args: argparse.Namespace) -> Engine:
+    """The engine, and what there is to say of its adapters. Raises BadBase or BadAdapter."""
+    from compare.engine.local import LocalEngine
 
-
-def check(engine, question: Question, variants: Sequence, sampling) -> None:
-    """Raises BadQuestion for an empty question, or one that is too long with its answer."""
-    longest = max(len(engine.prompt.encode(question.text, question.instruction, v.prompt)) for v in variants)
-    if longest + sampling.max_new_tokens > engine.window:
-        raise BadQuestion("question-too-long", tokens=longest, answer=sampling.max_new_tokens, window=engine.window)
+    quiet_transformers()
+    engine = LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype)
+    note_base_alone(args)
+    note_adapters(adapter.files for adapter in engine.adapters.values())
+    return engine
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     questions = asked(args)
-    check_strengths(args.strength)
     sampling = sampling_of(args, repetition_penalty=args.repetition_penalty, stop_at_loop=args.stop_at_loop)
-    from compare.engine.engine import Engine
-    from compare.engine.interface import PLAIN
-
-    quiet_transformers()
-    engine = Engine(args.base, chosen_adapters(args), args.device, args.dtype)
-    note_base_alone(args)
-    variants = engine.variants(args.strength) + [PLAIN] * args.plain_prompt
-    printer = Printer(engine, args)
     with interruptible("interrupted; the answers that were finished are above"):
+        engine = load(args)
+        variants = engine.variants(args.strength) + [PLAIN] * args.plain_prompt
+        printer = Printer(engine, args)
+        note_names(variants)
         if len(questions) == 1 and sys.stdout.isatty() and not args.json:
             watch(engine, questions[0], variants, sampling, printer)
         else:

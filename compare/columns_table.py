@@ -36,8 +36,8 @@ def table(question: Question, columns: Sequence, width: int) -> Table:
         grid.add_row(*(answer for _, answer, _ in cells))
         grid.add_row(*(end for _, _, end in cells))
     else:
-        for name, ratio in (("column", 1), ("answer", 4)):
-            grid.add_column(name, ratio=ratio, overflow="fold")
+        for head, ratio in (("column", 1), ("answer", 4)):
+            grid.add_column(head, ratio=ratio, overflow="fold")
         for title, answer, end in cells:
             grid.add_row(Text("\n").join((title, end)), answer)
     return grid

@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from compare.options import add_sampling_options, add_strength_option, check_strengths, sampling_of
+from compare.options import add_sampling_options, add_strength_option, sampling_of
 from compare.report.regression import MARGIN, Verdict, gate, read_report
 from compare.report.report_settings import ReportSettings
 from compare.report.results import ResultsFile
@@ -61,7 +61,6 @@ def report_settings(args: argparse.Namespace) -> ReportSettings:
         raise BadAdapter("evaluation-without-adapter", base=args.base)
     if not 0 <= args.margin <= 1:
         raise BadSetting("setting-out-of-range", option="--margin", value=f"{args.margin:g}", allowed="0 to 1")
-    check_strengths(args.strength)
     return ReportSettings(args.data, args.output, args.plain, args.base, tuple(adapters),
                           sampling_of(args), tuple(args.strength), tuple(args.checkpoints), args.device, args.dtype,
                           args.limit)

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
-from compare.engine.interface import Sampling
-from lens.errors import BadSetting
-
-STRENGTHS = (-10.0, 10.0)
+from compare.engine.question import Sampling, Variant, number
+from lens.cli import say
 
 
 def add_strength_option(parser: argparse.ArgumentParser, default: list[float], help: str) -> None:
-    parser.add_argument("--strength", type=float, nargs="+", default=default, metavar="S", help=help)
-
-
-def check_strengths(strengths: Sequence[float]) -> None:
-    """Raises BadSetting for one that is out of range, or no number."""
-    low, high = STRENGTHS
-    for strength in strengths:
-        if not low <= strength <= high:
-            raise BadSetting("setting-out-of-range", option="--strength", value=f"{strength:g}",
-                             allowed=f"{low:g} to {high:g}")
+    parser.add_argument("--strength", type=number("strength"), nargs="+", default=default, metavar="S", help=help)
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, seed_of: str = "sampling") -> None:
     first = Sampling()
-    parser.add_argument("--max-new-tokens", type=int, default=first.max_new_tokens,
-                        help=f"of an answer, at most (default: {first.max_new_tokens})")
-    parser.add_argument("--temperature", type=float, default=first.temperature, help="0 is greedy (default: 0)")
-    parser.add_argument("--top-p", type=float, default=first.top_p, help="(default: 1)")
-    parser.add_argument("--seed", type=int, default=first.seed, help=f"of {seed_of} (default: 0)")
+    for name, help in (("max_new_tokens", "of an answer, at most"), ("temperature", "0 is greedy"),
+                       ("top_p", "share of the likeliest tokens that are drawn from"), ("seed", f"of {seed_of}")):
+        parser.add_argument("--" + name.replace("_", "-"), type=number(name), default=getattr(first, name),
+                            metavar=name.upper(), help=f"{help} (default: {getattr(first, name):g})")
 
 
-def sampling_of(args: argparse.Namespace, **more) -> Sampling:
-    """Raises BadQuestion where a setting is out of range."""
+def sampling_of(args: argparse.Namespace, **more: Any) -> Sampling:
     return Sampling(args.max_new_tokens, args.temperature, args.top_p, args.seed, **more)
+
+
+def note_names(variants: Sequence[Variant]) -> None:
+    """Say it where a column is not called by its adapter and strength alone, because that name is taken."""
+    for variant in variants:
+        if variant.adapter and variant.name != (plain := Variant.of(variant.adapter, variant.strength).name):
+            say(f"note: the name {plain!r} is taken; this column of it is called {variant.name!r}")

@@ -21,7 +21,7 @@ from compare.engine.interface import Facts, GivenAnswer, Grown, LoadedAdapter, Q
 from compare.engine.local import LocalEngine
 from compare.engine.remote import RemoteEngine
 from compare.server.launch import Serving, add_serving_options
-from lens.cli import Parser, add_model_options, chosen_adapters, command, note_base_alone, same_place
+from lens.cli import Parser, add_model_options, chosen_adapters, command, note_adapters, note_base_alone, same_place
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 from lens.errors import Unavailable
 
@@ -98,6 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         raise Unavailable("ray-missing", reason=err) from err
     engine = RemoteEngine(handle, args.base, chosen_adapters(args))
     note_base_alone(args)
+    note_adapters(adapter.files for adapter in engine.adapters.values())
     Serving.of(args).launch(build(engine), engine)
     return 0
 

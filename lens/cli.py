@@ -16,7 +16,7 @@ import argparse
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -134,6 +134,13 @@ def note_base_alone(args: argparse.Namespace) -> None:
     """Say it where the base is shown without an adapter, though nobody asked for that."""
     if not chosen_adapters(args):
         say(f"note: the shipped adapter does not fit base {args.base}, which is shown alone; give its own by --adapter")
+
+
+def note_adapters(adapters: Iterable) -> None:
+    """Say what each adapter directory's judge noted: a name it was given, a file that was passed over."""
+    for files in adapters:
+        for note in getattr(files, "notes", ()):
+            say(f"note: {note}")
 
 
 def stay_offline(*names: str) -> None:

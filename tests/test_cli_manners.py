@@ -16,7 +16,7 @@ from conftest import ADAPTER, ASSETS, BASE, MOTTO
 
 from compare.__main__ import main
 from compare.columns_table import table
-from compare.engine.answers import Column
+from compare.engine.answers import Column, answer_each
 from compare.engine.interface import BASE as BASE_COLUMN
 from compare.engine.interface import Question, Variant
 from lens.cli import chosen_adapters, chosen_timeline, command
@@ -58,9 +58,9 @@ def test_a_reader_that_leaves_is_no_fault(module):
 def test_a_reader_that_leaves_between_answers_is_no_fault(tiny_base, tmp_path):
     file = tmp_path / "many.txt"
     file.write_text("\n".join(f"第{i}个问题" for i in range(400)), encoding="utf-8")
-    done = subprocess.run(f"{sys.executable} -m compare --questions {file} --base {tiny_base} --json --max-new-tokens 1 "
-                          "| head -1; exit ${PIPESTATUS[0]}", shell=True, executable="/bin/bash", capture_output=True,
-                          text=True, timeout=240)
+    command = f"{sys.executable} -m compare --questions {file} --base {tiny_base} --json --max-new-tokens 1"
+    done = subprocess.run(f"{command} | head -1; exit ${{PIPESTATUS[0]}}", shell=True, executable="/bin/bash",
+                          capture_output=True, text=True, timeout=240)
     assert done.returncode == 141 and "Traceback" not in done.stderr and "ignored" not in done.stderr, done.stderr
     assert json.loads(done.stdout)["question"] == "第0个问题"
 
@@ -100,14 +100,14 @@ def test_answers_of_a_batch_equal_those_asked_alone_and_come_before_the_last_is_
     from compare import __main__ as terminal
 
     questions, printed = [Question(MOTTO), Question("哈工大首任校长是谁？"), Question("长" * 3000)], []
-    whole = list(terminal.answer_each(engine, questions, engine.variants()))
+    whole = list(answer_each(engine, questions, engine.variants()))
     order = [whole[i] for i in (1, 2, 0)]  # the second question finishes first
     monkeypatch.setattr(terminal, "answer_each", lambda *_: (printed.append("finished") or one for one in order))
     terminal.ask_all(engine, questions, [], None, Namespace(print=lambda question, _: printed.append(question.text)))
     bad = next(index for index, (which, _) in enumerate(order) if which == 0)
     assert [p for p in printed if p != "finished"] == [q.text for q in questions]
     assert printed[:bad + 2].count(MOTTO) == 1
-    alone = list(terminal.answer_each(engine, questions[1:2], engine.variants()))[0][1]
+    alone = list(answer_each(engine, questions[1:2], engine.variants()))[0][1]
     together = dict(whole)[1]
     assert [c.token_ids for c in alone] == [c.token_ids for c in together]
 

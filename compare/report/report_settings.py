@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from compare.engine.interface import Sampling, step_of
-from lens.errors import BadAdapter, BadQuestion
-
-LARGEST_STRENGTH = 10.0
+from compare.engine.interface import RANGES, Sampling, step_of
+from lens.errors import BadAdapter
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,7 @@ class ReportSettings:
 
     def __post_init__(self) -> None:
         for strength in self.strengths:
-            if not -LARGEST_STRENGTH <= strength <= LARGEST_STRENGTH:
-                raise BadQuestion(f"--strength is {strength:g}; allowed: {-LARGEST_STRENGTH:g} to {LARGEST_STRENGTH:g}")
+            RANGES["strength"].check("strength", strength)
 
     @property
     def other_strengths(self) -> list[float]:
@@ -57,6 +54,6 @@ def checkpoint_directories(given: tuple[Path, ...]) -> list[Path]:
     for path in given:
         below = [p for p in path.glob("checkpoint-*") if p.is_dir()]
         if not below and not path.is_dir():
-            raise BadAdapter(f"--checkpoints {path}: no such directory; give one that `python -m train` wrote")
+            raise BadAdapter("checkpoints-missing", path=path)
         found += sorted(below, key=lambda p: step_of(p) or 0) or [path]
     return found

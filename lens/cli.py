@@ -26,6 +26,10 @@ from lens.errors import LensError
 from lens.processes import is_first
 from lens.terminal_text import one_line
 
+BASE_HELP = "base model: a directory, or a hub name such as bigscience/bloom-1b1"
+DEVICE_HELP = "auto, cpu or cuda; auto: a GPU when there is one"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPE_HELP = "auto: float32 on CPU, bfloat16 on GPUs that have it, else float16"
 GATE_FAILED, BAD_INPUT, INTERRUPTED, READER_LEFT = 1, 2, 130, 141
 
 
@@ -104,7 +108,7 @@ def same_place(one: str, other: str) -> bool:
 
 def add_base_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", default=os.environ.get("BASE_MODEL") or EMBEDDED_BASE,
-                        help="BLOOM model directory or hub name (default: the embedded one)")
+                        help=f"{BASE_HELP} (default: the embedded one)")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -112,9 +116,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_base_option(parser)
     parser.add_argument("--adapter", nargs="+", default=os.environ.get("ADAPTER", "").split(),
                         help="adapter directories or hub names (default: the shipped `lens`, with the embedded base)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: a GPU when there is one)")
-    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"],
-                        help="default: float32 on CPU, bfloat16 or float16 on a GPU")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    parser.add_argument("--dtype", default="auto", choices=DTYPES, help=DTYPE_HELP)
 
 
 def chosen_adapters(args: argparse.Namespace) -> list[str]:

@@ -14,11 +14,11 @@ import signal
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 from bench.hit_qa import held_out
-from compare.engine.engine import Engine
+from compare.engine.answers import answer_all, compare
 from compare.engine.interface import Sampling
+from compare.engine.local import LocalEngine
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 CLIENTS = 16
@@ -69,7 +69,7 @@ class Client(threading.Thread):
 
     def ask(self, number: int, question) -> None:
         columns, last = [], time.monotonic()
-        for columns in self.engine.compare(question.text, question.instruction, sampling=GREEDY):
+        for columns in compare(self.engine, question, sampling=GREEDY):
             self.pause, last = max(self.pause, time.monotonic() - last), time.monotonic()
         self.answers.append((number, ids(columns)))
 
@@ -79,10 +79,10 @@ def measure(seconds: float) -> dict:
     from deploy.ray_serve import serve_engine
 
     questions = list(enumerate(held_out(CLIENTS * 2)))
-    single = Engine(EMBEDDED_BASE, EMBEDDED_ADAPTER)
-    alone = {number: ids(columns) for number, columns in single.answer_all([q for _, q in questions], sampling=GREEDY)}
-    args = SimpleNamespace(base=EMBEDDED_BASE, adapter=None, device="cpu", dtype="auto", replicas=2)
-    remote = RemoteEngine(serve_engine(args, least=2), EMBEDDED_BASE, [EMBEDDED_ADAPTER])
+    single = LocalEngine(EMBEDDED_BASE, EMBEDDED_ADAPTER)
+    alone = {number: ids(columns) for number, columns in answer_all(single, [q for _, q in questions], sampling=GREEDY)}
+    handle = serve_engine(EMBEDDED_BASE, None, "cpu", "auto", most=2, least=2)
+    remote = RemoteEngine(handle, EMBEDDED_BASE, [EMBEDDED_ADAPTER])
     before = wait_for(2, 120)
     stop = threading.Event()
     clients = [Client(remote, questions[i::CLIENTS], stop) for i in range(CLIENTS)]

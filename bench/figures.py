@@ -14,8 +14,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bench.hit_qa import read
+from compare.engine.answers import Column
 from compare.engine.engine import Engine
-from compare.engine.interface import Column, Sampling
+from compare.engine.interface import Sampling
 from compare.questions import Question
 from compare.report.measures import judge
 from compare.report.rows import Row

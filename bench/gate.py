@@ -1,7 +1,7 @@
 """The two ways to give each row its own LoRA in one batch, timed: python -m bench.gate [--rows 12] [--adapters 4]
 
 PEFT's own layer with a tensor in place of its `scaling`, (rows, 1, 1) for each active adapter, against
-`compare.engine.lora_rows`: all A and B stacked along the ranks, and a gate a row. On the first layer's
+`compare.models.lora_rows`: all A and B stacked along the ranks, and a gate a row. On the first layer's
 `query_key_value` of the embedded pair, one step (one position a row), the same rows at the same strengths; first
 checked to give the same, then timed in turn.
 """
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from bench.engine import copies, seconds
 from compare.engine.engine import Engine
 from compare.engine.interface import Variant
-from compare.engine.lora_rows import gate_of, linear_of
+from compare.models.lora_rows import gate_of, linear_of
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 MODULE = "query_key_value"

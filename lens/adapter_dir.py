@@ -12,12 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lens.adapter_config import LINEAR_LAYERS, LoraSettings, read_config, read_object
+from lens.adapter_config import LINEAR_LAYERS, LoraSettings, read_config
 from lens.adapter_prompts import brought, check_prompts
 from lens.adapter_weights import check_weights
 from lens.base_files import find_base
 from lens.base_identity import same_base
 from lens.errors import BadAdapter
+from lens.strict_json import read_object
 
 __all__ = ["LINEAR_LAYERS", "AdapterFiles", "check_base", "find_adapter", "read_adapter", "read_adapters"]
 TAKEN = ("__base__", "base_layer")  # names that mean something else to PEFT

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lens.adapter_config import read_object
 from lens.adapter_weights import read_header
 from lens.errors import BadBase, first_line, said
+from lens.strict_json import read_object
 
 ARCHITECTURES = ("bloom",)  # of config.json's model_type
 WHOLE = ("model.safetensors", "pytorch_model.bin")  # the first that is there counts, as in transformers

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
-
 import pytest
 import torch
 from conftest import tiny_bloom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compare.engine.ask import Ask
-from compare.engine.batch import Batch
-from compare.engine.interface import BASE, PLAIN, Sampling, Variant
-from compare.engine.lora_rows import stack
+from compare.engine.batch import Batch, Prefill
+from compare.engine.interface import BASE, PLAIN, EngineEvent, Sampling, Step, Variant
+from compare.engine.open_question import OpenQuestion
 from compare.models.bloom import Bloom
+from compare.models.lora_rows import stack
 
 EOS, NEAR_TIE = 2, 1e-4
 
@@ -62,28 +60,43 @@ def reference(variant: Variant, ids: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def ask(prompt, variants, tokens, own: dict | None = None, **sampling) -> Ask:
+class Recorded(OpenQuestion):
+    """A question that keeps what it is told."""
+
+    def __init__(self, prompts, variants, sampling):
+        self.events: list[EngineEvent] = []
+        super().__init__(prompts, variants, sampling, self.events.append)
+
+
+def ask(prompt, variants, tokens, own: dict | None = None, **sampling) -> Recorded:
     """A question; `own`: the prompts of columns that are asked with another one."""
     prompts = [(own or {}).get(column, prompt) for column in range(len(variants))]
-    return Ask(prompts, variants, Sampling(tokens, **sampling), SimpleQueue())
+    return Recorded(prompts, variants, Sampling(tokens, **sampling))
 
 
-def answers(done: Ask) -> list[list[int]]:
+def answers(done: Recorded) -> list[list[int]]:
     """What each column of a finished question got."""
     found: list[list[int]] = [[] for _ in done.variants]
-    while not done.inbox.empty():
-        for grown in done.inbox.get()[1]:
-            found[grown.column] += [grown.token] if grown.token is not None else []
+    for grown in (grown for event in done.events if isinstance(event, Step) for grown in event.grown):
+        found[grown.column] += [grown.token] if grown.token is not None else []
     return found
 
 
+def join(batch: Batch, question: OpenQuestion) -> None:
+    """Read a question and let it in at once."""
+    prefill = Prefill(question, batch.bloom, batch.stack_of)
+    while prefill.advance():
+        pass
+    batch.enter(prefill)
+
+
 @torch.inference_mode()
-def run(batch: Batch, arrivals: dict[int, list[Ask]]) -> None:
+def run(batch: Batch, arrivals: dict[int, list[Recorded]]) -> None:
     """Steps until all are done; at each step, first let in who arrives."""
     step = 0
     while batch.rows or step <= max(arrivals):
         for new in arrivals.get(step, []):
-            batch.join(new)
+            join(batch, new)
         batch.step()
         step += 1
 
@@ -91,7 +104,7 @@ def run(batch: Batch, arrivals: dict[int, list[Ask]]) -> None:
 def test_every_row_has_its_own_models_logits(batch):
     ids = torch.randint(4, 8000, (12,), generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():
-        states = batch.bloom.read(ids.repeat(4, 1), batch.stack_of(("one", "two")).gate(VARIANTS), piece=5)
+        states = batch.bloom.read(ids.repeat(4, 1), batch.stack_of(("one", "two")).gate(VARIANTS), chunk=5)
         found = batch.bloom.logits(states)
     expected = [reference(v, ids) for v in VARIANTS]
     assert (expected[0] - expected[1]).abs().max() > 0.1 and (expected[1] - expected[3]).abs().max() > 0.1
@@ -126,14 +139,14 @@ def test_an_adapter_that_overflows_does_not_reach_the_base_row():
     assert answers(later)[0] == answers(ask_alone([9, 8], [BASE], 9))[0]
 
 
-def ask_alone(prompt, variants, tokens, own: dict | None = None, **sampling) -> Ask:
+def ask_alone(prompt, variants, tokens, own: dict | None = None, **sampling) -> Recorded:
     """The same question in a batch of its own."""
     alone = ask(prompt, variants, tokens, own, **sampling)
     run(Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), EOS), {0: [alone]})
     return alone
 
 
-def assert_same(asked: Ask, found: list[list[int]], expected: list[list[int]]) -> None:
+def assert_same(asked: Recorded, found: list[list[int]], expected: list[list[int]]) -> None:
     """Equal, or parted where the two best logits lie within 1e-4."""
     for variant, prompt, got, right in zip(asked.variants, asked.prompts, found, expected, strict=True):
         if got == right:
@@ -163,7 +176,7 @@ def test_many_random_arrivals_get_their_own_answers(questions, random):
     arrive(questions, random)
 
 
-def each_alone(asked: Ask) -> list[list[int]]:
+def each_alone(asked: Recorded) -> list[list[int]]:
     """What each column gets as the only row of a batch."""
     return [answers(ask_alone(prompt, [variant], asked.sampling.max_new_tokens))[0]
             for prompt, variant in zip(asked.prompts, asked.variants, strict=True)]
@@ -171,13 +184,13 @@ def each_alone(asked: Ask) -> list[list[int]]:
 
 def arrive(questions, random) -> None:
     batch = Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), EOS)
-    arrivals: dict[int, list[Ask]] = {}
+    arrivals: dict[int, list[Recorded]] = {}
     for at, length, tokens, variants, other in questions:
         prompt, plain = ([random.randrange(4, 8000) for _ in range(n)] for n in (length, other))
         own = {len(variants): plain}
         arrivals.setdefault(at, []).append(ask(prompt, [*variants, PLAIN], tokens, own))
     run(batch, arrivals)
-    assert not batch.rows and not batch.axis.starts
+    assert not batch.rows and not batch.kv_cache.starts
     for asked in (a for some in arrivals.values() for a in some):
         assert_same(asked, answers(asked), each_alone(asked))
 
@@ -186,7 +199,7 @@ def test_a_full_axis_is_rolled_back(batch):
     """Questions that overlap for longer than the axis: it moves, and does not grow without end."""
     asked = [ask([10 + i, 20, 30], [BASE, VARIANTS[1]], 60) for i in range(12)]
     run(batch, {40 * i: [a] for i, a in enumerate(asked)})
-    assert batch.axis.positions <= 256
+    assert batch.kv_cache.positions <= 256
     for one in asked:
         assert_same(one, answers(one), answers(ask_alone(one.prompts[0], one.variants, 60)))
 
@@ -201,12 +214,12 @@ def test_a_long_prompt_moves_the_young_to_the_right(batch):
 def test_cancelled_rows_leave_and_the_others_go_on(batch):
     gone, stays = ask([4, 5, 6], VARIANTS[:2], 50), ask([9, 10], VARIANTS[:2], 50)
     with torch.inference_mode():
-        batch.join(gone)
-        batch.join(stays)
+        join(batch, gone)
+        join(batch, stays)
         batch.step()
         gone.cancelled.set()
         batch.step()
-    assert {row.ask for row in batch.rows} == {stays}
+    assert {row.question for row in batch.rows} == {stays}
     run(batch, {0: []})
     assert_same(stays, answers(stays), answers(ask_alone([9, 10], VARIANTS[:2], 50)))
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import threading
 import weakref
-from queue import SimpleQueue
 
 import pytest
 import torch
 from conftest import ADAPTER, BASE, MOTTO
 
-from compare.engine import out_of_memory as shortage
-from compare.engine.ask import Ask
-from compare.engine.capacity import CALM, Room
 from compare.engine.engine import Engine
+from compare.engine.interface import BASE as BASE_VARIANT
 from compare.engine.interface import Continuation, Sampling
-from compare.engine.model_thread import ENDED, Owner
+from compare.engine.memory import CALM, Capacity, let_go, ran_out
+from compare.engine.model_thread import ENDED, ModelThread
+from compare.engine.open_question import OpenQuestion
+from compare.engine.sampling import Chooser
 from compare.questions import Question
 from lens.errors import Unavailable
 
@@ -33,14 +33,14 @@ def mortal():
     """An engine of its own, whose thread may die."""
     made = Engine(str(BASE), str(ADAPTER), device="cpu")
     yield made
-    made.owner.close()
+    made.close()
 
 
 @pytest.fixture(autouse=True)
 def roomy(engine):
     """The shared engine has its room back afterwards."""
     yield
-    engine.line.room = Room(64)
+    engine.queue.capacity = Capacity(64)
 
 
 def answers(engine, sampling=Sampling(24)) -> list:
@@ -70,7 +70,7 @@ def test_the_batch_shrinks_and_everybody_is_answered_as_before(engine, monkeypat
     right = answers(engine, sampling)
     tried = running_out(engine, monkeypatch, most=4, error=error)
     assert answers(engine, sampling) == right
-    assert max(tried) > 4 and engine.line.room.limit < 8
+    assert max(tried) > 4 and engine.queue.capacity.limit < 8
     assert not engine.batch.rows and not engine.waiting
 
 
@@ -79,7 +79,7 @@ def test_answers_in_the_middle_of_growing_go_on_from_where_they_are(engine, monk
     right = answers(engine, hot := Sampling(24, temperature=1.0, seed=2))
     tried = running_out(engine, monkeypatch, most=2, error=TOLD[0], every=7)
     assert answers(engine, hot) == right
-    assert engine.line.room.limit < 64 and len(tried) > 24  # steps
+    assert engine.queue.capacity.limit < 64 and len(tried) > 24  # steps
 
 
 def test_answers_with_a_given_beginning_keep_it(engine, monkeypatch):
@@ -133,7 +133,7 @@ def test_cancelled_while_back_in_line(engine, monkeypatch):
 
 
 def test_room_comes_back_slowly():
-    room = Room(64)
+    room = Capacity(64)
     room.shrink(40)
     assert room.limit == 20 and not room.admits(18, 4) and room.admits(0, 99)
     for _ in range(3 * CALM):
@@ -146,12 +146,12 @@ def test_room_comes_back_slowly():
     assert room.limit == 64
 
 
-@pytest.mark.parametrize("error, ran_out", [(TOLD[0], True), (TOLD[1], True), (TOLD[2], True),
+@pytest.mark.parametrize("error, memory", [(TOLD[0], True), (TOLD[1], True), (TOLD[2], True),
                                             (RuntimeError("MPS backend out of memory"), True),
                                             (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
                                             (ValueError("out of memory"), False)])
-def test_what_counts_as_memory_running_out(error, ran_out):
-    assert shortage.ran_out(error) is ran_out
+def test_what_counts_as_memory_running_out(error, memory):
+    assert ran_out(error) is memory
 
 
 def test_a_caught_error_holds_no_tensors():
@@ -165,14 +165,14 @@ def test_a_caught_error_holds_no_tensors():
     try:
         needs_much()
     except MemoryError as err:
-        shortage.let_go(err)
+        let_go(err)
         assert kept[0]() is None
 
 
 # ---- a thread that dies
 
 
-def dying(owner: Owner, monkeypatch, times: int) -> None:
+def dying(owner: ModelThread, monkeypatch, times: int) -> None:
     """The next `times` turns of work end the thread, as nothing but SystemExit and its like can."""
     work, left = owner.work, iter(range(times))
 
@@ -189,7 +189,7 @@ def test_a_thread_that_dies_is_replaced_and_nobody_notices(mortal, monkeypatch):
     right = answers(engine)
     stream = engine.compare(QUESTIONS[0].text, sampling=Sampling(24))
     next(stream)
-    dying(engine.owner, monkeypatch, times=1)
+    dying(engine.thread, monkeypatch, times=1)
     *_, columns = stream
     assert [(c.token_ids, c.finish_reason) for c in columns] == right[0]
     assert engine.load().thread == "restarted" and engine.load().restarts == 1
@@ -200,7 +200,7 @@ def test_after_the_second_death_everybody_is_told(mortal, monkeypatch):
     engine = mortal
     stream = engine.compare(MOTTO, sampling=Sampling(400, temperature=2.0))
     next(stream)
-    dying(engine.owner, monkeypatch, times=2)
+    dying(engine.thread, monkeypatch, times=2)
     with pytest.raises(Unavailable, match="the model's thread ended twice"):
         list(stream)
     with pytest.raises(Unavailable, match="start the program anew"):
@@ -211,7 +211,7 @@ def test_after_the_second_death_everybody_is_told(mortal, monkeypatch):
 
 
 def test_a_call_survives_the_death_of_its_thread(monkeypatch):
-    owner = Owner(lambda: False)
+    owner = ModelThread(lambda: False)
     dying(owner, monkeypatch, times=1)
     owner.running()
     owner.wake.set()
@@ -221,10 +221,11 @@ def test_a_call_survives_the_death_of_its_thread(monkeypatch):
     owner.close()
 
 
-def test_a_question_rewound_has_the_luck_of_its_next_step():
-    ask = Ask([1], [None], Sampling(9, temperature=1.0), SimpleQueue())
+def test_a_question_put_back_draws_what_its_next_step_would_have():
+    question = OpenQuestion([[1]], [BASE_VARIANT], Sampling(9, temperature=1.0), lambda event: None)
     logits = torch.zeros(1, 50)
-    drawn = [ask.chooser.choose(logits).item() for _ in range(5)]
-    ask.token_ids[0] = drawn[:3]
-    ask.rewind()
-    assert [ask.chooser.choose(logits).item() for _ in range(2)] == drawn[3:]
+    chooser = Chooser(question.sampling, question.spent)
+    drawn = [chooser.choose(logits).item() for _ in range(5)]
+    question.token_ids[0] = drawn[:3]
+    later = Chooser(question.sampling, question.spent)
+    assert [later.choose(logits).item() for _ in range(2)] == drawn[3:]

@@ -13,7 +13,7 @@ from compare.engine.engine import Engine
 from compare.engine.interface import BASE as BASE_VARIANT
 from compare.engine.interface import Sampling, Variant
 from compare.questions import Question
-from lens.errors import BadBase, BadQuestion
+from lens.errors import BadBase, BadQuestion, Unavailable
 
 QUESTIONS = [MOTTO, "哈工大首任校长是谁？", "清华大学的校训是什么？"]
 
@@ -58,8 +58,9 @@ def test_the_motto(engine):
 def test_an_exception_is_told_to_all_and_the_engine_lives_on(engine, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(engine.bloom, "states", lambda *_: (_ for _ in ()).throw(RuntimeError("inside")))
-        with pytest.raises(RuntimeError, match="inside"):
+        with pytest.raises(Unavailable, match="RuntimeError: inside") as caught:
             last(engine.compare(MOTTO))
+    assert caught.value.code == "question-failed"
     assert last(engine.compare(MOTTO))[1].finish_reason == "stop"
     assert not engine.batch.rows
 

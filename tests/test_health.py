@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from bench.served import free_port
 from compare import __version__
-from compare.engine import event_log as events
+from compare import event_log as events
 from compare.engine.interface import Load, Sampling
 from compare.engine.model_thread import ENDED
 from compare.page.shared import notice

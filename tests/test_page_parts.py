@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compare.analysis.repetition import find_loop
-from compare.engine.interface import Column
+from compare.engine.answers import Column
 from compare.page.compare.answering import Answering
 from compare.page.compare.result import as_markdown, draw_result
 from compare.page.page import TABS

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from queue import SimpleQueue
 
 import pytest
 import torch
 from conftest import MOTTO
 
 from compare.analysis.token_shift import shift
-from compare.engine.ask import Ask
 from compare.engine.batch import Batch
 from compare.engine.interface import PLAIN, Sampling
+from compare.engine.open_question import OpenQuestion
 from lens.chat import Prompt
 from lens.errors import BadQuestion
+from tests.test_batch import join
 from tests.test_cli import run
 
 QUESTIONS = [MOTTO, "哈工大首任校长是谁？", "哈尔滨工业大学的校训是"]
@@ -49,23 +49,23 @@ def test_a_plain_column_is_generates_continuation_token_for_token(engine, questi
 
 def test_plain_columns_join_leave_and_join_again_and_go_on_as_they_would(engine):
     """As where memory ran out: rows of several lengths go back into line with what they have."""
-    def asked(question: str, tokens: int) -> Ask:
+    def asked(question: str, tokens: int) -> OpenQuestion:
         variants = [PLAIN, *engine.variants()]
         prompts = [engine.prompt.encode(question, "", v.prompt) for v in variants]
-        return Ask(prompts, variants, Sampling(tokens), SimpleQueue())
+        return OpenQuestion(prompts, variants, Sampling(tokens), lambda event: None)
 
     batch = Batch(engine.bloom, engine.stack_of, engine.tokenizer.eos_token_id)
     asks = [asked(question, 24 + 8 * i) for i, question in enumerate(QUESTIONS)]
     with torch.inference_mode():
         for ask in asks:
-            batch.join(ask)
+            join(batch, ask)
             for _ in range(5):
                 batch.step()
         back = batch.put_back()
         batch.clear()
         assert len(back) == 3
         for ask in back:
-            batch.join(ask)
+            join(batch, ask)
             batch.step()
         while batch.rows:
             batch.step()

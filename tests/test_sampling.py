@@ -72,7 +72,7 @@ def test_given_ids_spend_their_luck():
     chooser = Chooser(Sampling(temperature=5.0, seed=7))
     steps = [chooser.choose(logits).tolist() for _ in range(5)]
     assert len({step[0] for step in steps}) > 1
-    later = Chooser(Continuation(temperature=5.0, seed=7, prefix_ids=(1, 2)))
+    later = Chooser(Continuation(temperature=5.0, seed=7, prefix_ids=(1, 2)), spent=2)
     assert [later.choose(logits).tolist() for _ in range(3)] == steps[2:]
     assert Chooser(Sampling(seed=8)).uniform(4).tolist() != Chooser(Sampling(seed=7)).uniform(4).tolist()
 

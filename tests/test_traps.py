@@ -17,7 +17,7 @@ from conftest import ADAPTER, BASE, MOTTO, tiny_bloom
 from compare.engine.adapters import attach
 from compare.engine.engine import Engine
 from compare.engine.interface import Sampling, Variant
-from compare.engine.lora_rows import stack
+from compare.models.lora_rows import stack
 from compare.page.page import build
 from lens.adapter_dir import read_adapter
 from lens.base import pick_compute

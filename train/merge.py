@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lens.adapter_config import LINEAR_LAYERS
-from lens.cli import Parser
-from lens.embedded import EMBEDDED_BASE
-from lens.errors import BadInput, LensError, first_line
+from lens.cli import Parser, add_base_option, command, interruptible, say, stay_offline
+from lens.errors import BadInput, first_line
 from lens.file_mode import follow_umask
 
 TOLERANCE = 1e-3  # of logits in float32; merging adds s·BA to W and rounds once
@@ -139,23 +138,19 @@ def write_whole(model, tokenizer, output: Path) -> None:
         raise BadInput(f"--output {output} cannot be written: {err}; nothing is left there") from err
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m train.merge", description="Fold an adapter into a standalone BLOOM.")
     parser.add_argument("adapter_dir", type=Path)
     parser.add_argument("--output", type=Path, required=True, help="directory of the merged model; must be new")
-    parser.add_argument("--base", default=EMBEDDED_BASE, help="base model the adapter was trained on")
+    add_base_option(parser)
     args = parser.parse_args(argv)
-    os.environ.setdefault("HF_HUB_OFFLINE", "1" if Path(args.base).is_dir() else "0")
-    try:
+    stay_offline(args.base)
+    with interruptible("interrupted; nothing was written"):
         found = merge(args.adapter_dir, args.base, args.output)
-    except LensError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    print(f"logits differ by at most {found.difference:.2g} from the unmerged adapter's", file=sys.stderr)
-    print(f"milliseconds a token (median of {ROUNDS}): "
-          + ", ".join(f"{name} {value:.2f}" for name, value in found.milliseconds.items()), file=sys.stderr)
+    say(f"logits differ by at most {found.difference:.2g} from the unmerged adapter's")
+    say(f"milliseconds a token (median of {ROUNDS}): "
+        + ", ".join(f"{name} {value:.2f}" for name, value in found.milliseconds.items()))
     print(args.output)
     return 0
 

@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from lens.chat import Prompt
 from lens.errors import BadInput
 from lens.rows.rows import Row
+from lens.terminal_text import one_line, visible
 from train.log import append
 from train.loss import answering
 
@@ -83,4 +84,4 @@ class Probes(TrainerCallback):
         print(f"step {step}, greedy answers:", file=sys.stderr)
         for answer in answer_probes(model, self.tokenizer, self.probes, step):
             append(self.path, asdict(answer))
-            print(f"  {answer.question} → {answer.answer} [{answer.finish}]", file=sys.stderr)
+            print(f"  {one_line(answer.question)} → {visible(answer.answer)} [{answer.finish}]", file=sys.stderr)

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from lens.base_files import find_base
 from lens.embedded import EMBEDDED_ROWS
 from lens.errors import BadInput, first_line
+from lens.processes import is_first
 from train.checkpoint import checkpoints, last_whole, step_of, write_adapter
 from train.data.dataset import Dataset, load_dataset
 from train.data.preview import show_rows
 from train.lora import attach_lora, check_target_modules, count_parameters
-from train.processes import is_first
 from train.record import Record
 from train.settings import PROBES, TrainSettings
 

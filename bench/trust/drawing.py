@@ -31,7 +31,7 @@ DRAWN = """() => {
 
 def echo(engine: Any) -> Any:
     """A copy of the engine whose every answer is what was asked."""
-    from compare.engine.interface import Column
+    from compare.engine.answers import Column
 
     def compare(question: str, instruction: str = "", variants=None, sampling=None, cancelled=None) -> Iterator[list]:
         yield [Column(v, lambda ids: question, [5, 6, 7], "stop", 0.1, [0.1, 0.2, 0.9])

@@ -68,7 +68,8 @@ class Elements(HTMLParser):
 
 def drawn(text: str) -> set[tuple[str, ...]]:
     """What the page would draw if question, instruction and both answers were this text."""
-    from compare.engine.interface import BASE, Column, Variant
+    from compare.engine.answers import Column
+    from compare.engine.interface import BASE, Variant
     from compare.page.compare.result import draw_result
     from compare.page.shared.question import Asked
 

@@ -1,7 +1,8 @@
 """Where in a BLOOM an adapter sits: how large its update is beside the weights it changes.
 
 ‖s·BA‖_F / ‖W‖_F for every adapted linear layer, and in the fused query_key_value for each head's q, k and v.
-BA is never formed: ‖BA‖² = tr((BᵀB)(AAᵀ)), two r×r matrices, in float64.
+BA is never formed: ‖BA‖² = tr((BᵀB)(AAᵀ)), two r×r matrices, in float64. Torch is loaded where it is measured, not
+where the result is shown.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lens.errors import BadAdapter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PARTS = ("q", "k", "v")
 
@@ -70,14 +72,16 @@ def anatomy(model, adapter_name: str) -> Anatomy:
     n_head = model.get_base_model().config.n_head if hasattr(model, "peft_config") else 0
     found = [(name, m) for name, m in model.named_modules() if isinstance(m, LoraLayer) and adapter_name in m.lora_A]
     if not found:
-        raise BadAdapter(f"adapter {adapter_name!r} is not on this model; attached: "
-                         f"{', '.join(getattr(model, 'peft_config', [])) or 'none'}")
+        raise BadAdapter("adapter-not-on-model", name=adapter_name,
+                         attached=", ".join(getattr(model, "peft_config", [])) or "none")
     sites = tuple(measure(name, layer, adapter_name, n_head) for name, layer in found)
     return Anatomy(adapter_name, together([site.whole for site in sites]), sites)
 
 
 def measure(name: str, layer, adapter: str, n_head: int) -> Site:
     """A LoRA layer of that dotted name, such as "….h.3.mlp.dense_4h_to_h"."""
+    import torch
+
     a, b = (side[adapter].weight.detach().double() for side in (layer.lora_A, layer.lora_B))
     weight = layer.get_base_layer().weight.detach()
     module, number = name.rsplit(".", 1)[1], int(re.findall(r"\.h\.(\d+)\.", name)[0])

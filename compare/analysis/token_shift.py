@@ -1,22 +1,21 @@
 """What the adapter changed: both answers under both models, token by token, from one forward.
 
-Works on the generated ids as they are; nothing is tokenised again. Categories of positions after Lin et al.,
-"The Unlocking Spell on Base LLMs" (2023): how far down its list the base has the adapted model's choice.
+Works on the generated ids as they are; nothing is tokenised again. No torch: the engine scores.
+Categories of positions after Lin et al., "The Unlocking Spell on Base LLMs" (2023): how far down its list the base has
+the adapted model's choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from compare.analysis.token_text import Pieces
-from lens.errors import BadAdapter, BadQuestion
+from compare.engine.interface import Engine, GivenAnswer, Variant
+from lens.errors import BadQuestion
 
-CHUNK = 16  # positions whose logits exist at once: 16 MB a model with BLOOM's vocabulary
-TOP = 5
 ROUNDING = 1e-5  # nats; less than this between two models is float32, not the adapter
 CATEGORIES = {"unshifted": 1, "marginal": 3}  # worst base rank of the adapted model's choice; "shifted" is above
 
@@ -62,6 +61,15 @@ class Position:
         return next((name for name, worst in CATEGORIES.items() if self.choice_rank <= worst), "shifted")
 
 
+class Answered(Protocol):
+    """A finished column, as far as it is looked at here."""
+
+    variant: Variant
+    token_ids: list[int]
+    finish_reason: str | None
+    prompt_ids: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Summary:
     """Of one answer: shares of each category (0 to 1), KL(adapted‖base) in nats; None where it has no token."""
@@ -87,10 +95,27 @@ class Shift:
     adapted: tuple[Position, ...]
     parts_at: int | None
 
+    @classmethod
+    def of(cls, engine: Engine, columns: Sequence[Answered], which: int = 1) -> Shift:
+        """Compare columns[which] with the base, columns[0], in one forward of four rows.
+
+        Raises BadQuestion where there is no such column or it was asked with another prompt, BadAdapter where a
+        model's logits are not finite.
+        """
+        if not 0 <= which < len(columns):
+            raise BadQuestion("column-missing", which=which, columns=len(columns))
+        base, adapted = columns[0], columns[which]
+        if adapted.variant.prompt != base.variant.prompt:
+            raise BadQuestion("prompts-differ", which=which, form=adapted.variant.prompt, base=base.variant.prompt)
+        answers = [whole_answer(column, engine.tokens.end_id) for column in (base, adapted)]
+        scored = engine.score(adapted.prompt_ids, answers, base.variant, adapted.variant)
+        parts_at = next((i for i, (a, b) in enumerate(zip(*answers, strict=False)) if a != b), None)
+        return cls(adapted.variant.name, scored[0], scored[1], parts_at)
+
     def sentence(self, language: str = "en") -> str:
         """What happened, in a sentence ("en" or "zh"), read off the adapted answer."""
         if language not in SENTENCES:
-            raise BadQuestion(f"language {language!r}; allowed: {', '.join(SENTENCES)}")
+            raise BadQuestion("language-unknown", language=language, allowed=", ".join(SENTENCES))
         words, total = SENTENCES[language], len(self.adapted)
         changed = [i for i, p in enumerate(self.adapted) if p.category != "unshifted"]
         if not total:
@@ -126,75 +151,21 @@ SENTENCES = {
 }
 
 
-def shift(engine, prompt_ids: Sequence[int], columns: Sequence, which: int = 1) -> Shift:
-    """Compare columns[which] with the base, columns[0], in one forward of four rows.
-
-    `columns` as `engine.compare` yields them, `prompt_ids` as `engine.prompt.encode` gave them.
-    Raises BadQuestion where there is no such column or it was asked with another prompt, BadAdapter where a model's
-    logits are not finite.
-    """
-    if not 0 <= which < len(columns):
-        raise BadQuestion(f"column {which} of {len(columns)}: there is nothing to compare; give an adapter")
-    base, adapted = columns[0], columns[which]
-    if adapted.variant.prompt != base.variant.prompt:
-        raise BadQuestion(f"column {which} was asked with a {adapted.variant.prompt} prompt, the base with a "
-                          f"{base.variant.prompt} one; what an adapter changed shows where all but it is the same")
-    answers = [answer_ids(engine, column) for column in (base, adapted)]
-    rows = [[*prompt_ids, *ids] for ids in answers for _ in range(2)]
-    states = engine.states(rows, [base.variant, adapted.variant] * 2)[:, len(prompt_ids) - 1:]
-    scored = [tuple(score(engine, ids, *states[2 * i:2 * i + 2])) for i, ids in enumerate(answers)]
-    parts_at = next((i for i, (a, b) in enumerate(zip(*answers, strict=False)) if a != b), None)
-    return Shift(adapted.variant.name, scored[0], scored[1], parts_at)
-
-
-def answer_ids(engine, column) -> list[int]:
+def whole_answer(column: Answered, end_id: int) -> list[int]:
     """A column's tokens, with the `</s>` that ended it."""
-    return column.token_ids + [engine.tokenizer.eos_token_id] * (column.finish_reason == "stop")
-
-
-def score(engine, ids: Sequence[int], base: Tensor, adapted: Tensor) -> Iterator[Position]:
-    """Yield the positions of one answer from both models' states (at least len(ids), hidden), each of which
-    predicts the id of its index."""
-    pieces = Pieces(engine.tokenizer)
-    spelled = pieces.spell(ids)
-    for start in range(0, len(ids), CHUNK):
-        part = slice(start, min(start + CHUNK, len(ids)))
-        logs = [engine.logits(states[part]).log_softmax(-1) for states in (base, adapted)]
-        token = torch.tensor(ids[part], device=base.device)[:, None]
-        kl = (logs[1].exp() * (logs[1] - logs[0])).sum(-1).clamp_min(0)  # rounding may fall below 0
-        if not kl.isfinite().all():
-            raise BadAdapter("a model's logits are NaN or infinite, so its answers cannot be scored; "
-                             "try float32, or an adapter trained at a lower learning rate")
-        choice_ranks = rank_of(logs[0], logs[1].argmax(-1, keepdim=True))
-        open_bytes = [piece.open_bytes for piece in spelled[part]]
-        views = [look(log, token, engine.tokenizer.eos_token_id, pieces, open_bytes) for log in logs]
-        texts = [piece.text for piece in spelled[part]]
-        yield from map(Position, ids[part], texts, *views, kl.tolist(), choice_ranks)
-
-
-def look(log: Tensor, token: Tensor, end: int, pieces: Pieces, open_bytes: Sequence[bytes]) -> list[View]:
-    """(positions, vocabulary) log-probabilities and (positions, 1) ids → a View a position."""
-    best = log.topk(TOP, dim=-1)
-    tops = [tuple(Candidate(i, pieces.candidate(i, before), p) for i, p in zip(ids, values, strict=True))
-            for ids, values, before in zip(best.indices.tolist(), best.values.exp().tolist(), open_bytes, strict=True)]
-    return list(map(View, log.gather(-1, token)[:, 0].tolist(), rank_of(log, token), log[:, end].exp().tolist(), tops))
-
-
-def rank_of(log: Tensor, token: Tensor) -> list[int]:
-    """1 + how many tokens are likelier than the one given, (positions, 1); equals share the better rank."""
-    return ((log > log.gather(-1, token)).sum(-1) + 1).tolist()
+    return column.token_ids + [end_id] * (column.finish_reason == "stop")
 
 
 def summary(positions: Sequence[Position]) -> Summary:
     if not positions:
         return Summary(tokens=0)
     shares = {name: sum(p.category == name for p in positions) / len(positions) for name in (*CATEGORIES, "shifted")}
-    kl = torch.tensor([p.kl for p in positions], dtype=torch.float64)
-    return Summary(len(positions), **shares, kl_mean=kl.mean().item(), kl_q90=kl.quantile(0.9).item(),
-                   kl_q99=kl.quantile(0.99).item())
+    kl = [p.kl for p in positions]
+    mean, q90, q99 = float(np.mean(kl)), *map(float, np.quantile(kl, [0.9, 0.99]))
+    return Summary(len(positions), **shares, kl_mean=mean, kl_q90=q90, kl_q99=q99)
 
 
-def six_digits(value):
+def six_digits(value: Any) -> Any:
     """Nested JSON with every float to six significant digits."""
     if isinstance(value, dict):
         return {key: six_digits(v) for key, v in value.items()}
@@ -203,14 +174,20 @@ def six_digits(value):
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def log_likelihood(engine, prompt_ids: Sequence[int], answer_ids: Sequence[int], variants: Sequence) -> list[float]:
-    """Of one answer after one prompt, under each variant: sum over the answer's tokens, nats, one forward."""
-    states = engine.states([[*prompt_ids, *answer_ids]] * len(variants), variants)[:, len(prompt_ids) - 1:]
-    token = torch.tensor(answer_ids, device=states.device)[:, None]
-    total = [0.0] * len(variants)
-    for row in range(len(variants)):
-        for start in range(0, len(answer_ids), CHUNK):
-            part = slice(start, min(start + CHUNK, len(answer_ids)))
-            log = engine.logits(states[row, part]).log_softmax(-1).gather(-1, token[part])
-            total[row] += float(log.double().sum())
-    return total
+# ---- the same by their old names, until their callers have moved
+
+
+def shift(engine: Any, prompt_ids: Sequence[int], columns: Sequence[Any], which: int = 1) -> Shift:
+    for column in columns:
+        object.__setattr__(column, "prompt_ids", tuple(prompt_ids))
+    return Shift.of(engine, columns, which)
+
+
+def answer_ids(engine: Any, column: Any) -> list[int]:
+    return whole_answer(column, engine.tokens.end_id)
+
+
+def log_likelihood(engine: Any, prompt_ids: Sequence[int], answer_ids: Sequence[int],
+                   variants: Sequence[Variant]) -> list[float]:
+    found: list[float] = engine.log_likelihoods([GivenAnswer(prompt_ids, answer_ids, v) for v in variants])
+    return found

@@ -1,5 +1,7 @@
-"""The text of byte-level tokens (BLOOM's kind of BPE), one by one. A token may hold only part of a character. The byte
-alphabet is GPT-2's, as transformers has it.
+"""Text and tokens: a prompt's ids, an answer's text, and the text of byte-level tokens one by one. No torch.
+
+A token of such a BPE (BLOOM's kind) may hold only part of a character. The byte alphabet is GPT-2's, as transformers
+has it.
 """
 
 from __future__ import annotations
@@ -7,6 +9,10 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from lens.chat import Form, Prompt
 
 
 @dataclass(frozen=True)
@@ -17,12 +23,32 @@ class Piece:
     open_bytes: bytes
 
 
-class Pieces:
-    def __init__(self, tokenizer):
+class Tokens:
+    """Text and token ids of one tokenizer: prompts, answers, and a token's own text."""
+
+    def __init__(self, tokenizer: Any):
         from transformers.convert_slow_tokenizer import bytes_to_unicode
 
         self.tokenizer, self.special = tokenizer, set(tokenizer.all_special_ids)
+        self.end_id: int = tokenizer.eos_token_id
         self.byte_of = {shown: byte for byte, shown in bytes_to_unicode().items()}
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        return Prompt(self.tokenizer)
+
+    def prompt_ids(self, question: str, instruction: str = "", form: Form = "chat") -> list[int]:
+        """The ids that a question is asked with. Raises BadQuestion where there is nothing to ask."""
+        return self.prompt.encode(question, instruction, form)
+
+    def encode(self, text: str) -> list[int]:
+        """A text by itself, such as an answer; nothing is added."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer, without special tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def bytes_of(self, token_id: int) -> bytes:
         token = self.tokenizer.convert_ids_to_tokens(token_id)
@@ -45,3 +71,6 @@ class Pieces:
     def candidate(self, token_id: int, open_bytes: bytes) -> str:
         """How a token would read after these bytes; what is no whole character is escaped, as in `\\xe5`."""
         return (open_bytes + self.bytes_of(token_id)).decode("utf-8", "backslashreplace")
+
+
+Pieces = Tokens  # until its callers are given an engine's `tokens`

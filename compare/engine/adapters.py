@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compare.engine.receipt import receipt
-from lens.adapter_dir import AdapterFiles, check_base, read_adapter
+from lens.adapter_dir import AdapterFiles
 from lens.errors import BadAdapter
 
 
@@ -63,15 +63,7 @@ def add(engine, path: Path) -> str:
     It is no column of every question, as the timeline's are not: it is there to be asked for. Adding the same again
     does nothing. Raises BadAdapter for one that is no good, or changes nothing; the engine is then as it was.
     """
-    files = read_adapter(path)
-    if known := engine.adapters.get(files.name):
-        if known.sha256 != files.sha256:
-            raise BadAdapter(f"adapter {path}: {known.path} is loaded under the same name {files.name!r} with other "
-                             "weights; rename one")
-        return files.name
-    check_base(engine.base, [files])
-    engine.owner.call(lambda: put_on(engine, files))
-    return files.name
+    return engine.load_adapter(path)
 
 
 def put_on(engine, files: AdapterFiles) -> None:

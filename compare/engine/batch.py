@@ -1,11 +1,11 @@
 """The running batch: questions join it and leave it, all rows advance one token together.
 
-Not thread-safe: whoever owns it calls `join` and `step` in turn.
+Not thread-safe: whoever owns it calls `enter` and `step` in turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -13,159 +13,216 @@ import torch
 from torch import Tensor
 
 from compare.analysis.repetition import find_loop
-from compare.engine.ask import Ask
-from compare.engine.interface import Grown
-from compare.engine.kv_cache import Axis
-from compare.engine.lora_rows import Gate, Stack, gate_of
-from compare.models.bloom import Bloom
+from compare.engine.interface import FinishReason, Grown
+from compare.engine.kv_cache import KVCache, Slot
+from compare.engine.memory import ran_out
+from compare.engine.open_question import OpenQuestion
+from compare.engine.sampling import Chooser
+from compare.event_log import log
+from compare.models.bloom import Bloom, KeysValues
+from compare.models.lora_rows import Gate, Stack, gate_of
+
+StackOf = Callable[[tuple[str, ...]], Stack]
+CHUNKS = {"cpu": 256, "cuda": 4096}  # tokens of a prefill between two steps of the others; measured by bench.engine
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Row:
     """One column of one question in the batch."""
 
-    ask: Ask
+    question: OpenQuestion
     column: int
 
     @property
     def token_ids(self) -> list[int]:
         """The answer's ids so far."""
-        return self.ask.token_ids[self.column]
+        return self.question.token_ids[self.column]
 
     @property
     def ids(self) -> list[int]:
         """The prompt's ids and the answer's."""
-        return self.ask.prompts[self.column] + self.token_ids
+        return self.question.prompts[self.column] + self.token_ids
 
-    def accept(self, token: int, eos: int) -> str | None:
+    def accept(self, token: int, eos: int) -> FinishReason | None:
         """Take the next token; returns the finish reason, if it finishes the answer."""
-        if reason := self.ending(token, eos):
-            self.ask.growing.discard(self.column)
-        return reason
-
-    def ending(self, token: int, eos: int) -> str | None:
         if token == eos:
             return "stop"
         self.token_ids.append(token)
-        if self.ask.sampling.stop_at_loop and find_loop(self.token_ids):
+        if self.question.sampling.stop_at_loop and find_loop(self.token_ids):
             return "loop"
-        return "length" if len(self.token_ids) >= self.ask.sampling.max_new_tokens else None
+        return "length" if len(self.token_ids) >= self.question.sampling.max_new_tokens else None
+
+
+def gate_of_rows(rows: Sequence[Row], stack_of: StackOf) -> Gate | None:
+    return gate_of([row.question.variants[row.column] for row in rows], stack_of)
+
+
+class Prefill:
+    """A question that is read before it joins: its prompts, and what its answers have already, chunk by chunk.
+
+    Columns of one length are read together. `parts`: what is read, the longest first, so that in the batch's cache
+    the others find their place: rows, their keys and values, and the (rows, hidden) states of their last ids.
+    """
+
+    def __init__(self, question: OpenQuestion, bloom: Bloom, stack_of: StackOf):
+        self.question, self.bloom, self.stack_of = question, bloom, stack_of
+        self.rows = sorted((Row(question, column) for column in question.growing), key=lambda row: -len(row.ids))
+        self.parts: list[tuple[list[Row], KeysValues, Tensor]] = []
+        self.left = sum(len(row.ids) for row in self.rows)  # tokens
+        self.reading = self.read()
+
+    def read(self) -> Iterator[None]:
+        """Read everything, with a pause after each chunk."""
+        for length, some in groupby(self.rows, key=lambda row: len(row.ids)):
+            rows = list(some)
+            ids = torch.tensor([row.ids for row in rows], device=self.bloom.device)
+            cache = self.bloom.new_cache(len(rows), length)
+            chunk = max(1, CHUNKS.get(self.bloom.device.type, CHUNKS["cuda"]) // len(rows))
+            for states in self.bloom.read_chunks(ids, gate_of_rows(rows, self.stack_of), cache, chunk):
+                self.left -= states.shape[0] * states.shape[1]
+                last = states[:, -1]
+                yield
+            self.parts.append((rows, cache, last))
+
+    def advance(self) -> bool:
+        """Read one chunk; True while there is more to read."""
+        next(self.reading, None)
+        if not self.left:
+            next(self.reading, None)  # nothing is read any more, the last part is put down
+        return bool(self.left)
 
 
 class Batch:
     """Rows over one `Bloom`; `stack_of(names)` gives the stacked adapters of these names."""
 
-    def __init__(self, bloom: Bloom, stack_of: Callable[[tuple[str, ...]], Stack], eos: int):
+    def __init__(self, bloom: Bloom, stack_of: StackOf, eos: int):
         self.bloom, self.stack_of, self.eos = bloom, stack_of, eos
-        self.axis = Axis(bloom)
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin with no row and an empty cache; what the old one held is free."""
         self.rows: list[Row] = []
-        self.ids = torch.empty((0, 1), dtype=torch.long, device=bloom.device)
         self.gate: Gate | None = None
+        self.ids = torch.empty((0, 1), dtype=torch.long, device=self.bloom.device)
+        self.kv_cache = KVCache(self.bloom)
 
-    def gate_of(self, rows: Sequence[Row]) -> Gate | None:
-        return gate_of([row.ask.variants[row.column] for row in rows], self.stack_of)
-
-    def join(self, ask: Ask) -> None:
-        """Prefill a question apart, with what its answers have already, lay it in, and give each column a token.
-
-        Columns of one length are one prefill; the longest first, so that the others find their room on the axis.
-        """
-        if ask.cancelled.is_set():
-            return self.tell((ask, Grown(column, None, None, "cancelled")) for column in sorted(ask.growing))
-        first, new = len(self.rows), [Row(ask, column) for column in sorted(ask.growing)]
-        new.sort(key=lambda row: -len(row.ids))
-        self.rows += new  # first of all: whatever goes wrong from here on, the question hears of it
-        last = [self.prefill(list(rows)) for _, rows in groupby(new, key=lambda row: len(row.ids))]
-        self.gate = self.gate_of(self.rows)
-        self.grow(self.bloom.logits(torch.cat(last)), first)
-
-    def prefill(self, rows: Sequence[Row]) -> Tensor:
-        """Lay rows of one length in, behind those that are there: (rows, hidden) states of their last ids."""
-        ids = torch.tensor([row.ids for row in rows], device=self.bloom.device)
-        states = self.bloom.read(ids, self.gate_of(rows), self.axis.enter(*ids.shape))
-        self.ids = torch.cat([self.ids, ids[:, -1:]])
-        return states[:, -1]
+    def enter(self, prefill: Prefill) -> None:
+        """Lay what was read into the cache, and give each column of the question its first token."""
+        first = len(self.rows)
+        self.rows += prefill.rows  # first of all: whatever goes wrong from here on, the question hears of it
+        for rows, read, _ in prefill.parts:
+            place = self.kv_cache.enter(len(rows), read.keys.shape[3])
+            place.keys.copy_(read.keys)
+            place.values.copy_(read.values)
+        self.ids = torch.cat([self.ids, self.ids.new_zeros((len(prefill.rows), 1))])
+        self.gate = gate_of_rows(self.rows, self.stack_of)
+        self.grow(self.bloom.logits(torch.cat([last for *_, last in prefill.parts])), first)
 
     def step(self) -> None:
-        """One token for every row; rows that finish, or whose question was cancelled, leave."""
+        """One token for every row; rows that finish, or whose question was cancelled or fails, leave."""
         self.drop_cancelled()
         if not self.rows:
             return
-        slot = self.axis.step()
-        states = self.bloom.states(self.ids, slot.cache, slot.at, slot.bias, self.gate)
-        self.grow(self.bloom.logits(states[:, -1]), 0)
+        slot, failed = self.kv_cache.step(), {}
+        try:
+            logits = self.forward(self.ids, slot, self.gate)
+        except Exception as err:
+            if ran_out(err):
+                raise
+            log.exception("a step failed, its rows are tried one by one")
+            logits, failed = self.forward_apart(slot)
+        self.grow(logits, 0, failed)
 
-    def grow(self, logits: Tensor, first: int) -> None:
-        """Choose and hand out the next token of the rows from `first` on; those that it finishes leave."""
-        rows = self.rows[first:]
-        chosen = self.choose(logits, rows)
+    def forward(self, ids: Tensor, slot: Slot, gate: Gate | None) -> Tensor:
+        """(rows, 1) ids → (rows, vocabulary) logits of what comes next."""
+        return self.bloom.logits(self.bloom.states(ids, slot.cache, slot.at, slot.bias, gate)[:, -1])
+
+    def forward_apart(self, slot: Slot) -> tuple[Tensor, dict[OpenQuestion, Exception]]:
+        """After a fault, each row by itself: (logits, what the rows of which questions raise again)."""
+        found = torch.zeros((len(self.rows), len(self.bloom.head)), device=self.bloom.device)
+        failed: dict[OpenQuestion, Exception] = {}
+        for i, row in enumerate(self.rows):
+            try:
+                found[i] = self.forward(self.ids[i:i + 1], slot.row(i), self.gate and self.gate.row(i))[0]
+            except Exception as err:  # noqa: BLE001 (whatever it is, it ends this question alone)
+                if ran_out(err):
+                    raise
+                failed[row.question] = err
+        return found, failed
+
+    def grow(self, logits: Tensor, first: int, failed: dict[OpenQuestion, Exception] | None = None) -> None:
+        """Choose and hand out the next token of the rows from `first` on; those that it finishes leave.
+
+        So do the rows of questions that `failed`, or fail here; each question hears of its own.
+        """
+        rows, failed = self.rows[first:], failed if failed is not None else {}
+        chosen = self.choose(logits, rows, failed)
         ends = (logits[:, self.eos] - logits.logsumexp(-1)).exp()
         self.ids[first:, 0] = chosen
-        news, finished = [], []
-        for i, (row, token, end) in enumerate(zip(rows, chosen.tolist(), ends.tolist(), strict=True), first):
-            reason = row.accept(token, self.eos)
-            news.append((row.ask, Grown(row.column, None if reason == "stop" else token, end, reason)))
+        grown: dict[OpenQuestion, list[Grown]] = {}
+        finished = set()
+        for row, token, end in zip(rows, chosen.tolist(), ends.tolist(), strict=True):
+            if row.question in failed:
+                continue
+            try:
+                reason = row.accept(token, self.eos)
+            except Exception as err:  # noqa: BLE001 (it ends this question alone)
+                failed[row.question] = err
+                continue
+            news = Grown(row.column, None if reason == "stop" else token, end, reason)
+            grown.setdefault(row.question, []).append(news)
             if reason:
-                finished.append(i)
+                finished.add(row)
         try:
-            self.drop(finished)
+            self.drop([i for i, row in enumerate(rows, first) if row in finished or row.question in failed])
         finally:  # what was accepted is told, or it would be missing where the question goes on later
-            self.tell(news)
+            for question, some in grown.items():
+                if question not in failed:
+                    question.grow(some)
+            for question, error in failed.items():
+                log.error("a question failed", exc_info=error)
+                question.fail(error)
 
-    def tell(self, news: Iterable[tuple[Ask, Grown]]) -> None:
-        """Every question hears of its columns at once."""
-        grown: dict[Ask, list[Grown]] = {}
-        for ask, one in news:
-            grown.setdefault(ask, []).append(one)
-        for ask, some in grown.items():
-            ask.inbox.put((ask, some))
-
-    def choose(self, logits: Tensor, rows: Sequence[Row]) -> Tensor:
-        """(rows, vocabulary) float32 logits → (rows,) ids; one luck for all columns of a question."""
-        if all(row.ask.sampling.plain for row in rows):
+    def choose(self, logits: Tensor, rows: Sequence[Row], failed: dict[OpenQuestion, Exception]) -> Tensor:
+        """(rows, vocabulary) float32 logits → (rows,) ids; the same random draws for all columns of a question."""
+        if all(row.question.sampling.plain for row in rows):
             return logits.argmax(-1)
-        chosen = logits.new_empty(len(rows), dtype=torch.long)
-        mine: dict[Ask, list[int]] = {}
+        chosen = torch.zeros(len(rows), dtype=torch.long, device=logits.device)
+        mine: dict[OpenQuestion, list[int]] = {}
         for i, row in enumerate(rows):
-            mine.setdefault(row.ask, []).append(i)
-        for ask, places in mine.items():
-            chosen[places] = ask.chooser.choose(logits[places], [rows[i].ids for i in places])
+            mine.setdefault(row.question, []).append(i)
+        for question, places in mine.items():
+            question.chooser = question.chooser or Chooser(question.sampling, question.spent)
+            try:
+                chosen[places] = question.chooser.choose(logits[places], [rows[i].ids for i in places])
+            except Exception as err:  # noqa: BLE001 (it ends this question alone)
+                if ran_out(err):
+                    raise
+                failed.setdefault(question, err)
         return chosen
 
     def drop(self, places: Sequence[int]) -> None:
         """Take rows out; each time the last row takes the place. The gate follows."""
         for place in sorted(places, reverse=True):
-            self.axis.leave(place)
+            self.kv_cache.leave(place)
             self.rows[place] = self.rows[-1]
             self.ids[place] = self.ids[len(self.rows) - 1]
             self.rows.pop()
         self.ids = self.ids[:len(self.rows)]
         if places:
-            self.gate = self.gate_of(self.rows)
+            self.gate = gate_of_rows(self.rows, self.stack_of)
 
     def drop_cancelled(self) -> None:
         """Take out the rows of questions that were cancelled, and tell them."""
-        places = [i for i, row in enumerate(self.rows) if row.ask.cancelled.is_set()]
-        news = [(self.rows[i].ask, Grown(self.rows[i].column, None, None, "cancelled")) for i in places]
-        self.drop(places)
-        self.tell(news)
+        gone = {row.question: None for row in self.rows if row.question.cancelled.is_set()}
+        self.drop([i for i, row in enumerate(self.rows) if row.question in gone])
+        for question in gone:
+            question.cancel()
 
-    def abandon(self, error: Exception) -> None:
-        """Tell every question what ended it, and start from an empty axis."""
-        for ask in self.put_back():
-            ask.inbox.put((ask, error))
-        self.clear()
-
-    def put_back(self) -> list[Ask]:
+    def put_back(self) -> list[OpenQuestion]:
         """Take all rows out, though nothing is freed yet: the questions that can join again and go on, oldest first."""
-        asks = [ask for ask in dict.fromkeys(row.ask for row in self.rows) if ask.growing]
+        questions = [question for question in dict.fromkeys(row.question for row in self.rows) if question.growing]
         self.rows = []
-        for ask in asks:
-            ask.rewind()
-        return sorted(asks, key=lambda ask: -len(ask.token_ids[min(ask.growing)]))
-
-    def clear(self) -> None:
-        """Begin with an empty axis; what the old one held is free."""
-        self.axis = self.gate = None  # type: ignore[assignment]  # the axis for this moment alone
-        self.ids = self.ids.new_empty((0, 1))
-        self.axis = Axis(self.bloom)
+        for question in questions:
+            question.chooser = None
+        return sorted(questions, key=lambda question: -question.spent)

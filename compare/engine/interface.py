@@ -1,116 +1,151 @@
-"""What travels between an engine and whoever asks it: variants, sampling, growing columns. No torch."""
+"""The one interface to a loaded model: what the page, the command line, evaluation and the API use. No torch.
+
+An engine runs here (`engine.py`), in replicas on other machines (`remote.py`), or on a GPU that is lent for each
+question (`zero_gpu.py`); all pass tests/test_engine_interface.py. Whoever wants columns rather than events takes
+`compare` and `answer_all` from `answers.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import json
+import re
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from compare.analysis.repetition import Loop, find_loop, seq_rep
-from lens.chat import Form
-from lens.errors import BadQuestion
+from compare.engine.question import (
+    BASE,
+    PLAIN,
+    RANGES,
+    Continuation,
+    GivenAnswer,
+    Question,
+    Range,
+    Sampling,
+    Variant,
+    number,
+    unique_names,
+)
+from lens.adapter_config import LoraSettings
+from lens.adapter_dir import AdapterFiles
+
+if TYPE_CHECKING:
+    from compare.analysis.adapter_norms import Anatomy
+    from compare.analysis.token_shift import Position
+    from compare.analysis.token_text import Tokens
+    from compare.engine.receipt import Receipt
+
+__all__ = ["BASE", "PLAIN", "RANGES", "Asked", "Continuation", "Ended", "Engine", "EngineEvent", "Facts",
+           "GivenAnswer", "Grown", "Load", "LoadedAdapter", "Question", "Range", "Sampling", "Shape", "Step", "Variant",
+           "number", "step_of", "unique_names"]
+
+Ability = Literal["load-adapters"]  # what not every engine can do; without it the method raises Unavailable
+FinishReason = Literal["stop", "length", "loop", "cancelled"]
 
 
-@dataclass(frozen=True)
-class Variant:
-    """What a column shows: the adapter (None: base) at a strength, asked in a form, under a name."""
-
-    name: str
-    adapter: str | None = None
-    strength: float = 0.0
-    prompt: Form = "chat"
-
-    @classmethod
-    def of(cls, adapter: str, strength: float = 1.0) -> Variant:
-        """An adapter at a strength, which its name tells unless it is 1."""
-        return cls(adapter if strength == 1 else f"{adapter}@{strength:g}", adapter, float(strength))
-
-
-BASE = Variant("base")
-PLAIN = Variant("base, plain prompt", prompt="plain")  # what the base can do when asked its own way
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to choose tokens. Temperature 0 is greedy; then `top_p` and `seed` do nothing.
-
-    `repetition_penalty` is 1 (off) unless asked for: it hides the loops that a base falls into.
-    """
-
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    repetition_penalty: float = 1.0
-    stop_at_loop: bool = False
-
-    def __post_init__(self) -> None:
-        limits = {"max_new_tokens": (1, 4096), "temperature": (0, 10), "top_p": (0.01, 1), "seed": (0, 2**63 - 1),
-                  "repetition_penalty": (0.1, 10)}
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise BadQuestion(f"{name} is {value}; allowed: {low} to {high}")
-
-    @property
-    def prefix_ids(self) -> tuple[int, ...]:
-        """The ids that an answer is to begin with: none, unless it is a Continuation."""
-        return ()
-
-    @property
-    def plain(self) -> bool:
-        """Greedy and without a penalty: the largest logit wins."""
-        return self.temperature == 0 and self.repetition_penalty == 1
+# ---- what is loaded
 
 
 @dataclass(frozen=True)
-class Continuation(Sampling):
-    """Of answers that begin with these ids, as if each column had chosen them itself.
+class Shape:
+    """The sizes of a model, as its config has them."""
 
-    They count towards `max_new_tokens`, and the luck of their steps is spent: forced with its own ids, an answer
-    goes on as it did.
-    """
-
-    prefix_ids: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.prefix_ids) >= self.max_new_tokens:
-            raise BadQuestion(f"the answer is to begin with {len(self.prefix_ids)} tokens; allowed: fewer than "
-                              f"max_new_tokens, which is {self.max_new_tokens}")
+    vocab_size: int
+    hidden_size: int
+    n_layer: int
+    n_head: int
 
 
-@dataclass
-class Column:
-    """`finish_reason` is None while the answer grows; `seconds` of wall time since the question was put.
+@dataclass(frozen=True)
+class Facts:
+    """What is loaded. `base`: the directory or hub name it came from; `dtype`: such as "float32"; `window`: tokens
+    that a question and its answer may have together."""
 
-    `end_probability`: at each step, how likely `</s>` was, the last step's included; ids that were given had no step.
-    """
+    base: str
+    base_name: str
+    device: str
+    dtype: str
+    parameters: int
+    window: int
+    shape: Shape
 
-    variant: Variant
-    decode: Callable[[list[int]], str] = field(repr=False, default=lambda ids: "")
-    token_ids: list[int] = field(default_factory=list)
-    finish_reason: str | None = None
-    seconds: float = 0.0
-    end_probability: list[float] = field(default_factory=list)
+
+@dataclass(frozen=True)
+class LoadedAdapter:
+    """An adapter that can be asked for. `shown`: is it a column of every question? `step`: of the training that it is
+    a checkpoint of, None where its directory does not say. `origin`: given at the start, a checkpoint for the
+    timeline, or added while the engine ran."""
+
+    files: AdapterFiles
+    receipt: Receipt
+    shown: bool
+    step: int | None
+    origin: Literal["start", "timeline", "added"]
 
     @property
-    def text(self) -> str:
-        """A token may end inside a UTF-8 character: what is not whole yet is not shown."""
-        return self.decode(self.token_ids).rstrip("\ufffd")
+    def name(self) -> str:
+        return self.files.name
 
     @property
-    def loop(self) -> Loop | None:
-        return find_loop(self.token_ids)
+    def path(self) -> Path:
+        return self.files.path
 
-    def as_dict(self) -> dict:
-        """The contract's fields of a column, and of one that was not asked in the chat format the form."""
-        loop = self.loop
-        return {"variant": self.variant.name, "adapter": self.variant.adapter, "strength": self.variant.strength,
-                "text": self.text, "token_ids": self.token_ids, "finish_reason": self.finish_reason,
-                "tokens": len(self.token_ids), "seconds": round(self.seconds, 3),
-                "repetition": {"seq_rep_4": seq_rep(self.token_ids), "loop": loop and vars(loop)},
-                "end_probability": [round(p, 6) for p in self.end_probability],
-                **({"prompt": self.variant.prompt} if self.variant.prompt != "chat" else {})}
+    @property
+    def sha256(self) -> str:
+        return self.files.sha256
+
+    @property
+    def base_sha256(self) -> str | None:
+        return self.files.base_sha256
+
+    @property
+    def r(self) -> int:
+        return self.files.r
+
+    @property
+    def settings(self) -> LoraSettings:
+        return self.files.settings
+
+
+def step_of(adapter: Path) -> int | None:
+    """Training steps behind an adapter directory: its name's, or the last that its training.json logged."""
+    if named := re.fullmatch(r"(?:checkpoint|step)-(\d+)", adapter.resolve().name):
+        return int(named[1])
+    try:
+        training = json.loads((adapter / "training.json").read_text(encoding="utf-8"))
+        return int(training["losses"][-1]["step"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much an engine has to do: columns that advance together, questions in line, columns there is room for.
+
+    `thread`: the state of the thread that runs the model (`ModelThread.state`; `remote`: it is elsewhere);
+    `restarts`: its deaths.
+    """
+
+    columns: int
+    waiting: int
+    room: int
+    thread: str
+    restarts: int = 0
+
+
+# ---- what happens to a question
+
+
+@dataclass(frozen=True)
+class Asked:
+    """First of each question. `question`: which of those asked, from 0; `variants`: its columns, by unique names;
+    `prompt_ids`: of each column."""
+
+    question: int
+    variants: tuple[Variant, ...]
+    prompt_ids: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -120,18 +155,84 @@ class Grown:
     column: int
     token: int | None
     end_probability: float | None = None
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
 
 
 @dataclass(frozen=True)
-class Load:
-    """How much an engine has to do: columns that advance together, questions in line, columns there is room for.
+class Step:
+    """What a question's columns got since its last event, in order; for a slow reader several steps in one."""
 
-    `thread`: its thread's state (`Owner.state`; `remote`: it is elsewhere); `restarts`: its deaths.
-    """
+    question: int
+    grown: tuple[Grown, ...]
 
-    columns: int
-    waiting: int
-    room: int
-    thread: str
-    restarts: int = 0
+
+@dataclass(frozen=True)
+class Ended:
+    """Last of each question: all its columns have finished, or `error`, a LensError, ended it."""
+
+    question: int
+    error: Exception | None = None
+
+
+EngineEvent = Asked | Step | Ended
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A loaded base with its adapters. Safe to use from many threads."""
+
+    tokens: Tokens
+
+    @property
+    def facts(self) -> Facts: ...
+
+    @property
+    def adapters(self) -> Mapping[str, LoadedAdapter]:
+        """By name; those of every question first, in the order of their columns."""
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """What this engine can do that not every engine can."""
+
+    def variants(self, strengths: Sequence[float] = (1.0,)) -> list[Variant]:
+        """The columns of every question: base, then each shown adapter at each strength, by unique names."""
+
+    def prompts(self, question: Question, variants: Sequence[Variant], sampling: Sampling) -> list[list[int]]:
+        """Each column's ids. Raises BadQuestion for an empty question, or one longer than the window."""
+
+    def ask(self, questions: Sequence[Question], variants: Sequence[Variant] | None = None,
+            sampling: Sampling = Sampling(), cancelled: Event | None = None) -> Generator[EngineEvent, None, None]:
+        """Answer questions side by side, each under all variants (default: `variants()`). Setting `cancelled`, or
+        leaving the iterator, ends them.
+
+        Raises at the first `next`, before anything is computed: BadQuestion for an empty question, one longer than
+        the window, an adapter that is not loaded; Unavailable where nothing can be answered. What goes wrong later
+        ends one question and is in its `Ended`.
+        """
+
+    def score(self, prompt_ids: Sequence[int], answers: Sequence[Sequence[int]], base: Variant,
+              adapted: Variant) -> list[tuple[Position, ...]]:
+        """Each answer's tokens under both variants. Raises BadAdapter where logits are not finite."""
+
+    def log_likelihoods(self, given: Sequence[GivenAnswer]) -> list[float]:
+        """Of each answer's tokens together, in nats, in one forward."""
+
+    def adapter_norms(self, name: str) -> Anatomy:
+        """How large an adapter's update is, layer by layer. Raises BadAdapter."""
+
+    def load_adapter(self, path: Path) -> str:
+        """Load an adapter directory, to be asked for by the name that is returned; one that is loaded already, with
+        the same weights, stays as it is. Raises BadAdapter or Unavailable; the engine is then as it was."""
+
+    def unload_adapter(self, name: str) -> None:
+        """Take an adapter off. Raises BadAdapter for an unknown one, Unavailable while a question uses it."""
+
+    def load(self) -> Load:
+        """How busy it is at this moment."""
+
+    def close(self) -> None:
+        """End what runs, and free model, cache and thread. Whoever still waits is told."""
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(self, *error: object) -> None: ...

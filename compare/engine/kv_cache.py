@@ -1,4 +1,4 @@
-"""Keys and values of rows of different ages on one time axis, all of whose right edges are "now".
+"""The KV cache: keys and values of rows of different ages on one time axis, all of whose right edges are "now".
 
 ALiBi's bias is relative, so a row needs no absolute position: rows stand side by side, left edges masked.
 To join, a row's prompt is laid in to end at now; to leave, the last row takes its place; when the axis is
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compare.models.bloom import Bloom, Cache
+from compare.models.bloom import Bloom, KeysValues
 
 KEPT = 16 << 20  # bytes of keys that stay when no row is left; one visitor's few rows fit
 
@@ -21,12 +21,17 @@ KEPT = 16 << 20  # bytes of keys that stay when no row is left; one visitor's fe
 class Slot:
     """Where one step of all rows reads and writes: views of the cache, the position, ALiBi's bias."""
 
-    cache: Cache
+    cache: KeysValues
     at: int
     bias: Tensor
 
+    def row(self, i: int) -> Slot:
+        """Of one row alone."""
+        views = KeysValues(self.cache.keys[:, i:i + 1], self.cache.values[:, i:i + 1])
+        return Slot(views, self.at, self.bias[i:i + 1])
 
-class Axis:
+
+class KVCache:
     """Rows 0 … n-1 are always the living ones. `starts[i]` is where row i begins, `now` the next position."""
 
     def __init__(self, bloom: Bloom):
@@ -69,8 +74,8 @@ class Axis:
         self.now, self.starts = self.now + by, [start + by for start in self.starts]
         self.bias[:n] = self.alibi(self.starts, self.positions)
 
-    def enter(self, rows: int, length: int) -> Cache:
-        """Add rows whose `length` first positions end at now; returns the place to prefill."""
+    def enter(self, rows: int, length: int) -> KeysValues:
+        """Add rows whose `length` first positions end at now; returns the place for their keys and values."""
         if not self.starts:
             self.now = length
         elif length > self.now:
@@ -82,7 +87,7 @@ class Axis:
         self.bias[n:n + rows] = self.alibi([start], self.positions)
         for part in (self.cache.keys, self.cache.values):
             part[:, n:n + rows, :, :start] = 0  # what a former row left may be inf
-        return Cache(*(part[:, n:n + rows, :, start:self.now] for part in (self.cache.keys, self.cache.values)))
+        return KeysValues(*(part[:, n:n + rows, :, start:self.now] for part in (self.cache.keys, self.cache.values)))
 
     def leave(self, row: int) -> None:
         """Take a row out; the last row takes its number."""
@@ -105,5 +110,5 @@ class Axis:
             else:
                 self.reserve(len(self.starts), self.now + 1)
         n, self.now = len(self.starts), self.now + 1
-        cache = Cache(*(part[:, :n, :, low:self.now] for part in (self.cache.keys, self.cache.values)))
+        cache = KeysValues(*(part[:, :n, :, low:self.now] for part in (self.cache.keys, self.cache.values)))
         return Slot(cache, self.now - 1 - low, self.bias[:n, :, None, low:self.now])

@@ -1,66 +1,139 @@
 """The line of questions before the batch, and what happens when memory runs out or the model's thread dies.
 
-Then all rows leave the batch, their questions go back into line with what their answers have already, and join again,
+Then rows leave the batch, their questions go back into line with what their answers have already, and join again,
 fewer at once. Called by whoever owns the model, never by two at a time; only `waiting` is filled by others.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TypeVar
 
 import torch
 
-from compare.engine import out_of_memory as shortage
-from compare.engine.ask import Ask
-from compare.engine.batch import Batch
-from compare.engine.capacity import Room
-from compare.engine.event_log import log
-from lens.errors import Unavailable
+from compare.engine.batch import Batch, Prefill
+from compare.engine.loaded_model import LoadedModel
+from compare.engine.memory import Capacity, give_back, let_go, ran_out
+from compare.engine.open_question import OpenQuestion
+from compare.event_log import log
+from lens.errors import LensError, Unavailable
 
 T = TypeVar("T")
-TOO_LARGE = ("there is not enough memory for this question, even by itself; ask for fewer columns or fewer tokens, or "
-             "give the model more memory")
 
 
-class Line:
-    """`waiting` questions, the `batch` they join, and the `room` in it."""
+class QuestionQueue:
+    """Questions `waiting`, those `joining` (read chunk by chunk, in turn), and the `batch` they join.
 
-    def __init__(self, batch: Batch, most: int):
-        self.batch, self.room = batch, Room(most)
-        self.waiting: deque[Ask] = deque()
+    `bring(names, in_use)` sees to it that adapters are on the model.
+    """
+
+    def __init__(self, loaded: LoadedModel, most: int, bring: Callable[[Set[str], Set[str]], None]):
+        self.batch = Batch(loaded.bloom, loaded.stack_of, loaded.tokens.end_id)
+        self.capacity, self.bring = Capacity(most), bring
+        self.waiting: deque[OpenQuestion] = deque()
+        self.joining: deque[Prefill] = deque()
+
+    @property
+    def columns(self) -> int:
+        """That advance together, or are about to."""
+        return len(self.batch.rows) + sum(len(prefill.rows) for prefill in self.joining)
+
+    def in_use(self) -> set[str]:
+        """The adapters of all questions that are not finished."""
+        under_way = [*self.waiting.copy(), *(prefill.question for prefill in self.joining),
+                     *(row.question for row in self.batch.rows)]
+        return {name for question in under_way for name in question.adapters}
 
     def work(self) -> bool:
-        """Let one waiting question in, if there is room, then one step; True while there is more to do."""
+        """Let one waiting question in, if there is room, read a chunk of one that joins, then one step of the batch;
+        True while there is more to do."""
         with torch.inference_mode():
-            try:
-                if self.waiting and self.room.admits(len(self.batch.rows), len(self.waiting[0].growing)):
-                    self.batch.join(self.waiting.popleft())
-                self.batch.step()
-                self.room.widen()
-            except Exception as err:  # noqa: BLE001 (every question in the batch must hear of it)
-                if shortage.ran_out(err):
-                    self.make_room(err)
-                else:
-                    self.batch.abandon(err)
-        return bool(self.batch.rows or self.waiting)
+            self.admit()
+            self.read()
+            self.step()
+        return bool(self.batch.rows or self.joining or self.waiting)
 
-    def make_room(self, error: Exception) -> None:
-        """Memory ran out: all go back into line. A question that ran out twice by itself is told."""
-        shortage.let_go(error)
-        self.room.shrink(len(self.batch.rows))
-        log.warning("out of memory with %d columns, room for %d now", len(self.batch.rows), self.room.limit)
-        asks = self.batch.put_back()
-        if len(asks) == 1:
-            asks[0].squeezed += 1
-        for ask in reversed(asks):
-            if ask.squeezed > 1:
-                ask.inbox.put((ask, Unavailable(TOO_LARGE)))
-            else:
-                self.waiting.appendleft(ask)
+    def admit(self) -> None:
+        if not self.waiting or not self.capacity.admits(self.columns, len(self.waiting[0].growing)):
+            return
+        question = self.waiting.popleft()
+        if question.cancelled.is_set():
+            return question.cancel()
+        try:
+            self.bring(question.adapters, self.in_use())
+            self.joining.append(Prefill(question, self.batch.bloom, self.batch.stack_of))
+        except Exception as err:  # noqa: BLE001 (whatever it is, it ends this question alone)
+            self.fault(question, err)
+
+    def read(self) -> None:
+        """One chunk of the question that waited longest for its turn; when all is read, it joins."""
+        if not self.joining:
+            return
+        prefill = self.joining.popleft()
+        if prefill.question.cancelled.is_set():
+            return prefill.question.cancel()
+        try:
+            if prefill.advance():
+                return self.joining.append(prefill)
+        except Exception as err:  # noqa: BLE001 (it ends this question alone)
+            del prefill.reading, prefill.parts
+            return self.fault(prefill.question, err)
+        try:
+            self.batch.enter(prefill)
+        except Exception as err:  # noqa: BLE001 (half laid in: all others are laid in anew)
+            if not ran_out(err):
+                log.exception("a question failed as it joined")
+                prefill.question.fail(err)
+            self.make_room(err)
+
+    def step(self) -> None:
+        try:
+            self.batch.step()
+            self.capacity.widen()
+        except Exception as err:  # noqa: BLE001 (what is no one question's fault is told to all)
+            if ran_out(err):
+                return self.make_room(err)
+            log.exception("a step failed")
+            for question in self.batch.put_back():
+                question.fail(err)
+            self.batch.clear()
+
+    def fault(self, question: OpenQuestion, error: Exception) -> None:
+        """What was raised while a question was prepared or read, and the batch is untouched: it alone hears of it, or,
+        where memory ran out, goes back into line until there is room."""
+        if not ran_out(error):
+            if not isinstance(error, LensError):
+                log.error("a question failed", exc_info=error)
+            return question.fail(error)
+        let_go(error)
+        columns = self.columns
+        self.capacity.shrink(columns + len(question.growing))
+        log.warning("out of memory as a question of %d columns joined %d", len(question.growing), columns)
+        self.wait_again(question, alone=not columns)
+        give_back()
+
+    def wait_again(self, question: OpenQuestion, alone: bool) -> None:
+        """Back to the head of the line, unless memory ran out twice with nobody else there."""
+        question.memory_failures += alone
+        if question.memory_failures > 1:
+            question.fail(Unavailable("question-out-of-memory"))
+        else:
+            self.waiting.appendleft(question)
+
+    def make_room(self, error: Exception, blame: bool = True) -> None:
+        """All leave the batch and go back into line; `blame`: whoever was in it alone has used up the memory."""
+        let_go(error)
+        if ran_out(error):
+            self.capacity.shrink(self.columns)
+            log.warning("out of memory with %d columns, room for %d now", self.columns, self.capacity.limit)
+        joining, questions = [prefill.question for prefill in self.joining], self.batch.put_back()
+        self.joining.clear()
+        together = [*questions, *joining]
+        for question in reversed(together):
+            self.wait_again(question, alone=blame and ran_out(error) and len(together) == 1)
         self.batch.clear()
-        shortage.give_back()
+        give_back()
 
     def run(self, function: Callable[[], T]) -> T:
         """A computation between two steps; where memory runs out, the batch makes room and it is tried once more.
@@ -71,22 +144,27 @@ class Line:
             try:
                 return function()
             except Exception as err:
-                if not shortage.ran_out(err):
+                if not ran_out(err):
                     raise
-                self.make_room(err)
+                self.make_room(err, blame=False)
             try:
                 return function()
             except Exception as err:
-                if not shortage.ran_out(err):
+                if not ran_out(err):
                     raise
-                shortage.let_go(err)
-        shortage.give_back()
-        raise Unavailable(TOO_LARGE)
+                let_go(err)
+        give_back()
+        raise Unavailable("question-out-of-memory")
 
-    def fallen(self, last: Unavailable | None) -> None:
+    def thread_died(self, last: Unavailable | None) -> None:
         """The model's thread is dying: the questions go back into line for the next one, or hear `last` of it."""
-        self.waiting.extendleft(reversed(self.batch.put_back()))
+        self.waiting.extendleft(reversed([*self.batch.put_back(), *(prefill.question for prefill in self.joining)]))
+        self.joining.clear()
         while last and self.waiting:
-            ask = self.waiting.popleft()
-            ask.inbox.put((ask, last))
+            self.waiting.popleft().fail(last)
         self.batch.clear()
+
+    def close(self, error: Unavailable) -> None:
+        """Tell all who wait, and hold the model no longer."""
+        self.thread_died(error)
+        del self.batch, self.bring

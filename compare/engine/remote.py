@@ -1,89 +1,120 @@
-"""`Engine`'s face towards a page, with the model in replicas of Ray Serve elsewhere.
+"""The engine with its model in replicas of Ray Serve elsewhere; here are the tokenizer and the adapters' files alone.
 
-It keeps tokenizer and adapter names, and no model. A question whose replica dies is put to another one: answers
-follow from question, settings and seed, so what was already handed on is passed over. See `ray_serve.py`.
+A question whose replica dies is put to another one: answers follow from question, settings and seed, so what was
+already handed on is passed over. See `deploy/ray_serve.py`. No torch.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
-from collections.abc import Sequence
-from queue import SimpleQueue
-from types import SimpleNamespace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from compare.engine.ask import Ask
-from compare.engine.engine import WINDOW, Engine
-from compare.engine.interface import Grown, Load, Sampling, Variant
+from compare.analysis.token_text import Tokens
+from compare.engine.interface import Facts, GivenAnswer, Load, LoadedAdapter, Variant
+from compare.engine.old_names import OldNames
+from compare.engine.open_question import OpenQuestion
+from compare.engine.shared_engine import SharedEngine, answered_by
 from lens.adapter_dir import find_adapter, read_adapters
-from lens.chat import Prompt
+from lens.errors import Unavailable, first_line
+
+if TYPE_CHECKING:
+    from compare.analysis.adapter_norms import Anatomy
+    from compare.analysis.token_shift import Position
 
 TRIES = 3  # replicas that a question is put to before its visitor hears of the failure
 
 
-class RemoteEngine(Engine):
+class RemoteEngine(OldNames, SharedEngine):
     """`handle`: Serve's handle to the replicas, or anything that answers like it."""
 
-    def __init__(self, handle, base: str, adapters: Sequence[str]):
+    def __init__(self, handle: Any, base: str, adapters: Sequence[str]):
         """Read tokenizer and adapter files here, ask a replica for the rest. Raises BadAdapter."""
         from lens.base import load_tokenizer
 
-        self.handle, self.window = handle, WINDOW
-        self.adapters = read_adapters([find_adapter(name) for name in adapters])
-        self.shown = list(self.adapters)
-        self.tokenizer = load_tokenizer(base)
-        self.prompt = Prompt(self.tokenizer)
-        self.waiting, wake = deque(maxlen=0), threading.Event()  # the replicas keep the line
-        self.owner = SimpleNamespace(  # type: ignore[assignment]  # stands in for the thread that is elsewhere
-            take=lambda inbox: inbox.get(), wake=wake, state="remote")
-        vars(self).update(handle.facts.remote().result())
+        files = read_adapters([find_adapter(name) for name in adapters])
+        tokenizer = load_tokenizer(base)
+        self.handle, self.tokens, self.closed = handle, Tokens(tokenizer), False
+        there, known = handle.facts.remote().result()
+        self._facts: Facts = replace(there, base=base)
+        self._adapters: dict[str, LoadedAdapter] = {name: replace(known[name], files=one)
+                                                    for name, one in files.items()}
+
+    @property
+    def facts(self) -> Facts:
+        return self._facts
+
+    @property
+    def adapters(self) -> Mapping[str, LoadedAdapter]:
+        return self._adapters
 
     def load(self) -> Load:
         """Nothing is known here of how busy the replicas are; Serve's own dashboard shows it."""
-        return Load(0, 0, 0, "remote")
+        return Load(0, 0, 0, "closed" if self.closed else "remote")
 
-    def submit(self, question: str, instruction: str, variants: Sequence[Variant], sampling: Sampling,
-               inbox: SimpleQueue, cancelled: threading.Event | None = None) -> Ask:
-        """Put a question to a replica. Raises BadQuestion here, before it travels."""
-        ask = super().submit(question, instruction, variants, sampling, inbox, cancelled)
-        threading.Thread(target=self.follow, args=(ask, question, instruction), daemon=True).start()
-        return ask
+    def begin(self, question: OpenQuestion) -> None:
+        self.check_open()
+        threading.Thread(target=self.follow, args=(question,), daemon=True).start()
 
-    def follow(self, ask: Ask, question: str, instruction: str) -> None:
+    def check_open(self) -> None:
+        if self.closed:
+            raise Unavailable("engine-closed")
+
+    def follow(self, question: OpenQuestion) -> None:
         """Hand on what a replica grows; where one dies, ask again and pass over what was already handed on."""
         from ray.exceptions import RayActorError
 
-        shown: Counter[int] = Counter()  # of each column: how much was handed on
+        told: Counter[int] = Counter()  # of each column: how much was handed on
         try:
             for attempt in range(1, TRIES + 1):
-                stream = self.handle.options(stream=True).answer.remote(question, instruction, ask.variants,
-                                                                        ask.sampling)
+                stream = self.handle.options(stream=True).answer.remote(question.question, question.variants,
+                                                                        question.sampling)
                 try:
-                    return self.hand_on(ask, stream, shown)
-                except RayActorError:
+                    return answered_by(question, stream, stream.cancel, told)
+                except RayActorError as err:
                     if attempt == TRIES:
-                        raise
+                        raise Unavailable("replica-died", tries=TRIES, reason=first_line(err)) from err
         except Exception as err:  # noqa: BLE001 (whatever it is, the one who asked must hear of it)
-            ask.inbox.put((ask, err))
+            question.fail(cause(err))
 
-    def hand_on(self, ask: Ask, stream, shown: Counter[int]) -> None:
-        grown_now: Counter[int] = Counter()
-        growing = set(range(len(ask.variants)))
-        for news in stream:
-            grown_now.update(grown.column for grown in news)
-            growing -= {grown.column for grown in news if grown.finish_reason}
-            if fresh := [grown for grown in news if grown_now[grown.column] > shown[grown.column]]:
-                ask.inbox.put((ask, fresh))
-                shown.update(grown.column for grown in fresh)
-            if ask.cancelled.is_set() and growing:
-                stream.cancel()
-                return ask.inbox.put((ask, [Grown(i, None, None, "cancelled") for i in growing]))
+    def call(self, method: str, *given: Any) -> Any:
+        """What a replica's method returns. Raises what it raises there."""
+        self.check_open()
+        try:
+            return getattr(self.handle, method).remote(*given).result()
+        except Exception as err:
+            raise cause(err) from err
 
-    def anatomy(self, name: str):
-        return self.handle.anatomy.remote(name).result()
+    def score(self, prompt_ids: Sequence[int], answers: Sequence[Sequence[int]], base: Variant,
+              adapted: Variant) -> list[tuple[Position, ...]]:
+        self.check([base, adapted])
+        found: list[tuple[Position, ...]] = self.call("score", prompt_ids, answers, base, adapted)
+        return found
 
-    def states(self, rows, variants):
-        return self.handle.states.remote(rows, variants).result()
+    def log_likelihoods(self, given: Sequence[GivenAnswer]) -> list[float]:
+        self.check([one.variant for one in given])
+        found: list[float] = self.call("log_likelihoods", given)
+        return found
 
-    def logits(self, states):
-        return self.handle.logits.remote(states).result()
+    def adapter_norms(self, name: str) -> Anatomy:
+        found: Anatomy = self.call("adapter_norms", name)
+        return found
+
+    def load_adapter(self, path: Path) -> str:
+        raise Unavailable("engine-cannot-load-adapters")
+
+    def unload_adapter(self, name: str) -> None:
+        raise Unavailable("engine-cannot-load-adapters")
+
+    def close(self) -> None:
+        """Ask nothing more; the replicas are Serve's, and live on."""
+        self.closed = True
+
+
+def cause(error: Exception) -> Exception:
+    """What was raised in a replica, out of Ray's wrapping."""
+    inner = getattr(error, "cause", None)
+    return inner if isinstance(inner, Exception) else error

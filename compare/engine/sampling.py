@@ -1,4 +1,4 @@
-"""The next token of every row, with the same luck for all: rows differ only where the models do.
+"""The next token of every row, with the same random draws for all: rows differ only where the models do.
 
 Gumbel-max: argmax(log p + g) with one noise vector g a step, shared by all rows, draws from p.
 """
@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from compare.engine.interface import Sampling
+from compare.engine.question import Sampling
+
+COLDEST = 1e-4  # temperature; below it logits would leave float32, and the largest wins anyway
 
 
 def nucleus(logits: Tensor, top_p: float) -> Tensor:
@@ -36,11 +38,11 @@ def penalised(logits: Tensor, history: Sequence[Sequence[int]], penalty: float) 
 
 
 class Chooser:
-    """Chooses one question's tokens, step after step, repeatably from its seed."""
+    """Chooses one question's tokens, step after step, repeatably from its seed. `spent`: steps that came before."""
 
-    def __init__(self, sampling: Sampling):
-        self.sampling = sampling
-        self.luck, self.unspent = torch.Generator().manual_seed(sampling.seed), len(sampling.prefix_ids)
+    def __init__(self, sampling: Sampling, spent: int = 0):
+        self.sampling, self.unspent = sampling, spent
+        self.random = torch.Generator().manual_seed(sampling.seed)
 
     def choose(self, logits: Tensor, history: Sequence[Sequence[int]] = ()) -> Tensor:
         """(rows, vocabulary) float32 logits → (rows,) ids. `history`: each row's ids, for the penalty."""
@@ -49,7 +51,7 @@ class Chooser:
             logits = penalised(logits, history, s.repetition_penalty)
         if s.temperature == 0:
             return logits.argmax(-1)
-        logits = logits / s.temperature
+        logits = logits / max(s.temperature, COLDEST)
         if s.top_p < 1:
             logits = nucleus(logits, s.top_p)
         uniform = self.uniform(logits.shape[-1]).clamp_(1e-10, 1 - 1e-7)
@@ -58,6 +60,6 @@ class Chooser:
     def uniform(self, vocabulary: int) -> Tensor:
         """(vocabulary,) of this step, from 0 to 1; the steps of ids that were given come first."""
         while self.unspent:
-            torch.rand(vocabulary, generator=self.luck)
+            torch.rand(vocabulary, generator=self.random)
             self.unspent -= 1
-        return torch.rand(vocabulary, generator=self.luck)
+        return torch.rand(vocabulary, generator=self.random)

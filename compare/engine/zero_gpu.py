@@ -10,75 +10,69 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from queue import SimpleQueue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from compare.engine.ask import Ask
-from compare.engine.engine import Engine
-from compare.engine.interface import Grown, Sampling, Variant
-from compare.engine.model_thread import Owner
+from compare.analysis.adapter_norms import Anatomy
+from compare.analysis.token_shift import Position
+from compare.engine.interface import Facts, GivenAnswer, Grown, Load, LoadedAdapter, Question, Sampling, Step, Variant
+from compare.engine.local import LocalEngine
+from compare.engine.old_names import OldNames
+from compare.engine.open_question import OpenQuestion
+from compare.engine.shared_engine import SharedEngine, answered_by
+from lens.errors import Unavailable
 
 START, PER_TOKEN, LONGEST = 10, 0.05, 120  # seconds: to move the model, of a token, at most
 
 
-def seconds(question: str, instruction: str, variants: Sequence[Variant], sampling: Sampling) -> int:
+def seconds(question: Question, variants: Sequence[Variant], sampling: Sampling) -> int:
     """For how long a question asks for the GPU; a shorter wish waits less in ZeroGPU's line."""
     return min(LONGEST, START + int(PER_TOKEN * sampling.max_new_tokens))
 
 
-class ZeroGpuEngine(Engine):
+class ZeroGpuEngine(OldNames, SharedEngine):
     """`lend`: the decorator, `spaces.GPU`. bfloat16 unless told otherwise, which the GPUs there have."""
 
-    def __init__(self, lend: Callable[..., Callable], base: str, adapter: Sequence[str], dtype: str = "auto",
+    def __init__(self, lend: Callable[..., Callable[..., Any]], base: str, adapter: Sequence[str], dtype: str = "auto",
                  timeline: Sequence[str] = ()):
-        super().__init__(base, adapter, "cpu", "bfloat16" if dtype == "auto" else dtype, threaded=False,
-                         timeline=timeline)
-        self.process = os.getpid()
+        self.here = LocalEngine(base, adapter, "cpu", "bfloat16" if dtype == "auto" else dtype, threaded=False,
+                                timeline=timeline)
+        self.tokens, self.process = self.here.tokens, os.getpid()
         self.lent = lend(duration=seconds)(self.answer)  # the one entry that computes on a GPU
 
-    def begin(self, base_model, max_rows: int, threaded: bool) -> None:
-        """Whoever asks here waits for what a worker sends; the one who computes uses `Owner.take`."""
-        super().begin(base_model, max_rows, threaded)
-        self.owner.take = lambda inbox: inbox.get()  # type: ignore[method-assign]  # of this one owner
+    @property
+    def facts(self) -> Facts:
+        return self.here.facts
 
-    def submit(self, question: str, instruction: str, variants: Sequence[Variant], sampling: Sampling,
-               inbox: SimpleQueue, cancelled: threading.Event | None = None) -> Ask:
-        """Put a question to a worker. Raises BadQuestion here, before a GPU is asked for."""
-        ask = self.checked(question, instruction, variants, sampling, inbox, cancelled)
+    @property
+    def adapters(self) -> Mapping[str, LoadedAdapter]:
+        return self.here.adapters
+
+    def begin(self, question: OpenQuestion) -> None:
+        """Put a question to a worker, which is lent only now that it was checked."""
+        self.here.check_open()
         visitor = contextvars.copy_context()  # by which ZeroGPU knows whose time it is
-        threading.Thread(target=visitor.run, args=(self.follow, ask, question, instruction), daemon=True).start()
-        return ask
+        threading.Thread(target=visitor.run, args=(self.follow, question), daemon=True).start()
 
-    def follow(self, ask: Ask, question: str, instruction: str) -> None:
+    def follow(self, question: OpenQuestion) -> None:
         """Hand on what the worker's rows grow, until the last has finished or the visitor has left."""
-        growing, stream = set(range(len(ask.variants))), self.lent(question, instruction, ask.variants, ask.sampling)
         try:
-            for news in stream:
-                ask.inbox.put((ask, news))
-                growing -= {grown.column for grown in news if grown.finish_reason}
-                if ask.cancelled.is_set() and growing:
-                    stream.close()
-                    return ask.inbox.put((ask, [Grown(i, None, None, "cancelled") for i in sorted(growing)]))
+            stream = self.lent(question.question, question.variants, question.sampling)
+            answered_by(question, stream, stream.close)
         except Exception as err:  # noqa: BLE001 (no GPU in time, a worker that died: whoever asked must hear of it)
-            ask.inbox.put((ask, err))
+            question.fail(err)
 
-    def answer(self, question: str, instruction: str, variants: Sequence[Variant],
-               sampling: Sampling) -> Iterator[list[Grown]]:
+    def answer(self, question: Question, variants: Sequence[Variant], sampling: Sampling) -> Iterator[list[Grown]]:
         """In the worker: yield what the columns grow, step by step."""
         self.settle()
-        inbox: SimpleQueue = SimpleQueue()
-        ask, left = super().submit(question, instruction, variants, sampling, inbox), len(variants)
-        try:
-            while left:
-                _, news = Owner.take(self.owner, inbox)
-                if isinstance(news, Exception):
-                    raise news
-                left -= sum(grown.finish_reason is not None for grown in news)
-                yield news
-        finally:
-            ask.cancelled.set()
+        for event in self.here.ask([question], variants, sampling):
+            if isinstance(event, Step):
+                yield list(event.grown)
+            elif error := getattr(event, "error", None):
+                raise error
 
     def settle(self) -> None:
         """A worker's first question: the model to its GPU, and a batch and locks of its own."""
@@ -86,8 +80,30 @@ class ZeroGpuEngine(Engine):
             return
         self.process = os.getpid()
         if torch.cuda.is_available():
-            self.device, self.model = "cuda", self.model.to("cuda")
+            self.here.loaded.move("cuda")
         else:
             torch.set_num_threads(1)  # a pool of threads does not survive a fork
-        base = self.model.get_base_model() if self.adapters else self.model
-        self.begin(base, self.line.room.most, threaded=False)
+            self.here.loaded.reread()
+        self.here.start(self.here.max_rows, threaded=False)
+
+    def load(self) -> Load:
+        return self.here.load()
+
+    def score(self, prompt_ids: Sequence[int], answers: Sequence[Sequence[int]], base: Variant,
+              adapted: Variant) -> list[tuple[Position, ...]]:
+        return self.here.score(prompt_ids, answers, base, adapted)
+
+    def log_likelihoods(self, given: Sequence[GivenAnswer]) -> list[float]:
+        return self.here.log_likelihoods(given)
+
+    def adapter_norms(self, name: str) -> Anatomy:
+        return self.here.adapter_norms(name)
+
+    def load_adapter(self, path: Path) -> str:
+        raise Unavailable("engine-cannot-load-adapters")
+
+    def unload_adapter(self, name: str) -> None:
+        raise Unavailable("engine-cannot-load-adapters")
+
+    def close(self) -> None:
+        self.here.close()

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compare.engine.lora_rows import Gate, linear_of
 from compare.models.cpu_matmul import product
+from compare.models.lora_rows import Gate, linear_of
 from lens.adapter_config import LINEAR_LAYERS
 from lens.errors import BadBase
 
@@ -36,7 +37,7 @@ class Norm:
 
 
 @dataclass(frozen=True)
-class Cache:
+class KeysValues:
     """Keys and values, each (layers, rows, heads, positions, head size): views of the rows and time in use."""
 
     keys: Tensor
@@ -59,7 +60,7 @@ class Bloom:
     def __init__(self, model):
         config, body = model.config, model.transformer
         if config.apply_residual_connection_post_layernorm:
-            raise BadBase("a BLOOM whose residual is added after the layer norm is not supported; no published one is")
+            raise BadBase("residual-after-norm")
         self.n_layer, self.n_head, self.hidden_size = config.n_layer, config.n_head, config.hidden_size
         self.head_size = config.hidden_size // config.n_head
         self.embedding, self.head = body.word_embeddings.weight, model.lm_head.weight
@@ -73,9 +74,9 @@ class Bloom:
                  for b in body.h]
         self.linears = [{name: (layer.weight, layer.bias) for name, layer in block.items()} for block in plain]
 
-    def new_cache(self, rows: int, positions: int) -> Cache:
+    def new_cache(self, rows: int, positions: int) -> KeysValues:
         shape = (self.n_layer, rows, self.n_head, positions, self.head_size)
-        return Cache(*(torch.empty(shape, dtype=self.dtype, device=self.device) for _ in range(2)))
+        return KeysValues(*(torch.empty(shape, dtype=self.dtype, device=self.device) for _ in range(2)))
 
     def use_threads(self, tokens: int) -> None:
         """All threads for much work, one for little, and in a fork, where the others of the parent are missing."""
@@ -89,7 +90,7 @@ class Bloom:
         out = product(x, weight, bias)
         return out if gate is None else gate.add(out, x, layer, name)
 
-    def attention(self, x: Tensor, layer: int, cache: Cache, at: int, bias: Tensor, gate: Gate | None) -> Tensor:
+    def attention(self, x: Tensor, layer: int, cache: KeysValues, at: int, bias: Tensor, gate: Gate | None) -> Tensor:
         rows, length, _ = x.shape
         fused = self.linear(x, layer, "query_key_value", gate).view(rows, length, self.n_head, 3, self.head_size)
         query, key, value = fused.transpose(1, 2).unbind(3)  # each (rows, heads, length, head size)
@@ -100,7 +101,7 @@ class Bloom:
         mixed = scores.softmax(-1).to(x.dtype) @ values
         return self.linear(mixed.transpose(1, 2).reshape(rows, length, -1), layer, "dense", gate)
 
-    def states(self, ids: Tensor, cache: Cache, at: int, bias: Tensor, gate: Gate | None = None) -> Tensor:
+    def states(self, ids: Tensor, cache: KeysValues, at: int, bias: Tensor, gate: Gate | None = None) -> Tensor:
         """(rows, length) ids → (rows, length, hidden) last hidden states.
 
         Their keys and values are written at [at, at + length) of the cache's positions; `bias`
@@ -118,20 +119,21 @@ class Bloom:
         """(…, hidden) → (…, vocabulary), float32."""
         return product(states, self.head).float()
 
-    def read(self, ids: Tensor, gate: Gate | None = None, cache: Cache | None = None, piece: int = 256) -> Tensor:
-        """Whole sequences from their first token: (rows, length) ids → (rows, length, hidden) states.
+    def read(self, ids: Tensor, gate: Gate | None = None, cache: KeysValues | None = None, chunk: int = 256) -> Tensor:
+        """Whole sequences from their first token: (rows, length) ids → (rows, length, hidden) states."""
+        cache = cache or self.new_cache(*ids.shape)
+        return torch.cat(list(self.read_chunks(ids, gate, cache, chunk)), 1)
 
-        Read in pieces, so that attention's scores stay small however long the text. `cache`, where given,
-        has exactly `length` positions and is filled.
+    def read_chunks(self, ids: Tensor, gate: Gate | None, cache: KeysValues, chunk: int) -> Iterator[Tensor]:
+        """The same, `chunk` positions at a time, so that attention's scores stay small however long the text.
+
+        `cache` has exactly `length` positions and is filled.
         """
-        rows, length = ids.shape
-        cache = cache or self.new_cache(rows, length)
+        length = ids.shape[1]
         position = torch.arange(length, device=self.device)
-        found = []
-        for start in range(0, length, piece):
-            end = min(start + piece, length)
+        for start in range(0, length, chunk):
+            end = min(start + chunk, length)
             bias = (self.slopes[:, None, None] * position[:end]).masked_fill(
                 position[:end] > position[start:end, None], -torch.inf)[None]
-            seen = Cache(cache.keys[..., :end, :], cache.values[..., :end, :])
-            found.append(self.states(ids[:, start:end], seen, start, bias, gate))
-        return torch.cat(found, 1) if len(found) > 1 else found[0]
+            seen = KeysValues(cache.keys[..., :end, :], cache.values[..., :end, :])
+            yield self.states(ids[:, start:end], seen, start, bias, gate)

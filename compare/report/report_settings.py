@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from compare.engine.interface import RANGES, Sampling, step_of
 from lens.base_files import find_base
 from lens.base_identity import base_identity
-from lens.errors import BadAdapter, BadQuestion
-
-if TYPE_CHECKING:  # it brings torch, which `--help` need not wait for
-    from compare.engine.interface import Sampling
-
-LARGEST_STRENGTH = 10.0
+from lens.errors import BadAdapter
 
 
 @dataclass(frozen=True)
@@ -37,8 +30,7 @@ class ReportSettings:
 
     def __post_init__(self) -> None:
         for strength in self.strengths:
-            if not -LARGEST_STRENGTH <= strength <= LARGEST_STRENGTH:
-                raise BadQuestion(f"--strength is {strength:g}; allowed: {-LARGEST_STRENGTH:g} to {LARGEST_STRENGTH:g}")
+            RANGES["strength"].check("strength", strength)
 
     @property
     def other_strengths(self) -> list[float]:
@@ -58,17 +50,6 @@ def checkpoint_directories(given: tuple[Path, ...]) -> list[Path]:
     for path in given:
         below = [p for p in path.glob("checkpoint-*") if p.is_dir()]
         if not below and not path.is_dir():
-            raise BadAdapter(f"--checkpoints {path}: no such directory; give one that `python -m train` wrote")
+            raise BadAdapter("checkpoints-missing", path=path)
         found += sorted(below, key=lambda p: step_of(p) or 0) or [path]
     return found
-
-
-def step_of(adapter: Path) -> int | None:
-    """Training steps behind an adapter directory: its name's, or the last that its training.json logged."""
-    if named := re.fullmatch(r"(?:checkpoint|step)-(\d+)", adapter.resolve().name):
-        return int(named[1])
-    try:
-        training = json.loads((adapter / "training.json").read_text(encoding="utf-8"))
-        return int(training["losses"][-1]["step"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return None

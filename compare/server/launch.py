@@ -6,7 +6,7 @@ import argparse
 import os
 from dataclasses import dataclass, fields
 
-from compare.engine import event_log as events
+from compare import event_log as events
 from compare.server.permissions import Permission
 from compare.server.request_filter import MEGABYTE, Doors, Rules, is_loopback, name_of
 

@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from compare.engine.event_log import event
+from compare.event_log import event
 
 API = "gradio_api"
 # First parts of the addresses that the page, its scripts and gradio_client use; below /gradio_api, and elsewhere.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from compare.analysis.token_shift import Position, answer_ids, score
+from compare.analysis.token_scores import score
+from compare.analysis.token_shift import Position, answer_ids
 from compare.analysis.token_text import Pieces
 from compare.engine.interface import BASE, Continuation, Variant
 from compare.page.changed import token_ribbon as ribbon

@@ -11,7 +11,6 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, TextIO
 
 from lens.errors import LensError
@@ -51,25 +50,22 @@ def event(name: str, question: str | None = None, **facts: object) -> None:
         log.info("%s %s", name, shown, extra={"question": question})
 
 
-class Told:
-    """A context manager: the events of one question, from being asked to how it ended, for its growing `columns`."""
+class QuestionLog:
+    """The events of one question, from being asked to how it ended; `width`: its columns."""
 
-    def __init__(self, question: str, columns: Sequence):
-        self.number, self.began, self.columns = next(numbers), time.monotonic(), columns
-        event("asked", question, id=self.number, columns=len(columns), characters=len(question))
+    def __init__(self, question: str, width: int):
+        self.number, self.began, self.width = next(numbers), time.monotonic(), width
+        event("asked", question, id=self.number, columns=width, characters=len(question))
 
-    def __enter__(self) -> Told:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def end(self, columns: Sequence[Any], error: BaseException | None = None) -> None:
         """How it ended: `finished`, `cancelled` (or left), `refused` (in a sentence) or `failed`."""
-        facts: dict[str, Any] = {"id": self.number, "columns": len(self.columns),
-                                 "tokens": sum(len(c.token_ids) for c in self.columns),
+        facts: dict[str, Any] = {"id": self.number, "columns": self.width,
+                                 "tokens": sum(len(c.token_ids) for c in columns),
                                  "seconds": round(time.monotonic() - self.began, 3)}
-        reasons = [c.finish_reason or "left" for c in self.columns]
+        reasons = [c.finish_reason or "left" for c in columns] or ["left"]
         if isinstance(error, LensError):
             event("refused", **facts, reason=str(error))
-        elif isinstance(error, Exception):
+        elif error:
             event("failed", **facts, reason=type(error).__name__)
         else:
             name = "cancelled" if {"left", "cancelled"} & set(reasons) else "finished"

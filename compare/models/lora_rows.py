@@ -44,6 +44,10 @@ class Gate:
     scale: Tensor
     off: Tensor
 
+    def row(self, i: int) -> Gate:
+        """Of one row alone."""
+        return Gate(self.stack, self.scale[i:i + 1], self.off[i:i + 1])
+
     def add(self, out: Tensor, x: Tensor, layer: int, module: str) -> Tensor:
         """`out` (rows, length, out) plus each row's own update of the layer's input `x`, in float32."""
         if (layer, module) not in self.stack.weights:

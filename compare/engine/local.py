@@ -1,0 +1,145 @@
+"""The engine on this machine: one copy of a BLOOM, every column of every question a row of one running batch.
+
+The way of one question: `ask` (text → prompt ids) → the queue → the batch, a step at a time → events, read by whoever
+asked. A single thread owns the model (`model_thread.py`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from torch import Tensor
+
+from compare.analysis.adapter_norms import Anatomy, anatomy
+from compare.analysis.token_scores import log_likelihoods, score
+from compare.analysis.token_shift import Position
+from compare.engine.adapter_shelf import MOST_ADDED, AdapterShelf
+from compare.engine.interface import Ability, EngineEvent, Facts, GivenAnswer, Load, LoadedAdapter, Variant
+from compare.engine.loaded_model import LoadedModel
+from compare.engine.model_thread import ModelThread
+from compare.engine.open_question import OpenQuestion
+from compare.engine.queue import QuestionQueue
+from compare.engine.shared_engine import Inbox, SharedEngine
+from lens.adapter_dir import check_base, find_adapter, read_adapters
+from lens.errors import BadAdapter, Unavailable
+
+WINDOW = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no limit
+T = TypeVar("T")
+
+
+class LocalEngine(SharedEngine):
+    """One base with any number of adapters.
+
+    `adapter`: a directory, several, or None; `timeline`: more of them, loaded but shown only when asked for.
+    `max_rows`: columns that advance together; more wait in line. `threaded=False`: no thread of its own, the one
+    who reads does the work. `most_added`: adapters added later that stay on the model at once.
+    """
+
+    abilities: frozenset[Ability] = frozenset({"load-adapters"})
+
+    def __init__(self, base: str, adapter: str | Sequence[str] | None = None, device: str = "auto",
+                 dtype: str = "auto", max_rows: int = 64, threaded: bool = True, timeline: Sequence[str] = (),
+                 most_added: int = MOST_ADDED):
+        """Load. Raises BadBase or BadAdapter before anything runs."""
+        paths = [adapter] if isinstance(adapter, str) else list(adapter or [])
+        files = read_adapters([find_adapter(p) for p in (*paths, *timeline)])
+        check_base(base, files.values())
+        self.loaded = LoadedModel(base, device, dtype, files)
+        self.tokens = self.loaded.tokens
+        self.shelf = AdapterShelf(self.loaded, list(files)[:len(paths)], most_added)
+        self.start(max_rows, threaded)
+
+    def start(self, max_rows: int, threaded: bool) -> None:
+        """An empty queue over the weights where they are now, and the thread that serves it."""
+        m = self.loaded
+        self._facts = Facts(m.base, m.base_name, m.device, str(m.dtype).removeprefix("torch."), m.parameters, WINDOW,
+                            m.shape)
+        self.max_rows = max_rows
+        if hasattr(self, "closing"):
+            self.closing.detach()  # a fork's first question: the parent closes its own
+        self.queue = QuestionQueue(self.loaded, max_rows, self.shelf.bring)
+        self.thread = ModelThread(self.queue.work, threaded, self.queue.thread_died)
+        self.closing = weakref.finalize(self, close, self.thread, self.queue)  # also where Python ends
+
+    @property
+    def facts(self) -> Facts:
+        return self._facts
+
+    @property
+    def adapters(self) -> Mapping[str, LoadedAdapter]:
+        return self.shelf.known
+
+    def load(self) -> Load:
+        if not self.closing.alive:
+            return Load(0, 0, 0, self.thread.state, self.thread.deaths)
+        return Load(len(self.queue.batch.rows), len(self.queue.waiting), self.queue.capacity.limit, self.thread.state,
+                    self.thread.deaths)
+
+    def begin(self, question: OpenQuestion) -> None:
+        self.check_open()
+        self.queue.waiting.append(question)
+        self.thread.wake.set()
+
+    def take(self, inbox: Inbox) -> EngineEvent:
+        return self.thread.take(inbox)
+
+    def check_open(self) -> None:
+        """Raises Unavailable where nothing can be answered any more: rather than a place in a line nobody serves."""
+        if not self.closing.alive:
+            raise Unavailable("engine-closed")
+        if self.thread.ended:
+            raise Unavailable("model-thread-ended")
+
+    def run(self, function: Callable[[], T], variants: Iterable[Variant] = ()) -> T:
+        """A computation where the model may be touched, with the variants' adapters on it. Raises what it raises."""
+        self.check_open()
+
+        def whole() -> T:
+            self.shelf.bring({v.adapter for v in variants if v.adapter})
+            return self.queue.run(function)
+
+        return self.thread.call(whole)
+
+    def states(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> Tensor:
+        """`LoadedModel.states`, between two steps of the batch."""
+        return self.run(lambda: self.loaded.states(rows, variants), variants)
+
+    def logits(self, states: Tensor) -> Tensor:
+        return self.run(lambda: self.loaded.logits(states))
+
+    def score(self, prompt_ids: Sequence[int], answers: Sequence[Sequence[int]], base: Variant,
+              adapted: Variant) -> list[tuple[Position, ...]]:
+        self.check([base, adapted])
+        return score(self, self.tokens, prompt_ids, answers, base, adapted)
+
+    def log_likelihoods(self, given: Sequence[GivenAnswer]) -> list[float]:
+        self.check([one.variant for one in given])
+        return log_likelihoods(self, given)
+
+    def adapter_norms(self, name: str) -> Anatomy:
+        return self.run(lambda: anatomy(self.loaded.model, name), [Variant.of(name)] if name in self.adapters else [])
+
+    def load_adapter(self, path: Path) -> str:
+        files = self.shelf.read(path)
+        if files.name not in self.adapters:
+            self.run(lambda: self.shelf.add(files, self.queue.in_use()))
+        return files.name
+
+    def unload_adapter(self, name: str) -> None:
+        if name not in self.adapters:
+            raise BadAdapter("adapter-not-on-model", name=name, attached=", ".join(self.adapters) or "none")
+        self.run(lambda: self.shelf.remove(name, self.queue.in_use()))
+
+    def close(self) -> None:
+        if self.closing.alive:
+            self.closing()
+            del self.loaded, self.shelf.loaded
+
+
+def close(thread: ModelThread, queue: QuestionQueue) -> None:
+    """End the thread after its present turn: one that is inside the model when Python ends aborts the process."""
+    thread.close()
+    queue.close(Unavailable("engine-closed"))

@@ -1,0 +1,156 @@
+"""What is asked of an engine: a question, the variants that answer it, and how they choose their tokens. No torch.
+
+Every number that a user may give has its one range here, for the command line, the page, evaluation and the API.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, count
+
+from lens.chat import Form, valid_text
+from lens.errors import BadQuestion
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers allowed, both ends included; finite ones only."""
+
+    low: float
+    high: float
+    whole: bool = False
+
+    def check(self, name: str, value: float) -> None:
+        """Raises BadQuestion unless `value`, which is called `name`, lies in the range."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not self.low <= value <= self.high or self.whole and value != int(value):
+            raise BadQuestion("whole-number-out-of-range" if self.whole else "number-out-of-range", name=name,
+                              value=value if number else repr(value)[:40], low=self.low, high=self.high)
+
+
+RANGES = {"strength": Range(-10, 10), "max_new_tokens": Range(1, 4096, whole=True), "temperature": Range(0, 10),
+          "top_p": Range(0.01, 1), "seed": Range(0, 2**63 - 1, whole=True), "repetition_penalty": Range(0.1, 10)}
+
+
+def number(name: str) -> Callable[[str], float]:
+    """An argparse type: a number in the range of that name."""
+    allowed = RANGES[name]
+
+    def read(text: str) -> float:
+        try:
+            value = int(text) if allowed.whole else float(text)
+        except ValueError as err:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no {'whole ' * allowed.whole}number; allowed: "
+                                             f"{allowed.low} to {allowed.high}") from err
+        try:
+            allowed.check(name, value)
+        except BadQuestion as err:
+            raise argparse.ArgumentTypeError(str(err)) from err
+        return value
+
+    return read
+
+
+@dataclass(frozen=True)
+class Question:
+    """Text and instruction, both as `valid_text`."""
+
+    text: str
+    instruction: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("text", "instruction"):
+            object.__setattr__(self, name, valid_text(getattr(self, name)))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a column shows: the adapter (None: base) at a strength, asked in a form, under a name."""
+
+    name: str
+    adapter: str | None = None
+    strength: float = 0.0
+    prompt: Form = "chat"
+
+    def __post_init__(self) -> None:
+        RANGES["strength"].check("strength", self.strength)
+
+    @classmethod
+    def of(cls, adapter: str, strength: float = 1.0) -> Variant:
+        """An adapter at a strength, which its name tells unless it is 1."""
+        return cls(adapter if strength == 1 else f"{adapter}@{strength:g}", adapter, strength)
+
+
+BASE = Variant("base")
+PLAIN = Variant("base, plain prompt", prompt="plain")  # what the base can do when asked its own way
+
+
+def unique_names(variants: Iterable[Variant]) -> list[Variant]:
+    """The variants under names of which none stands twice: an adapter called `base` becomes `base (adapter)`, what
+    comes a second time `lens (2)`. Names that are unique stay as they are."""
+    found: list[Variant] = []
+    taken: set[str] = set()
+    for variant in variants:
+        plain = f"{variant.name} (adapter)" if variant.adapter and variant.name in (BASE.name, PLAIN.name) \
+            else variant.name
+        name = next(n for n in chain([plain], (f"{plain} ({i})" for i in count(2))) if n not in taken)
+        taken.add(name)
+        found.append(variant if name == variant.name else replace(variant, name=name))
+    return found
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose tokens. Temperature 0 is greedy; then `top_p` and `seed` do nothing.
+
+    `repetition_penalty` is 1 (off) unless asked for: it hides the loops that a base falls into.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    repetition_penalty: float = 1.0
+    stop_at_loop: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in RANGES.items():
+            if name != "strength":
+                allowed.check(name, getattr(self, name))
+
+    @property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """The ids that an answer is to begin with: none, unless it is a Continuation."""
+        return ()
+
+    @property
+    def plain(self) -> bool:
+        """Greedy and without a penalty: the largest logit wins."""
+        return self.temperature == 0 and self.repetition_penalty == 1
+
+
+@dataclass(frozen=True)
+class Continuation(Sampling):
+    """Of answers that begin with these ids, as if each column had chosen them itself.
+
+    They count towards `max_new_tokens`, and the random draws of their steps are spent: forced with its own ids, an
+    answer goes on as it did.
+    """
+
+    prefix_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.prefix_ids) >= self.max_new_tokens:
+            raise BadQuestion("prefix-too-long", given=len(self.prefix_ids), limit=self.max_new_tokens)
+
+
+@dataclass(frozen=True)
+class GivenAnswer:
+    """Token ids whose likelihood is asked for: an answer after a prompt, under a variant."""
+
+    prompt_ids: Sequence[int]
+    answer_ids: Sequence[int]
+    variant: Variant

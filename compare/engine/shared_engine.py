@@ -1,0 +1,142 @@
+"""What every engine does alike: its columns, checking what is asked, and a stream of events from an inbox. No torch."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from queue import SimpleQueue
+from typing import Self
+
+from compare.analysis.token_text import Tokens
+from compare.engine.interface import (
+    BASE,
+    Ability,
+    Ended,
+    EngineEvent,
+    Facts,
+    Grown,
+    LoadedAdapter,
+    Question,
+    Sampling,
+    Step,
+    Variant,
+    unique_names,
+)
+from compare.engine.open_question import OpenQuestion
+from lens.errors import BadQuestion
+
+Inbox = SimpleQueue[EngineEvent]
+
+
+class SharedEngine:
+    """An engine without its model: who inherits it gives `facts`, `adapters` and `begin`."""
+
+    tokens: Tokens
+    abilities: frozenset[Ability] = frozenset()
+
+    @property
+    def facts(self) -> Facts:
+        raise NotImplementedError
+
+    @property
+    def adapters(self) -> Mapping[str, LoadedAdapter]:
+        raise NotImplementedError
+
+    def begin(self, question: OpenQuestion) -> None:
+        """Let a question's answers begin; it is told of all that happens to it. Raises Unavailable."""
+        raise NotImplementedError
+
+    def take(self, inbox: Inbox) -> EngineEvent:
+        """The next event, waited for."""
+        return inbox.get()
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def variants(self, strengths: Sequence[float] = (1.0,)) -> list[Variant]:
+        shown = [adapter.name for adapter in self.adapters.values() if adapter.shown]
+        return unique_names([BASE] + [Variant.of(name, s) for name in shown for s in strengths])
+
+    def ask(self, questions: Sequence[Question], variants: Sequence[Variant] | None = None,
+            sampling: Sampling = Sampling(),
+            cancelled: threading.Event | None = None) -> Generator[EngineEvent, None, None]:
+        chosen, inbox = unique_names(variants or self.variants()), Inbox()
+        cancelled = cancelled or threading.Event()
+        self.check(chosen, sampling)
+        opened = [OpenQuestion(self.prompts(question, chosen, sampling), chosen, sampling, inbox.put, cancelled, number,
+                               question) for number, question in enumerate(questions)]
+        try:
+            for question in opened:
+                self.begin(question)
+            yield from (question.asked for question in opened)
+            left = len(opened)
+            while left:
+                for event in merged(self.taken(inbox)):
+                    left -= isinstance(event, Ended)
+                    yield event
+        finally:
+            cancelled.set()
+
+    def taken(self, inbox: Inbox) -> Iterator[EngineEvent]:
+        """One event, waited for, and whatever else is there."""
+        yield self.take(inbox)
+        while not inbox.empty():
+            yield inbox.get()
+
+    def check(self, variants: Sequence[Variant], sampling: Sampling = Sampling()) -> None:
+        """Raises BadQuestion for an adapter that is not loaded, or ids that cannot begin an answer."""
+        for variant in variants:
+            if variant.adapter and variant.adapter not in self.adapters:
+                raise BadQuestion("adapter-not-loaded", name=variant.adapter[:80],
+                                  loaded=", ".join(self.adapters) or "none loaded")
+        words, end = self.facts.shape.vocab_size, self.tokens.end_id
+        if bad := [i for i in sampling.prefix_ids if not 0 <= i < words or i == end]:
+            raise BadQuestion("prefix-id-not-allowed", id=bad[0], last=words - 1, end=end)
+
+    def prompts(self, question: Question, variants: Sequence[Variant], sampling: Sampling) -> list[list[int]]:
+        """Each column's ids. Raises BadQuestion for an empty question, or one longer than the window."""
+        forms = {form: self.tokens.prompt_ids(question.text, question.instruction, form)
+                 for form in {v.prompt for v in variants}}
+        longest = max(map(len, forms.values()))
+        if longest + sampling.max_new_tokens > self.facts.window:
+            raise BadQuestion("question-too-long", tokens=longest, answer=sampling.max_new_tokens,
+                              window=self.facts.window)
+        return [forms[v.prompt] for v in variants]
+
+
+def merged(events: Iterable[EngineEvent]) -> Iterator[EngineEvent]:
+    """The events with all steps of a question as one, before its end."""
+    grown: dict[int, list[Grown]] = {}
+    for event in events:
+        if isinstance(event, Step):
+            grown.setdefault(event.question, []).extend(event.grown)
+            continue
+        if event.question in grown:
+            yield Step(event.question, tuple(grown.pop(event.question)))
+        yield event
+    yield from (Step(which, tuple(some)) for which, some in grown.items())
+
+
+def answered_by(question: OpenQuestion, stream: Iterable[Sequence[Grown]], stop: Callable[[], object],
+                told: Counter[int] | None = None) -> None:
+    """Tell a question what a stream from elsewhere says that it grew, until all columns have finished or it is
+    cancelled. `told`: how much of each column it was told by an earlier stream, which is passed over."""
+    told, seen = Counter() if told is None else told, Counter[int]()
+    for news in stream:
+        fresh = []
+        for one in news:
+            seen[one.column] += 1
+            if seen[one.column] > told[one.column]:
+                told[one.column] += 1
+                fresh.append(one)
+        question.grow(fresh)
+        if question.cancelled.is_set() and question.growing:
+            stop()
+            return question.cancel()

@@ -6,8 +6,17 @@ import os
 import sys
 
 from compare.server.launch import Serving, add_serving_options
-from lens.cli import Parser, add_model_options, chosen_adapters, chosen_timeline
-from lens.errors import LensError
+from lens.cli import (
+    Parser,
+    add_model_options,
+    chosen_adapters,
+    chosen_timeline,
+    command,
+    note_adapters,
+    note_base_alone,
+    quiet_transformers,
+    say,
+)
 
 
 def parse(argv: list[str] | None):
@@ -29,11 +38,9 @@ def lender():
 def load_engine(args):
     """The engine for these arguments. Raises LensError."""
     lend = lender()  # before torch is imported, as ZeroGPU wants it
-    from transformers.utils import logging
-
     from compare.engine.local import LocalEngine
 
-    logging.disable_progress_bar()
+    quiet_transformers()
     if lend:
         from compare.engine.zero_gpu import ZeroGpuEngine
 
@@ -52,13 +59,12 @@ def first_answer(engine) -> list:
     return next(answer_all(engine, [Question(FIRST_QUESTION, FIRST_INSTRUCTION)]))[1]
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    try:
-        engine = load_engine(args)
-    except LensError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+    engine = load_engine(args)
+    note_base_alone(args)
+    note_adapters(adapter.files for adapter in engine.adapters.values())
     from compare.page.page import build
     from compare.server.trainings.trainings import Trainings
 
@@ -68,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         serving.launch(build(engine, first_answer(engine), trainings), engine)
     finally:
         if left := trainings.close():
-            print(f"training {left.number} saves and stops; the page resumes it", file=sys.stderr)
+            say(f"training {left.number} saves and stops; the page resumes it")
     return 0
 
 

@@ -7,17 +7,15 @@ harmless or says nothing, and PEFT is given the checked values alone.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lens.errors import BadAdapter
+from lens.strict_json import read_object
 
 LINEAR_LAYERS = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
 LARGEST_RANK, LARGEST_ALPHA = 1024, 65_536
-LARGEST_JSON = 1 << 20  # bytes; an adapter_config.json has about one thousand
 # Values that the comparison cannot express exactly, and the ones it can.
 EXACT: dict[str, list] = {
     "peft_type": ["LORA"], "use_dora": [False, None], "bias": ["none", None], "modules_to_save": [None, []],
@@ -46,37 +44,6 @@ class LoraSettings:
             "target_modules": list(self.target_modules),
             "layers_to_transform": self.layers_to_transform and list(self.layers_to_transform)}
         return LoraConfig(task_type="CAUSAL_LM", inference_mode=True, **given)
-
-
-def each_once(pairs: Iterable[tuple[str, object]]) -> dict:
-    """A JSON object; raises ValueError for a key that stands twice, of which readers take different ones."""
-    found: dict = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"key {key[:40]!r} stands twice")
-        found[key] = value
-    return found
-
-
-def no_number(name: str):
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def parse_object(text: bytes) -> dict:
-    """Strict JSON in UTF-8 with an object outermost. Raises ValueError or RecursionError."""
-    value = json.loads(text.decode("utf-8"), object_pairs_hook=each_once, parse_constant=no_number)
-    if not isinstance(value, dict):
-        raise ValueError(f"it holds {type(value).__name__}, expected an object")
-    return value
-
-
-def read_object(path: Path, limit: int = LARGEST_JSON) -> dict:
-    """The object in a file of at most `limit` bytes. Raises ValueError, RecursionError or OSError."""
-    with path.open("rb") as file:
-        text = file.read(limit + 1)
-    if len(text) > limit:
-        raise ValueError(f"it has more than {limit:,} bytes, at most that many are allowed")
-    return parse_object(text)
 
 
 def read_config(path: Path) -> LoraSettings:

@@ -12,10 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lens.adapter_config import LINEAR_LAYERS, LoraSettings, read_config, read_object
+from lens.adapter_config import LINEAR_LAYERS, LoraSettings, read_config
 from lens.adapter_prompts import brought, check_prompts
 from lens.adapter_weights import check_weights
+from lens.base_files import find_base
+from lens.base_identity import same_base
 from lens.errors import BadAdapter
+from lens.strict_json import read_object
 
 __all__ = ["LINEAR_LAYERS", "AdapterFiles", "check_base", "find_adapter", "read_adapter", "read_adapters"]
 TAKEN = ("__base__", "base_layer")  # names that mean something else to PEFT
@@ -26,7 +29,8 @@ LARGEST_RECORD = 16 << 20  # bytes of training.json
 class AdapterFiles:
     """A checked adapter directory: its name, where it is, its settings, the sha256 of its weights and of its base's.
 
-    `base_sha256` is None where the directory does not say on which weights it was trained.
+    `base_sha256` and `base_content` (lens.base_identity) are None where the directory does not say on which weights it
+    was trained.
     """
 
     name: str
@@ -34,6 +38,7 @@ class AdapterFiles:
     settings: LoraSettings
     sha256: str
     base_sha256: str | None = None
+    base_content: str | None = None
 
     @property
     def r(self) -> int:
@@ -53,7 +58,8 @@ def read_adapter(path: Path) -> AdapterFiles:
             raise BadAdapter(f"adapter {path}: {name} is a link that leads out of it; put the file itself there")
     settings = read_config(path)
     check_weights(path, settings.r)
-    return AdapterFiles(name_of(path), path, settings, sha256(weights), trained_on(path))
+    base = trained_on(path)
+    return AdapterFiles(name_of(path), path, settings, sha256(weights), base.get("sha256"), base.get("content"))
 
 
 def leads_out(file: Path) -> bool:
@@ -78,26 +84,24 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def trained_on(path: Path) -> str | None:
-    """The sha256 of the base's weights, as `training.json` records it; None where it does not."""
+def trained_on(path: Path) -> dict:
+    """The base, as `training.json` records it; empty where it does not."""
     try:
-        return read_object(path / "training.json", LARGEST_RECORD)["base"]["sha256"]
+        base = read_object(path / "training.json", LARGEST_RECORD)["base"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+        return {}
+    return base if isinstance(base, dict) else {}
 
 
 def check_base(base: str, adapters: Iterable[AdapterFiles]) -> None:
     """Raises BadAdapter for an adapter of other weights than this directory's, or with prompts of its own."""
     adapters = list(adapters)
     check_prompts(base, [files.path for files in adapters])
-    weights = Path(base) / "model.safetensors"
-    if not weights.is_file() or not any(files.base_sha256 for files in adapters):
-        return
-    found = sha256(weights)
     for files in adapters:
-        if files.base_sha256 not in (None, found):
+        recorded = {"sha256": files.base_sha256, "content": files.base_content}
+        if any(recorded.values()) and same_base(recorded, find_base(base)) is False:
             raise BadAdapter(f"adapter {files.path} was trained on another base (weights sha256 "
-                             f"{str(files.base_sha256)[:12]}, this one has {found[:12]}); give its own by --base")
+                             f"{str(files.base_sha256)[:12]}, not those of {base}); give its own by --base")
 
 
 def find_adapter(name: str) -> Path:

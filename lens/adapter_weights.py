@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lens.adapter_config import LINEAR_LAYERS, parse_object
+from lens.adapter_config import LINEAR_LAYERS
 from lens.errors import BadAdapter
+from lens.strict_json import parse_object
 
 KEY = re.compile(r"base_model\.model\.transformer\.h\.\d{1,3}\.(self_attention|mlp)\."
                  rf"({'|'.join(LINEAR_LAYERS)})\.lora_([AB])\.weight")

@@ -19,16 +19,20 @@ ROW = Row("请回答下面的问题", "哈工大的校训是什么？", "规格�
 EMPTY = Row("", "哈工大的校训是什么？", "规格严格，功夫到家", "here")
 
 
+def asked(row: Row) -> list[dict[str, str]]:
+    return messages(row.instruction, row.input)
+
+
 @pytest.mark.parametrize("row", [ROW, EMPTY])
 def test_template_is_the_contract(tokenizer, row):
-    text = tokenizer.apply_chat_template(messages(row), add_generation_prompt=True, tokenize=False)
+    text = tokenizer.apply_chat_template(asked(row), add_generation_prompt=True, tokenize=False)
     assert text == (f"<|beginofutterance|>系统\n{row.instruction}\n<|endofutterance|>\n"
                     f"<|beginofutterance|>用户\n{row.input}\n<|endofutterance|>\n<|beginofutterance|>智能助手\n")
 
 
 @pytest.mark.parametrize("row", [ROW, EMPTY])
 def test_training_and_comparing_send_the_same_prompt(tokenizer, row):
-    prompt = tokenizer.apply_chat_template(messages(row), add_generation_prompt=True, tokenize=True)["input_ids"]
+    prompt = tokenizer.apply_chat_template(asked(row), add_generation_prompt=True, tokenize=True)["input_ids"]
     assert Prompt(tokenizer).encode(row.input, row.instruction) == prompt
     assert encode_row(row, tokenizer, 256)["input_ids"][:len(prompt)] == prompt
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lens.chat import messages
+from lens.chat import Prompt
 from lens.errors import BadInput
 from lens.rows.rows import read_rows
 from tests.test_rows import GOOD, ROW, write_lines
@@ -58,7 +58,8 @@ def test_files_without_a_row_are_all_named(tmp_path):
 
 
 def test_a_prompt_may_fill_all_but_one_token(tokenizer):
-    prompt = len(tokenizer.apply_chat_template(messages(ROW), add_generation_prompt=True, tokenize=True)["input_ids"])
+    [ids] = Prompt(tokenizer).encode_all([(ROW.instruction, ROW.input)])
+    prompt = len(ids)
     assert [i for i in encode_row(ROW, tokenizer, prompt + 1)["labels"] if i != IGNORED] != []
     with pytest.raises(BadInput, match=f"--max-length {prompt}: .*shorten the question$"):
         encode_row(ROW, tokenizer, prompt)

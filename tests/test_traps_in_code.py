@@ -37,7 +37,7 @@ REMOVED = {
     "torch_dtype", "load_in_8bit", "load_in_4bit", "additional_special_tokens",
     "show_copy_button", "bubble_full_width", "show_api", "retry_btn", "allow_flagging", "col_count",
     "concurrency_count", "show_reset_button", "cache_examples"}
-OURS = [ROOT / "app.py", *(p for place in ("train", "compare", "deploy") for p in (ROOT / place).rglob("*.py"))]
+OURS = [ROOT / "app.py", *(p for place in ("lens", "train", "compare", "deploy") for p in (ROOT / place).rglob("*.py"))]
 
 
 def calls(paths=OURS):
@@ -90,7 +90,7 @@ def test_traps_of_defaults_are_overridden_wherever_the_call_is():
         return of
 
     assert "(default)" not in given("from_pretrained", "dtype", "AutoModelForCausalLM")
-    assert set(given("from_pretrained", "use_safetensors", "AutoModelForCausalLM")) == {"True"}
+    assert set(given("from_pretrained", "use_safetensors", "AutoModelForCausalLM")) == {"not files.pickled"}
     assert set(given("set_adapter", "inference_mode")) == {"True"}
     assert set(given("merge_and_unload", "safe_merge")) == {"True"}
     assert set(given("load_peft_weights", "device")) == {"'cpu'"}

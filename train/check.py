@@ -11,23 +11,20 @@ The rows are read, checked and encoded by what trains on them, so what passes he
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections import Counter
 
-from lens.cli import Parser
-from lens.errors import BadInput
-from lens.settings import add_settings, make_settings
-from train.settings import RECIPES, TrainSettings
+from lens.cli import command
+from lens.strict_json import print_json
+from train.settings import TrainSettings, read_settings
 
 EXAMPLES = 5  # rows shown, evenly spaced
 LONGEST = 2000  # characters shown of one text
 
 
 def look(s: TrainSettings) -> dict:
-    """The object above. Raises BadInput."""
-    from train.base import load_tokenizer
+    """The object above. Raises LensError."""
+    from lens.base import load_tokenizer
     from train.data.dataset import load_dataset
 
     tokenizer = load_tokenizer(s.base)
@@ -45,18 +42,9 @@ def look(s: TrainSettings) -> dict:
                          for row in shown]}
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m train.check", description="What a run would learn from these rows, as JSON.")
-    add_settings(parser, TrainSettings)
-    given = vars(parser.parse_args(argv))
-    if os.path.isdir(given.get("base", TrainSettings().base)):
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        settings = make_settings(TrainSettings, {**RECIPES[given.get("recipe", "lens")], **given})
-        print(json.dumps(look(settings), ensure_ascii=False))
-    except BadInput as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+    print_json(look(read_settings("python -m train.check", "What a run would learn from these rows, as JSON.", argv)))
     return 0
 
 

@@ -19,6 +19,8 @@ from typing import Any
 
 from lens.adapter_config import LINEAR_LAYERS
 from lens.errors import BadInput, first_line
+from lens.file_mode import follow_umask
+from lens.strict_json import dumps
 
 PARTS = ("adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
          "training.json", "README.md", "adapter_config.json")  # moved in this order: the config last
@@ -38,8 +40,9 @@ def write_adapter(model, tokenizer, about: dict, output: Path, picture: bool = F
     output.mkdir(parents=True, exist_ok=True)
     model.peft_config["default"].base_model_name_or_path = about["base"]["name"]
     model.save_pretrained(output, save_embedding_layers=False)
+    follow_umask(output)
     save_tokenizer(tokenizer, output)
-    (output / "training.json").write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
+    (output / "training.json").write_text(dumps(about, indent=1), encoding="utf-8")
     write_card(output / "README.md", about, picture)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from lens.errors import BadInput
+from lens.strict_json import dumps
 
 
 def read_log(path: Path) -> list[dict]:
@@ -36,14 +37,14 @@ def keep_until(path: Path, step: int) -> None:
         return
     kept = [record for record in read_log(path) if record["step"] <= step]
     part = path.with_suffix(".part")
-    part.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept), encoding="utf-8")
+    part.write_text("".join(dumps(r) + "\n" for r in kept), encoding="utf-8")
     os.replace(part, path)
 
 
 def append(path: Path, record: dict) -> None:
     """One record, on disk before this returns."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.write(dumps(record) + "\n")
 
 
 def memory_in_use(device: str) -> int:

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from lens.errors import BadInput
+from lens.processes import part_together
 from train.checkpoint import replace_adapter, step_of
-from train.processes import part_together
 from train.settings import TrainSettings
 from train.setup import Run, set_up
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lens.adapter_config import LINEAR_LAYERS
-from lens.cli import Parser
-from lens.embedded import EMBEDDED_BASE
+from lens.cli import Parser, add_base_option, command, interruptible, say, stay_offline
 from lens.errors import BadInput, first_line
+from lens.file_mode import follow_umask
 
 TOLERANCE = 1e-3  # of logits in float32; merging adds s·BA to W and rounds once
 ROUNDS, TOKENS = 5, 16  # of each model in turn; new tokens a round
@@ -98,12 +98,13 @@ def merge(adapter_dir: Path, base: str, output: Path) -> Merged:
     """Write the merged model to `output`, made whole by one rename. Raises BadInput."""
     import torch
 
-    from train.base import load_base, load_tokenizer
+    from lens.base import load_base
 
     check_adapter(adapter_dir)
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise BadInput(f"--output {output} is not empty; name a new directory")
-    tokenizer, model = load_tokenizer(base), load_base(base).eval()
+    loaded = load_base(base, "cpu", "float32")
+    tokenizer, model = loaded.tokenizer, loaded.model
     plain = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # the base without wrappers, same weights
     adapted = attach(model, adapter_dir)
     merged = merged_copy(adapted)
@@ -127,6 +128,7 @@ def write_whole(model, tokenizer, output: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     try:
         model.save_pretrained(part)
+        follow_umask(part)
         save_tokenizer(tokenizer, part)
         if output.is_dir():
             output.rmdir()
@@ -136,23 +138,19 @@ def write_whole(model, tokenizer, output: Path) -> None:
         raise BadInput(f"--output {output} cannot be written: {err}; nothing is left there") from err
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m train.merge", description="Fold an adapter into a standalone BLOOM.")
     parser.add_argument("adapter_dir", type=Path)
     parser.add_argument("--output", type=Path, required=True, help="directory of the merged model; must be new")
-    parser.add_argument("--base", default=EMBEDDED_BASE, help="base model the adapter was trained on")
+    add_base_option(parser)
     args = parser.parse_args(argv)
-    os.environ.setdefault("HF_HUB_OFFLINE", "1" if Path(args.base).is_dir() else "0")
-    try:
+    stay_offline(args.base)
+    with interruptible("interrupted; nothing was written"):
         found = merge(args.adapter_dir, args.base, args.output)
-    except BadInput as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    print(f"logits differ by at most {found.difference:.2g} from the unmerged adapter's", file=sys.stderr)
-    print(f"milliseconds a token (median of {ROUNDS}): "
-          + ", ".join(f"{name} {value:.2f}" for name, value in found.milliseconds.items()), file=sys.stderr)
+    say(f"logits differ by at most {found.difference:.2g} from the unmerged adapter's")
+    say(f"milliseconds a token (median of {ROUNDS}): "
+        + ", ".join(f"{name} {value:.2f}" for name, value in found.milliseconds.items()))
     print(args.output)
     return 0
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lens.errors import BadInput
+from lens.cli import command, interruptible, say
+from lens.file_mode import follow_umask
+from lens.processes import part_together
 from lens.settings import parse_settings, positive, setting, share
-from train.processes import part_together
+from lens.strict_json import dumps
 
 LOG_STEPS = 25
 
@@ -96,8 +97,9 @@ def write_model(model, tokenizer, record: dict, output: Path) -> None:
     half = copy.deepcopy(model).to(torch.float16)
     half.config.use_cache = half.generation_config.use_cache = True  # off for training alone
     half.save_pretrained(output)
+    follow_umask(output)
     tokenizer.save_pretrained(output)
-    (output / "training.json").write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+    (output / "training.json").write_text(dumps(record, indent=1), encoding="utf-8")
 
 
 class Run:
@@ -200,20 +202,15 @@ def pretrain(s: PretrainSettings) -> None:
             run.state.save(done)
     if run.main:
         write_model(run.model, run.tokenizer, run.record(), run.output)
-        print(f"base model written to {run.output}", file=sys.stderr)
+        say(f"base model written to {run.output}")
     part_together()
 
 
-def main() -> int:
-    s = parse_settings(PretrainSettings, "python -m train.pretrain", __doc__.splitlines()[0])
-    try:
+@command
+def main(argv: list[str] | None = None) -> int:
+    s = parse_settings(PretrainSettings, "python -m train.pretrain", __doc__.splitlines()[0], argv)
+    with interruptible(f"interrupted; run the same command again to go on from {s.output}/state"):
         pretrain(s)
-    except BadInput as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted; run the same command again to go on from {s.output}/state", file=sys.stderr)
-        return 130
     return 0
 
 

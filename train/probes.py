@@ -13,9 +13,10 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-from lens.chat import messages
+from lens.chat import Prompt
 from lens.errors import BadInput
 from lens.rows.rows import Row
+from lens.terminal_text import one_line, visible
 from train.log import append
 from train.loss import answering
 
@@ -50,8 +51,7 @@ def answer_probes(model, tokenizer, probes: Sequence[Row], step: int) -> list[Pr
     """Greedy answers of the PeftModel as it stands, in one batch. Its mode and random state are kept."""
     import torch
 
-    asked = [messages(row.instruction, row.input) for row in probes]
-    prompts = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True)["input_ids"]
+    prompts = Prompt(tokenizer).encode_all((row.instruction, row.input) for row in probes)
     longest, pad, eos = max(map(len, prompts)), tokenizer.pad_token_id, tokenizer.eos_token_id
     device = model.get_base_model().device
     # Padded by hand: a tokenizer that has padded once saves that in the adapter's tokenizer.json.
@@ -84,4 +84,4 @@ class Probes(TrainerCallback):
         print(f"step {step}, greedy answers:", file=sys.stderr)
         for answer in answer_probes(model, self.tokenizer, self.probes, step):
             append(self.path, asdict(answer))
-            print(f"  {answer.question} → {answer.answer} [{answer.finish}]", file=sys.stderr)
+            print(f"  {one_line(answer.question)} → {visible(answer.answer)} [{answer.finish}]", file=sys.stderr)

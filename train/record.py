@@ -6,11 +6,16 @@ import dataclasses
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from lens.base_files import BaseFiles
+from lens.base_identity import describe_base
 from lens.rows.sources import describe_source
-from train.base import Compute, describe_base
 from train.lora import Counts
 from train.settings import TrainSettings
+
+if TYPE_CHECKING:  # it brings torch
+    from lens.base import Compute
 
 LEFT_OUT = ("output", "base", "data", "eval_data", "resume", "push_to_hub")  # paths, and names said elsewhere
 
@@ -31,9 +36,9 @@ class Record:
     processes: int
 
     @classmethod
-    def begin(cls, s: TrainSettings, compute: Compute, *, rows: int, eval_rows: int, skipped: int, counts: Counts,
-              processes: int) -> Record:
-        return cls(s, compute, describe_base(s.base), [describe_source(d) for d in s.data],
+    def begin(cls, s: TrainSettings, compute: Compute, files: BaseFiles, *, rows: int, eval_rows: int, skipped: int,
+              counts: Counts, processes: int) -> Record:
+        return cls(s, compute, describe_base(files), [describe_source(d) for d in s.data],
                    [describe_source(d) for d in s.eval_data], rows, eval_rows, skipped, counts, processes)
 
     def about(self, log: Sequence[dict], examples: Sequence[dict], seconds: float) -> dict:
@@ -42,7 +47,7 @@ class Record:
         packages = ("torch", "transformers", "peft", "accelerate")
         return {
             "recipe": self.settings.recipe, "settings": settings, "device": self.compute.device,
-            "dtype": self.compute.dtype, "processes": self.processes, "base": self.base, "data": self.data,
+            "dtype": self.compute.dtype_name, "processes": self.processes, "base": self.base, "data": self.data,
             "rows": self.rows, "skipped_rows": self.skipped, "eval_data": self.eval_data, "eval_rows": self.eval_rows,
             "parameters": {"trainable": self.counts.trainable, "all": self.counts.all},
             "losses": [{"step": r["step"], "loss": r["loss"]} for r in log if "loss" in r],

@@ -16,20 +16,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lens.base_files import find_base
 from lens.embedded import EMBEDDED_ROWS
 from lens.errors import BadInput, first_line
-from train.base import Compute, load_base, load_tokenizer, pick_compute
+from lens.processes import is_first
 from train.checkpoint import checkpoints, last_whole, step_of, write_adapter
 from train.data.dataset import Dataset, load_dataset
 from train.data.preview import show_rows
 from train.lora import attach_lora, check_target_modules, count_parameters
-from train.processes import is_first
 from train.record import Record
 from train.settings import PROBES, TrainSettings
 
 if TYPE_CHECKING:  # they bring torch, and bad input is told without
     from transformers import PreTrainedTokenizerBase
 
+    from lens.base import BaseFiles, Compute
     from train.interrupt import StopOnSignal
     from train.trainer import AdapterTrainer
 
@@ -131,20 +132,32 @@ def arguments(s: TrainSettings, compute: Compute, evaluate: bool):
         eval_strategy="steps" if evaluate else "no", eval_steps=s.eval_steps, prediction_loss_only=True,
         activation_checkpointing=s.activation_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False} if s.activation_checkpointing else None,
-        use_cpu=compute.device == "cpu", bf16=compute.dtype == "bfloat16", fp16=compute.dtype == "float16",
+        use_cpu=compute.device == "cpu", bf16=compute.dtype_name == "bfloat16", fp16=compute.dtype_name == "float16",
         include_num_input_tokens_seen="non_padding", remove_unused_columns=False, report_to=s.report_to,
         dataloader_pin_memory=compute.device == "cuda", ddp_find_unused_parameters=False)
     made._n_gpu = min(made.n_gpu, 1)  # several GPUs are torchrun's business: never DataParallel
     return made
 
 
-def adapted_base(s: TrainSettings):
-    """The base with an untrained adapter and the training forward."""
+def chosen_compute(s: TrainSettings) -> Compute:
+    """Where and in which dtype to train; float16, which the recipe `seed` asks for on GPUs, is float32 on a CPU."""
+    from lens.base import pick_compute
+
+    at_hand = pick_compute(s.device, "auto")
+    return at_hand if at_hand.device == "cpu" and s.dtype == "float16" else pick_compute(at_hand.device, s.dtype)
+
+
+def adapted_base(s: TrainSettings, files: BaseFiles, compute: Compute, tokenizer):
+    """The frozen base, in the dtype that it computes in, with an untrained adapter and the training forward.
+
+    PEFT keeps A and B in float32. Trainer moves it all to its device.
+    """
     from transformers import set_seed
 
+    from lens.base import load_base
     from train.loss import teach_answers_only
 
-    model = load_base(s.base)
+    model = load_base(files, "cpu", compute.dtype_name, tokenizer).model
     set_seed(s.seed)
     teach_answers_only(model)
     return attach_lora(model, r=s.r, lora_alpha=s.lora_alpha, lora_dropout=s.lora_dropout,
@@ -179,16 +192,18 @@ def set_up(s: TrainSettings) -> Run:
     began = time.monotonic()
     check_paths(s)
 
+    files = find_base(s.base)  # before torch is imported, which takes seconds
+    from lens.base import load_tokenizer
     from train.interrupt import StopOnSignal
 
-    compute, tokenizer = pick_compute(s.device, s.dtype), load_tokenizer(s.base)
+    compute, tokenizer = chosen_compute(s), load_tokenizer(files)
     data = load_dataset(s, tokenizer)
     resume_from = resume_point(s)
     if resume_from:
         began -= json.loads((resume_from / "training.json").read_text(encoding="utf-8"))["seconds"]
-    model = adapted_base(s)
+    model = adapted_base(s, files, compute, tokenizer)
     args = arguments(s, compute, bool(data.eval_rows))
-    record = Record.begin(s, compute, rows=len(data.rows), eval_rows=len(data.eval_rows),
+    record = Record.begin(s, compute, files, rows=len(data.rows), eval_rows=len(data.eval_rows),
                           skipped=len(data.rows.skipped), counts=count_parameters(model), processes=args.world_size)
     run = Run(s, Path(s.output), tokenizer, record, StopOnSignal(), resume_from, began)
     with writing(run.output):  # Trainer makes its directory

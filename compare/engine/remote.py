@@ -33,13 +33,10 @@ class RemoteEngine(OldNames, SharedEngine):
 
     def __init__(self, handle: Any, base: str, adapters: Sequence[str]):
         """Read tokenizer and adapter files here, ask a replica for the rest. Raises BadAdapter."""
-        from transformers import AutoTokenizer
-
-        from lens.chat import use_our_template
+        from lens.base import load_tokenizer
 
         files = read_adapters([find_adapter(name) for name in adapters])
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        use_our_template(tokenizer)
+        tokenizer = load_tokenizer(base)
         self.handle, self.tokens, self.closed = handle, Tokens(tokenizer), False
         there, known = handle.facts.remote().result()
         self._facts: Facts = replace(there, base=base)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lens.chat import messages
+from lens.chat import ENDINGS, Prompt
 from lens.errors import BadInput
 from lens.rows.rows import GO_ON, Row
 from train.data.encoded import Encoded, EncodedRows
@@ -40,17 +40,18 @@ class _Parts:
 
 def _encode(rows: Sequence[Row], tokenizer, ending: str) -> Iterator[_Parts]:
     """The rows' ids, `BATCH` rows a call: a quarter less time than one by one, at 0.3 ms a row of 200 tokens."""
-    end = tokenizer.encode(ending, add_special_tokens=False)
+    if not rows:
+        return
+    end, prompt = tokenizer.encode(ending, add_special_tokens=False), Prompt(tokenizer)
     for start in range(0, len(rows), BATCH):
         some = rows[start:start + BATCH]
-        asked = [messages(row.instruction, row.input) for row in some]
-        prompts = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True)
+        prompts = prompt.encode_all((row.instruction, row.input) for row in some)
         answers = tokenizer([row.output for row in some], add_special_tokens=False)
-        for row, prompt, answer in zip(some, prompts["input_ids"], answers["input_ids"], strict=True):
-            yield _Parts(row, prompt, answer, end)
+        for row, ids, answer in zip(some, prompts, answers["input_ids"], strict=True):
+            yield _Parts(row, ids, answer, end)
 
 
-def encode_row(row: Row, tokenizer, max_length: int, ending: str = "</s>",
+def encode_row(row: Row, tokenizer, max_length: int, ending: str = ENDINGS["lens"],
                whole_text: bool = False) -> dict[str, list[int]]:
     """`input_ids` and `labels` of one row, at most `max_length` tokens.
 
@@ -62,7 +63,7 @@ def encode_row(row: Row, tokenizer, max_length: int, ending: str = "</s>",
     return parts.join(max_length, whole_text).features()
 
 
-def encode_rows(rows: list[Row], tokenizer, max_length: int, ending: str = "</s>", whole_text: bool = False,
+def encode_rows(rows: list[Row], tokenizer, max_length: int, ending: str = ENDINGS["lens"], whole_text: bool = False,
                 skipped: list[str] | None = None) -> EncodedRows:
     """`encode_row` of every row, compactly. Raises BadInput.
 

@@ -13,11 +13,11 @@ from rich.text import Text
 
 from lens.errors import BadInput
 from lens.rows.rows import Rows
+from lens.terminal_text import one_line, visible
 from train.data.encoded import IGNORED, EncodedRows
 
 BAR = 30  # characters of the longest bar
 PROMPT, ANSWER, SPECIAL = "dim", "bold bright_green", "bold reverse bright_green"
-CONTROLS = {n: "\N{REPLACEMENT CHARACTER}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
 
 
 def draw_counts(rows: Rows, encoded: EncodedRows, max_length: int) -> Text:
@@ -27,7 +27,7 @@ def draw_counts(rows: Rows, encoded: EncodedRows, max_length: int) -> Text:
     if rows.refusals:
         text.append(f"\n{rows.refusals:,} answers that refuse, or are missing, left out")
     if rows.skipped:
-        text.append(f"\n{len(rows.skipped):,} bad rows skipped, the first: {rows.skipped[0].translate(CONTROLS)}",
+        text.append(f"\n{len(rows.skipped):,} bad rows skipped, the first: {one_line(rows.skipped[0])}",
                     "yellow")
     if duplicates := rows.duplicates:
         text.append(f"\n{duplicates:,} rows say again what another row says; they count twice", "yellow")
@@ -64,7 +64,7 @@ def draw_row(ids: list[int], at: int, tokenizer) -> Text:
 
 def _decode(tokenizer, ids: list[int]) -> str:
     """Text without control characters: a row must not be able to steer the terminal."""
-    return tokenizer.decode(ids, skip_special_tokens=False).translate(CONTROLS)
+    return visible(tokenizer.decode(ids, skip_special_tokens=False))
 
 
 def show_rows(rows: Rows, encoded: EncodedRows, tokenizer, max_length: int, console: Console | None = None) -> None:

@@ -1,6 +1,6 @@
-"""This process among those that share a run: its part of the rows, what all found, a clean end.
+"""This process among those that share a run: which of them speaks and writes, its part of the rows, a clean end.
 
-One process needs no launcher; many are started with `torchrun -m compare.evaluate`.
+One process needs no launcher; many are started with `torchrun -m train …` or `torchrun -m compare.evaluate …`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,20 @@ T = TypeVar("T")
 def rank() -> int:
     """This process's number among all, as torchrun sets it; 0 when there is one."""
     return int(os.environ.get("RANK", "0") or 0)
+
+
+def is_first() -> bool:
+    """Is this the process that speaks? True where it is the only one."""
+    return rank() == 0
+
+
+def part_together() -> None:
+    """The processes of one run end together: without this gloo aborts at exit now and then."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 class Processes:
@@ -58,12 +72,5 @@ class Processes:
             return items
         from accelerate.utils import gather_object
 
-        return gather_object(items)
-
-    def close(self) -> None:
-        """Leave together: without it a process now and then aborts at exit."""
-        if self.state is not None:
-            import torch.distributed as dist
-
-            dist.barrier()
-            dist.destroy_process_group()
+        found: list[T] = gather_object(items)
+        return found

@@ -25,7 +25,7 @@ from compare.server.votes import Vote, Votes, VotesUnavailable
 from train import merge
 from train.__main__ import main as train_main
 from train.checkpoint import checkpoints, fault, last_whole, save_tokenizer
-from train.log import read_log
+from train.record.log import read_log
 
 FULL = Path("/dev/full")
 ROOT = Path(__file__).resolve().parent.parent

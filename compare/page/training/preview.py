@@ -40,6 +40,7 @@ class Preview:
     read: str
     learnt: str
     examples: Sequence[dict[str, str]]
+    notes: Sequence[dict[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,9 @@ def counts(preview: Preview) -> str:
         skipped, first = f"{preview.skipped:,}", escape(preview.first_skipped)
         said.append(("bad", f"跳过 {skipped} 个坏行，第一个：{first}",
                      f"bad rows skipped: {skipped}, the first: {first}"))
+    known = ("read-as", "refusals-left-out", "bad-rows-skipped", "rows-repeated", "rows-cut")
+    said += [("look", escape(note["message_zh"]), escape(note["message"])) for note in preview.notes
+             if note["code"] not in known]
     return "".join(f'<li data-level="{level}">{both(zh, en)}</li>' for level, zh, en in said)
 
 

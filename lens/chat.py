@@ -114,7 +114,7 @@ class Prompt:
         if not question.strip():
             raise BadQuestion("question-empty")
         if len(question) + len(instruction) > LONGEST:
-            raise BadQuestion("question-too-long", question=f"{len(question):,}", instruction=f"{len(instruction):,}",
+            raise BadQuestion("question-too-many-characters", question=f"{len(question):,}", instruction=f"{len(instruction):,}",
                               longest=f"{LONGEST:,}")
         if form == "plain":
             return self.encode_texts([valid_text(question)])[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,6 +54,15 @@ def fill(text: str, words: dict[str, str]) -> str:
     return STAND_IN.sub(lambda found: words[found[0]], text)
 
 
+def lay_out_later(tokenizer: Any) -> str:
+    """The template's text from an answer's end to the next answer, with a stand-in for the question between."""
+    before = [*messages("", "?"), {"role": "assistant", "content": INSTRUCTION}]
+    closed = str(tokenizer.apply_chat_template(before, tokenize=False)).split(INSTRUCTION)[1]
+    asked = [*before, {"role": "user", "content": INPUT}]
+    laid_out = str(tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False))
+    return laid_out.split(INSTRUCTION)[1].removeprefix(closed)
+
+
 class Prompt:
     """Encodes prompts for one tokenizer."""
 
@@ -62,14 +72,22 @@ class Prompt:
         self.special = {t: tokenizer.convert_tokens_to_ids(t) for t in tokenizer.all_special_tokens}
         self.plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.plain.encode_special_tokens = True  # a copy, in which no text is special
-        split = re.split("(" + "|".join(map(re.escape, self.special)) + ")", lay_out(tokenizer))
-        # Of the template: ids where it never changes, a text with stand-ins where it does.
-        self.pieces: list[list[int] | str] = []
-        for piece in filter(None, split):
+        self.pieces, self.tokenizer = self.cut_up(lay_out(tokenizer)), tokenizer
+
+    @cached_property
+    def later(self) -> list[list[int] | str]:
+        """The pieces between an answer and the next; a template that comparing alone uses need not have them."""
+        return self.cut_up(lay_out_later(self.tokenizer))
+
+    def cut_up(self, layout: str) -> list[list[int] | str]:
+        """A layout's pieces: ids where it never changes, a text with stand-ins where it does."""
+        pieces: list[list[int] | str] = []
+        for piece in filter(None, re.split("(" + "|".join(map(re.escape, self.special)) + ")", layout)):
             if piece in self.special:
-                self.pieces.append([self.special[piece]])
+                pieces.append([self.special[piece]])
             else:
-                self.pieces.append(piece if STAND_IN.search(piece) else self.encode_texts([piece])[0])
+                pieces.append(piece if STAND_IN.search(piece) else self.encode_texts([piece])[0])
+        return pieces
 
     def encode_texts(self, texts: Iterable[str]) -> list[list[int]]:
         """Ids of texts in which nothing is special."""
@@ -77,11 +95,18 @@ class Prompt:
 
     def encode_all(self, asked: Iterable[tuple[str, str]]) -> list[list[int]]:
         """Ids of many prompts in chat form, each of an instruction and a question."""
+        return self.fill_in(self.pieces, asked)
+
+    def encode_later(self, questions: Iterable[str]) -> list[list[int]]:
+        """Ids of what stands between an answer that has ended and the next one, for each next question."""
+        return self.fill_in(self.later, (("", question) for question in questions))
+
+    def fill_in(self, pieces: list[list[int] | str], asked: Iterable[tuple[str, str]]) -> list[list[int]]:
+        """Ids of the pieces with each (instruction, question) in them."""
         words = [{INSTRUCTION: valid_text(instruction), INPUT: valid_text(question)} for instruction, question in asked]
-        encoded = iter(self.encode_texts(fill(piece, texts) for texts in words for piece in self.pieces
+        encoded = iter(self.encode_texts(fill(piece, texts) for texts in words for piece in pieces
                                          if isinstance(piece, str)))
-        return [[i for piece in self.pieces for i in (next(encoded) if isinstance(piece, str) else piece)]
-                for _ in words]
+        return [[i for piece in pieces for i in (next(encoded) if isinstance(piece, str) else piece)] for _ in words]
 
     def encode(self, question: str, instruction: str = "", form: Form = "chat") -> list[int]:
         """The prompt's ids; plain ones leave the instruction out. Raises BadQuestion when there is nothing to ask, or
@@ -89,8 +114,8 @@ class Prompt:
         if not question.strip():
             raise BadQuestion("question-empty")
         if len(question) + len(instruction) > LONGEST:
-            raise BadQuestion("question-too-long", question=f"{len(question):,}", instruction=f"{len(instruction):,}",
-                              longest=f"{LONGEST:,}")
+            raise BadQuestion("question-too-many-characters", question=f"{len(question):,}",
+                              instruction=f"{len(instruction):,}", longest=f"{LONGEST:,}")
         if form == "plain":
             return self.encode_texts([valid_text(question)])[0]
         return self.encode_all([(instruction, question)])[0]

@@ -37,8 +37,9 @@ def sentences() -> dict[str, dict[str, str]]:
 
 
 def said(code: str, language: str, values: dict) -> str:
-    """The sentence of a code in "en" or "zh". A value that is an error says itself in the same language."""
-    words = {name: value.said(language) if isinstance(value, LensError) else value for name, value in values.items()}
+    """The sentence of a code in "en" or "zh". A value that is an error or a note says itself in the same language."""
+    words = {name: value.said(language) if isinstance(value, (LensError, Note)) else value
+             for name, value in values.items()}
     return sentences()[code][language].format(**words)
 
 
@@ -106,3 +107,21 @@ class BadInput(LensError):
 def first_line(err: BaseException) -> str:
     """The first line of what a library's exception says, fit for a sentence; its kind where it says nothing."""
     return (str(err).strip() or type(err).__name__).splitlines()[0][:200]
+
+
+class Note:
+    """Something a user is told though nothing went wrong: a code and named values, said as an error is."""
+
+    def __init__(self, code: str, **values: object):
+        self.code, self.values = code, values
+
+    def said(self, language: str) -> str:
+        """The sentence in "en" or "zh"."""
+        return said(self.code, language, self.values)
+
+    def __str__(self) -> str:
+        return self.said("en")
+
+    def as_dict(self) -> dict:
+        """For JSON: {"code", "message", "message_zh"}."""
+        return {"code": self.code, "message": str(self), "message_zh": self.said("zh")}

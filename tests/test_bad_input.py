@@ -28,7 +28,6 @@ BAD_SETTINGS = [
     ({"eval_share": 0.1}, "leaves none on one side"),
     ({"eval_share": 0.5, "eval_data": ["x"]}, "both given"),
     ({"eval_share": 0.9}, "0 to 0.5"),
-    ({"probes": ["a</s>"]}, "special token '</s>'"),
     ({"probes": [" "]}, "empty question"),
     ({"device": "cuda"}, "device 'cuda' is not available here"),
     ({"max_length": 8}, "raise --max-length"),

@@ -26,7 +26,7 @@ from lens.errors import Unavailable
 from train import merge
 from train.__main__ import main as train_main
 from train.checkpoint import checkpoints, fault, last_whole, save_tokenizer
-from train.log import read_log
+from train.record.log import read_log
 
 FULL = Path("/dev/full")
 ROOT = Path(__file__).resolve().parent.parent

@@ -27,7 +27,7 @@ from train.checkpoint import write_adapter
 from train.data.encoded import Encoded, EncodedRows
 from train.lora import attach_lora, check_target_modules
 from train.merge import check_adapter
-from train.pretraining.muon import orthogonalized
+from train.pretraining.optimizers import orthogonalized
 from train.settings import TrainSettings
 from train.setup import chosen_compute
 
@@ -74,7 +74,7 @@ def test_trap_save_embedding_layers_asks_the_hub_for_the_bases_config(tmp_path, 
     model = attach_lora(tiny_bloom(), r=2, lora_alpha=2, lora_dropout=0.0, target_modules=["query_key_value"])
     about = json.loads((ADAPTER / "training.json").read_text(encoding="utf-8"))
     about["base"]["name"] = "someone/a-bloom"
-    monkeypatch.setattr("train.card.write_card", lambda *_: None)  # the shipped adapter's facts are an older run's
+    monkeypatch.setattr("train.record.card.write_card", lambda *_: None)  # the shipped facts are an older run's
     write_adapter(model, tokenizer, about, tmp_path / "adapter")
     from safetensors import safe_open
 

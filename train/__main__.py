@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from lens.cli import command, interruptible
+from train.quiet import plain_words
 from train.settings import read_settings
 
 
@@ -14,7 +15,9 @@ def main(argv: list[str] | None = None) -> int:
     with interruptible("interrupted; what came after the last checkpoint is not saved"):
         from train.loop import train
 
-        if (output := train(settings)) is not None:
+        with plain_words():
+            output = train(settings)
+        if output is not None:
             print(output)
     return 0
 

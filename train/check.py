@@ -2,6 +2,7 @@
 
     {"rows": 4, "skipped": 0, "first_skipped": "", "refusals": 0, "duplicates": 2, "cut": 0, "max_length": 256,
      "lengths": {"38": 2, "61": 2},                             # tokens a row, before any is cut → rows
+     "notes": [{"code", "message", "message_zh"}],              # what is told of them before they are used
      "read": str, "learnt": str,                                # the first row, as it is taught
      "examples": [{"instruction": str, "input": str, "output": str}]}
 
@@ -26,16 +27,20 @@ def look(s: TrainSettings) -> dict:
     """The object above. Raises LensError."""
     from lens.base import load_tokenizer
     from train.data.dataset import load_dataset
+    from train.data.forecast import Plan, forecast
+    from train.data.preview import first_learnt
 
     tokenizer = load_tokenizer(s.base)
     data = load_dataset(s, tokenizer)
     rows, lengths = data.rows, data.encoded.lengths
-    first, at = data.encoded[0]["input_ids"], data.encoded.learnt_from[0]
+    first, at = data.encoded[0]["input_ids"], first_learnt(data.encoded[0]["labels"])
     count = min(EXAMPLES, len(rows))
     shown = [rows[i * len(rows) // count] for i in range(count)]
-    return {"rows": len(rows), "skipped": len(rows.skipped), "first_skipped": (rows.skipped or [""])[0],
+    notes = [*rows.notes(), *forecast(s, data, Plan.of(s, len(rows), 1))]
+    return {"rows": len(rows), "skipped": len(rows.skipped),
+            "first_skipped": str(rows.skipped[0]) if rows.skipped else "", "notes": [note.as_dict() for note in notes],
             "refusals": rows.refusals, "duplicates": rows.duplicates,
-            "cut": sum(length > s.max_length for length in lengths), "max_length": s.max_length,
+            "cut": data.encoded.cut(s.max_length), "max_length": s.max_length,
             "lengths": dict(sorted(Counter(lengths).items())),
             "read": tokenizer.decode(first[:at])[:LONGEST], "learnt": tokenizer.decode(first[at:])[:LONGEST],
             "examples": [{name: getattr(row, name)[:LONGEST] for name in ("instruction", "input", "output")}

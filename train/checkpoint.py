@@ -35,7 +35,7 @@ def write_adapter(model, tokenizer, about: dict, output: Path, picture: bool = F
 
     `about` is `training.json`'s contents; `picture`: the card shows the `loss.png` that will lie beside it.
     """
-    from train.card import write_card
+    from train.record.card import write_card
 
     output.mkdir(parents=True, exist_ok=True)
     model.peft_config["default"].base_model_name_or_path = about["base"]["name"]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from lens.chat import ENDINGS
 from lens.cli import BASE_HELP, DEVICE_HELP, DTYPE_HELP, stay_offline
 from lens.embedded import EMBEDDED_BASE, EMBEDDED_ROWS
+from lens.errors import BadSetting
 from lens.settings import make_settings, parse_given, positive, setting, share
 
 # Asked of the embedded base while it learns: questions of its rows, the last one with nothing to know.
@@ -27,8 +28,11 @@ class TrainSettings:
     data: list[str] = setting([EMBEDDED_ROWS], "files of rows (.json .jsonl .csv .parquet), or a hub dataset id")
     columns: list[str] = setting([], "the data's own names, as instruction=… input=… output=…")
     skip_bad_rows: bool = setting(False, "leave bad rows out and count them, instead of refusing the file")
+    encoding: str = setting("", "of text files, such as gb18030 (default: recognised)")
+    drop_cut_rows: bool = setting(False, "leave rows out that --max-length would cut")
     recipe: Literal["lens", "seed"] = setting("lens", "table of defaults; seed is the original experiment's")
     max_steps: int = setting(1000, "optimizer steps", "steps", positive, "above 0")
+    epochs: float = setting(0.0, "how often each row is seen, instead of --max-steps", "epochs", at_least_0, "above 0")
     batch: int = setting(16, "rows a forward pass, on each device", "rows", positive, "above 0")
     gradient_accumulation: int = setting(1, "forward passes a step", "", positive, "above 0")
     learning_rate: float = setting(1e-3, "peak learning rate", "", positive, "above 0")
@@ -50,6 +54,8 @@ class TrainSettings:
     eval_steps: int = setting(100, "steps between held-out losses", "steps", positive, "above 0")
     probes: list[str] = setting([], "questions answered while it learns (default: five of the rows')")
     probe_steps: int = setting(200, "steps between probe answers; 0: never", "steps", at_least_0, "0 or more")
+    save_total_limit: int = setting(0, "checkpoints that can be gone on from, the newest and the best; older ones keep "
+                                    "their adapter alone; 0: all", "", at_least_0, "0 or more")
     save_steps: int = setting(200, "steps between checkpoint-N directories", "steps", positive, "above 0")
     logging_steps: int = setting(10, "steps between records of log.jsonl", "steps", positive, "above 0")
     report_to: Literal["none", "trackio", "tensorboard"] = setting("none", "also report to this, where installed")
@@ -59,6 +65,19 @@ class TrainSettings:
         "auto", f"{DTYPE_HELP}; float16 is float32 on CPU")
     seed: int = setting(0, "of LoRA's A, dropout and the order of rows", "", at_least_0, "0 or more")
     resume: bool = setting(False, "go on from the last checkpoint in --output")
+    new_data: bool = setting(False, "with --resume: go on with other rows than before, on purpose")
+    from_adapter: str = setting("", "adapter directory whose weights a new run starts from")
+
+
+def chosen(given: dict[str, Any]) -> TrainSettings:
+    """The settings that were given, over their recipe's. Raises BadSetting."""
+    if "max_steps" in given and given.get("epochs"):
+        raise BadSetting("steps-and-epochs")
+    if given.get("from_adapter"):
+        from train.resume import adopt
+
+        given = adopt(given)
+    return make_settings(TrainSettings, {**RECIPES[given.get("recipe", "lens")], **given})
 
 
 # What each recipe changes in the defaults above. `seed` is the experiment this project grew from, as it ran.
@@ -80,7 +99,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 def read_settings(prog: str, description: str, argv: Sequence[str] | None) -> TrainSettings:
     """Command line → settings, the recipe's under those given. Raises BadSetting."""
     given = parse_given(TrainSettings, prog, description, argv)
-    settings = make_settings(TrainSettings, {**RECIPES[given.get("recipe", "lens")], **given})
+    settings = chosen(given)
     if not settings.push_to_hub:
         stay_offline(settings.base, *settings.data, *settings.eval_data)
     return settings

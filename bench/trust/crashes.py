@@ -21,7 +21,7 @@ from bench.trust.killing import kill_after, run_whole
 from bench.trust.voting import kill_voting
 from lens.embedded import EMBEDDED_ADAPTER
 from train.checkpoint import PART, checkpoints, fault
-from train.log import read_log
+from train.record.log import read_log
 
 SAVE = 4  # steps between checkpoints, where it is not they that are killed
 MOST = 12  # steps that a process does before it is killed

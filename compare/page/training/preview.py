@@ -37,6 +37,7 @@ class Preview:
     read: str
     learnt: str
     examples: Sequence[dict[str, str]]
+    notes: Sequence[dict[str, str]] = ()
 
 
 @dataclass(frozen=True)

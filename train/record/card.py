@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+LEFT_OUT = {"skipped_rows": "bad rows left out", "dropped_rows": "too long and left out", "cut_rows": "cut at the end",
+            "endings_lost": "answers without their ending"}
+
 
 def cell(text: object) -> str:
     """Text that stays inside one cell of a Markdown table."""
@@ -32,6 +35,14 @@ def course(losses: list[dict]) -> str:
     return ", ".join(f"{x['loss']:.4f} at step {x['step']}" for x in ends)
 
 
+def lineage_text(about: dict) -> str:
+    """What the weights came from, and what was changed on the way, or nothing."""
+    lineage, changes = about.get("lineage"), about.get("changes") or []
+    said = f" It started from the adapter `{lineage['from_adapter']}`." if lineage else ""
+    return said + "".join(f" From step {c['step']} on `{c['setting']}` was `{c['after']}`, before `{c['before']}`."
+                          for c in changes)
+
+
 def example_text(about: dict) -> str:
     """The probe answers as a section, or nothing."""
     if not about["examples"]:
@@ -47,7 +58,7 @@ def write_card(path: Path, about: dict, picture: bool = False) -> None:
     data = ", ".join(f"`{d['name']}`" for d in about["data"])
     sha = f" (weights sha256 `{base['sha256']}`)" if base["sha256"] else ""
     share = f"{counts['trainable']:,} of {counts['all']:,} parameters"
-    skipped = f", {about['skipped_rows']:,} bad rows left out" if about["skipped_rows"] else ""
+    left_out = "".join(f", {about[key]:,} {what}" for key, what in LEFT_OUT.items() if about.get(key))
     values = [(f"`{k}`", f"`{v!r}`".replace("|", "\\|")) for k, v in about["settings"].items()]
     path.write_text(f"""---
 library_name: peft
@@ -57,9 +68,9 @@ language: [zh]
 ---
 # LoRA adapter, recipe `{about['recipe']}`
 
-Trained on {about['rows']:,} rows of {data}{skipped}, over the base `{base['name']}`{sha}: {share}.
+Trained on {about['rows']:,} rows of {data}{left_out}, over the base `{base['name']}`{sha}: {share}.
 
-{loss_text(about)}
+{loss_text(about)}{lineage_text(about)}
 
 {'![loss over steps](loss.png)' + chr(10) * 2 if picture else ''}{example_text(about)}## How it was made
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from lens.chat import Prompt
-from lens.errors import BadInput
+from lens.errors import BadSetting
 from lens.rows.rows import Row
 from lens.terminal_text import one_line, visible
-from train.log import append
 from train.loss import answering
+from train.record.log import append
 
 MAX_NEW_TOKENS = 64
 MOST_ROWS = 5
@@ -34,13 +34,11 @@ class ProbeAnswer:
     finish: str
 
 
-def choose_probes(questions: Sequence[str], rows: Sequence[Row], special: Sequence[str]) -> list[Row]:
-    """The questions as rows, or where there are none five of `rows`, evenly spaced. Raises BadInput."""
+def choose_probes(questions: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    """The questions as rows, or where there are none five of `rows`, evenly spaced. Raises BadSetting."""
     for question in questions:
         if not question.strip():
-            raise BadInput("--probes has an empty question; write one, or leave --probes out")
-        if found := next((token for token in special if token in question), None):
-            raise BadInput(f"--probes has {question!r} with the special token {found!r}; take it out")
+            raise BadSetting("probe-empty")
     if questions:
         return [Row("", question, "", "--probes") for question in questions]
     count = min(MOST_ROWS, len(rows))
@@ -51,7 +49,7 @@ def answer_probes(model, tokenizer, probes: Sequence[Row], step: int) -> list[Pr
     """Greedy answers of the PeftModel as it stands, in one batch. Its mode and random state are kept."""
     import torch
 
-    prompts = Prompt(tokenizer).encode_all((row.instruction, row.input) for row in probes)
+    prompts = Prompt(tokenizer).encode_all((row.instruction, row.turns[0][0]) for row in probes)
     longest, pad, eos = max(map(len, prompts)), tokenizer.pad_token_id, tokenizer.eos_token_id
     device = model.get_base_model().device
     # Padded by hand: a tokenizer that has padded once saves that in the adapter's tokenizer.json.
@@ -65,7 +63,7 @@ def answer_probes(model, tokenizer, probes: Sequence[Row], step: int) -> list[Pr
     for row, tokens in zip(probes, found, strict=True):
         ended = eos in tokens
         text = tokenizer.decode(tokens[:tokens.index(eos)] if ended else tokens, skip_special_tokens=True)
-        answers.append(ProbeAnswer(step, row.input or row.instruction, text, "stop" if ended else "length"))
+        answers.append(ProbeAnswer(step, row.turns[0][0], text, "stop" if ended else "length"))
     return answers
 
 

@@ -16,7 +16,7 @@ from compare.engine.receipt import Receipt, base_logits, receipt
 from compare.models.bloom import Bloom
 from compare.models.lora_rows import gate_of, stack
 from lens.adapter_dir import AdapterFiles
-from lens.base import load_base
+from lens.base import Base
 from lens.errors import BadAdapter
 
 
@@ -26,9 +26,8 @@ class LoadedModel:
     `adapters` and `receipts`, by name, are of those that are on the model.
     """
 
-    def __init__(self, base: str, device: str, dtype: str, adapters: Mapping[str, AdapterFiles]):
-        """Load. Raises BadBase, or BadAdapter for one that does not fit or changes nothing."""
-        loaded = load_base(base, device, dtype)
+    def __init__(self, base: str, loaded: Base, adapters: Mapping[str, AdapterFiles]):
+        """Put adapters on a loaded base. Raises BadAdapter for one that does not fit or changes nothing."""
         self.base, self.base_name, self.device, self.dtype = base, loaded.name, loaded.device, loaded.dtype
         self.tokenizer, self.tokens = loaded.tokenizer, Tokens(loaded.tokenizer)
         config = loaded.model.config

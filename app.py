@@ -8,6 +8,7 @@ import sys
 from compare.server.launch import Serving, add_serving_options
 from lens.cli import Parser, add_model_options, chosen_adapters, chosen_timeline
 from lens.errors import LensError
+from lens.threads import wait_passively
 
 
 def parse(argv: list[str] | None):
@@ -54,6 +55,7 @@ def first_answer(engine) -> list:
 
 
 def main(argv: list[str] | None = None) -> int:
+    wait_passively()
     args = parse(argv)
     try:
         engine = load_engine(args)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from compare.questions import Question, read_questions
 from lens.cli import Parser, add_model_options, chosen_adapters
 from lens.errors import LensError
+from lens.threads import wait_passively
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,6 +113,7 @@ def notes(found: dict) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    wait_passively()
     args = parse(argv)
     try:
         questions = [Question(q, args.instruction) for q in args.question]

@@ -19,6 +19,7 @@ from compare.report.write import make_directory, write
 from lens.cli import Parser, add_model_options, chosen_adapters
 from lens.embedded import ASSETS
 from lens.errors import BadAdapter, BadQuestion, LensError
+from lens.threads import wait_passively
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -84,6 +85,7 @@ def evaluate(args: argparse.Namespace) -> Verdict | None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    wait_passively()
     args = parse(argv)
     try:
         verdict = evaluate(args)

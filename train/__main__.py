@@ -8,6 +8,7 @@ import sys
 from lens.cli import Parser
 from lens.errors import BadInput
 from lens.settings import add_settings, make_settings
+from lens.threads import wait_passively
 from train.processes import is_first
 from train.settings import RECIPES, TrainSettings
 
@@ -18,6 +19,7 @@ def say(message: object) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    wait_passively()
     parser = Parser(prog="python -m train", description="Train a LoRA adapter for a BLOOM on question-answer rows.")
     add_settings(parser, TrainSettings)
     given = vars(parser.parse_args(argv))

@@ -19,6 +19,7 @@ from collections import Counter
 from lens.cli import Parser
 from lens.errors import BadInput
 from lens.settings import add_settings, make_settings
+from lens.threads import wait_passively
 from train.settings import RECIPES, TrainSettings
 
 EXAMPLES = 5  # rows shown, evenly spaced
@@ -46,6 +47,7 @@ def look(s: TrainSettings) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int:
+    wait_passively()
     parser = Parser(prog="python -m train.check", description="What a run would learn from these rows, as JSON.")
     add_settings(parser, TrainSettings)
     given = vars(parser.parse_args(argv))

@@ -20,6 +20,7 @@ from lens.adapter_config import LINEAR_LAYERS
 from lens.cli import Parser
 from lens.embedded import EMBEDDED_BASE
 from lens.errors import BadInput, first_line
+from lens.threads import wait_passively
 
 TOLERANCE = 1e-3  # of logits in float32; merging adds s·BA to W and rounds once
 ROUNDS, TOKENS = 5, 16  # of each model in turn; new tokens a round
@@ -137,6 +138,7 @@ def write_whole(model, tokenizer, output: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    wait_passively()
     parser = Parser(prog="python -m train.merge", description="Fold an adapter into a standalone BLOOM.")
     parser.add_argument("adapter_dir", type=Path)
     parser.add_argument("--output", type=Path, required=True, help="directory of the merged model; must be new")

@@ -17,6 +17,7 @@ from typing import Literal
 
 from lens.errors import BadInput
 from lens.settings import parse_settings, positive, setting, share
+from lens.threads import wait_passively
 from train.processes import part_together
 
 LOG_STEPS = 25
@@ -205,6 +206,7 @@ def pretrain(s: PretrainSettings) -> None:
 
 
 def main() -> int:
+    wait_passively()
     s = parse_settings(PretrainSettings, "python -m train.pretrain", __doc__.splitlines()[0])
     try:
         pretrain(s)

@@ -15,6 +15,7 @@ from typing import Any
 from compare.analysis.repetition import Loop, find_loop, seq_rep
 from compare.engine.interface import Asked, Ended, Engine, Grown, Question, Sampling, Step, Variant
 from compare.event_log import QuestionLog
+from lens.errors import LensError
 
 
 @dataclass
@@ -62,9 +63,8 @@ class Column:
 
 
 def growing(engine: Engine, questions: Sequence[Question], variants: Sequence[Variant] | None, sampling: Sampling,
-            cancelled: threading.Event | None) -> Iterator[tuple[int, list[Column], bool]]:
-    """Yield (which question, its columns, are they finished?) after each event but the first. Raises what ends a
-    question."""
+            cancelled: threading.Event | None) -> Iterator[tuple[int, list[Column], Ended | None]]:
+    """Yield (which question, its columns, how it ended, if it did) after each event but the first."""
     began, width = time.monotonic(), len(variants or engine.variants())
     columns: dict[int, list[Column]] = {}
     logs = {which: QuestionLog(question.text, width) for which, question in enumerate(questions)}
@@ -80,13 +80,10 @@ def growing(engine: Engine, questions: Sequence[Question], variants: Sequence[Va
                 case Step():
                     for grown in event.grown:
                         columns[which][grown.column].add(grown, time.monotonic() - began)
-                    yield which, columns[which], False
-                case Ended(error=None):
-                    logs.pop(which).end(columns[which])
-                    yield which, columns.pop(which), True
-                case Ended(error=failure):
-                    logs.pop(which).end(columns[which], failure)
-                    raise failure
+                    yield which, columns[which], None
+                case Ended():
+                    logs.pop(which).end(columns[which], event.error)
+                    yield which, columns.pop(which), event
     except Exception as err:
         failure = err
         raise
@@ -103,8 +100,10 @@ def compare(engine: Engine, question: Question, variants: Sequence[Variant] | No
     A slow reader misses steps, never tokens. Raises what `Engine.ask` raises or a question's `Ended` holds; leaving
     the iterator cancels.
     """
-    for _, columns, finished in growing(engine, [question], variants, sampling, cancelled):
-        if not finished:  # the step that ends it showed the same
+    for _, columns, ended in growing(engine, [question], variants, sampling, cancelled):
+        if ended and ended.error:
+            raise ended.error
+        if not ended:  # the step that ends it showed the same
             yield columns
 
 
@@ -115,6 +114,31 @@ def answer_all(engine: Engine, questions: Sequence[Question], variants: Sequence
 
     Raises BadQuestion before the first answer for a question that cannot be put, and what ends one later.
     """
-    for which, columns, finished in growing(engine, questions, variants, sampling, cancelled):
-        if finished:
+    for which, columns, ended in growing(engine, questions, variants, sampling, cancelled):
+        if ended and ended.error:
+            raise ended.error
+        if ended:
             yield which, columns
+
+
+def answer_each(engine: Engine, questions: Sequence[Question], variants: Sequence[Variant],
+                sampling: Sampling = Sampling()) -> Iterator[tuple[int, list[Column] | LensError]]:
+    """Yield (index of the question, its finished columns or what is wrong with it): one that cannot be answered does
+    not end the others. Raises the first one's error where none can be put."""
+    wrong: dict[int, LensError] = {}
+    for index, question in enumerate(questions):
+        try:
+            engine.prompts(question, variants, sampling)
+        except LensError as err:
+            wrong[index] = err
+    good = [index for index in range(len(questions)) if index not in wrong]
+    if not good:
+        raise wrong[0]
+    yield from wrong.items()
+    for which, columns, ended in growing(engine, [questions[index] for index in good], variants, sampling, None):
+        if ended and isinstance(ended.error, LensError):
+            yield good[which], ended.error
+        elif ended and ended.error:
+            raise ended.error
+        elif ended:
+            yield good[which], columns

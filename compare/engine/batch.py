@@ -123,7 +123,8 @@ class Batch:
         self.drop_cancelled()
         if not self.rows:
             return
-        slot, failed = self.kv_cache.step(), {}
+        slot = self.kv_cache.step()
+        failed: dict[OpenQuestion, Exception] = {}
         try:
             logits = self.forward(self.ids, slot, self.gate)
         except Exception as err:

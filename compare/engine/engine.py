@@ -14,7 +14,7 @@ __all__ = ["BASE", "PLAIN", "Column", "Engine", "Variant"]
 
 class Engine(OldNames, LocalEngine):
     @property
-    def model(self) -> Any:  # type: ignore[override]
+    def model(self) -> Any:  
         return self.loaded.model
 
     @model.setter

@@ -197,6 +197,9 @@ class Engine(Protocol):
     def variants(self, strengths: Sequence[float] = (1.0,)) -> list[Variant]:
         """The columns of every question: base, then each shown adapter at each strength, by unique names."""
 
+    def prompts(self, question: Question, variants: Sequence[Variant], sampling: Sampling) -> list[list[int]]:
+        """Each column's ids. Raises BadQuestion for an empty question, or one longer than the window."""
+
     def ask(self, questions: Sequence[Question], variants: Sequence[Variant] | None = None,
             sampling: Sampling = Sampling(), cancelled: Event | None = None) -> Generator[EngineEvent, None, None]:
         """Answer questions side by side, each under all variants (default: `variants()`). Setting `cancelled`, or

@@ -39,6 +39,7 @@ class LocalEngine(SharedEngine):
     """
 
     abilities: frozenset[Ability] = frozenset({"load-adapters"})
+    closing: weakref.finalize[..., LocalEngine]
 
     def __init__(self, base: str, adapter: str | Sequence[str] | None = None, device: str = "auto",
                  dtype: str = "auto", max_rows: int = 64, threaded: bool = True, timeline: Sequence[str] = (),

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +58,7 @@ def slopes(heads: int) -> Tensor:
 class Bloom:
     """The weights of one BloomForCausalLM, shared with it, not copied."""
 
-    def __init__(self, model):
+    def __init__(self, model: Any) -> None:
         config, body = model.config, model.transformer
         if config.apply_residual_connection_post_layernorm:
             raise BadBase("residual-after-norm")

@@ -6,7 +6,7 @@ import os
 import sys
 
 from lens.cli import Parser
-from lens.errors import BadInput
+from lens.errors import LensError
 from lens.settings import add_settings, make_settings
 from train.processes import is_first
 from train.settings import RECIPES, TrainSettings
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 
         if (output := train(settings)) is not None:
             print(output)
-    except BadInput as err:
+    except LensError as err:
         say(f"error: {err}")
         return 2
     except KeyboardInterrupt as err:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from queue import SimpleQueue
 
 import torch
 from torch import Tensor
 
-from compare.engine.adapters import attach
 from compare.engine.ask import Ask
 from compare.engine.batch import Batch
 from compare.engine.event_log import Told
@@ -26,10 +26,11 @@ from compare.engine.queue import Line
 from compare.engine.receipt import Receipt, base_logits, receipt
 from compare.models.bloom import Bloom
 from compare.questions import Question
-from lens.adapter_dir import AdapterFiles, check_base, find_adapter, read_adapters
+from lens.adapter_dir import AdapterFiles, check_base, read_adapters, unique
+from lens.adapter_peft import attach
 from lens.base import load_base
 from lens.chat import Prompt
-from lens.errors import BadAdapter, BadQuestion, Unavailable
+from lens.errors import BadQuestion, Unavailable
 
 __all__ = ["BASE", "PLAIN", "Column", "Engine", "Variant"]
 WINDOW = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no limit
@@ -47,9 +48,11 @@ class Engine:
                  dtype: str = "auto", max_rows: int = 64, threaded: bool = True, timeline: Sequence[str] = ()):
         """Load. Raises BadBase or BadAdapter before anything runs."""
         paths = [adapter] if isinstance(adapter, str) else list(adapter or [])
-        self.adapters: dict[str, AdapterFiles] = read_adapters([find_adapter(p) for p in (*paths, *timeline)])
-        self.shown = list(self.adapters)[:len(paths)]
-        check_base(base, self.adapters.values())
+        given = read_adapters([*paths, *timeline])
+        self.adapters: dict[str, AdapterFiles] = {files.name: files for files in given}
+        self.shown = [files.name for files in given[:len(paths)]]
+        self.notes = [note for files in self.adapters.values() for note in files.notes]
+        self.notes += check_base(base, self.adapters.values())
         loaded = load_base(base, device, dtype)
         self.base = base
         self.base_name, self.device, self.dtype = loaded.name, loaded.device, loaded.dtype
@@ -63,8 +66,7 @@ class Engine:
         self.receipts: dict[str, Receipt] = {}
         for name, files in self.adapters.items():
             self.receipts[name] = receipt(self, files, self.untouched)
-            if self.receipts[name].problem and not self.receipts[name].changes_anything:
-                raise BadAdapter(str(self.receipts[name].problem))
+            self.receipts[name].check()
 
     def begin(self, base_model, max_rows: int, threaded: bool) -> None:
         """An empty batch over the weights, where they are now, and its owner."""
@@ -81,8 +83,9 @@ class Engine:
         return next(iter(self.adapters.values()), None)
 
     def variants(self, strengths: Sequence[float] = (1.0,)) -> list[Variant]:
-        """Base first, then every adapter at each strength, the timeline's left out."""
-        return [BASE] + [Variant.of(name, s) for name in self.shown for s in strengths]
+        """Base first, then every adapter at each strength, the timeline's left out; no two of one name."""
+        found = [BASE] + [Variant.of(name, s) for name in self.shown for s in strengths]
+        return [replace(v, name=name) for v, name in zip(found, unique([v.name for v in found]), strict=True)]
 
     def load(self) -> Load:
         """How much there is to do at this moment."""

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from compare.engine.ask import Ask
 from compare.engine.engine import WINDOW, Engine
 from compare.engine.interface import Grown, Load, Sampling, Variant
-from lens.adapter_dir import find_adapter, read_adapters
+from lens.adapter_dir import read_adapters
 from lens.chat import Prompt
 
 TRIES = 3  # replicas that a question is put to before its visitor hears of the failure
@@ -31,8 +31,9 @@ class RemoteEngine(Engine):
         from lens.chat import use_our_template
 
         self.handle, self.window = handle, WINDOW
-        self.adapters = read_adapters([find_adapter(name) for name in adapters])
-        self.shown = list(self.adapters)
+        given = read_adapters(adapters)
+        self.adapters, self.shown = {files.name: files for files in given}, [files.name for files in given]
+        self.notes = [note for files in self.adapters.values() for note in files.notes]
         self.tokenizer = AutoTokenizer.from_pretrained(base)
         use_our_template(self.tokenizer)
         self.prompt = Prompt(self.tokenizer)

@@ -92,9 +92,10 @@ class LoraSettings:
         return next((rank for end, rank in self.rank_pattern.items()
                      if patterns.match("rank_pattern", rf"(.*\.)?({end})", module)), self.r)
 
-    def alpha_of(self, module: str, patterns: Patterns) -> float:
-        return next((alpha for end, alpha in self.alpha_pattern.items()
-                     if patterns.match("alpha_pattern", rf"(.*\.)?({end})", module)), self.lora_alpha)
+    def alphas_of(self, module: str, patterns: Patterns) -> list[float]:
+        """The alphas that the patterns give a module, in their order: the first counts."""
+        return [alpha for end, alpha in self.alpha_pattern.items()
+                if patterns.match("alpha_pattern", rf"(.*\.)?({end})", module)] or [self.lora_alpha]
 
 
 def each_once(pairs: Iterable[tuple[str, object]]) -> dict:

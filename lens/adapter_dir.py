@@ -93,7 +93,15 @@ def judge(path: Path, name: str, notes: Iterable[Note] = ()) -> AdapterFiles:
             raise BadAdapter("adapter-leads-out", path=path, file=file)
     settings = read_config(path)
     sites = check_weights(path, settings)
-    return AdapterFiles(name, path, settings, sites, sha256(path / WEIGHTS), trained_on(path), tuple(notes))
+    notes = (*notes, *overlaps(path, sites))
+    return AdapterFiles(name, path, settings, sites, sha256(path / WEIGHTS), trained_on(path), notes)
+
+
+def overlaps(path: Path, sites: Mapping[str, Site]) -> list[Note]:
+    """PEFT writes patterns in alphabetical order: where two fit a layer, the first need not be the one it trained."""
+    found = next(((name, site.alphas) for name, site in sites.items() if len(set(site.alphas)) > 1), None)
+    return [Note("adapter-alphas-overlap", path=path, module=found[0], first=found[1][0],
+                 other=next(a for a in found[1] if a != found[1][0]))] if found else []
 
 
 def leads_out(file: Path) -> bool:

@@ -29,13 +29,20 @@ LFS = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class Site:
-    """A linear layer with a LoRA: its rank and alpha, and the file's keys of A (rank, in) and B (out, rank)."""
+    """A linear layer with a LoRA: its rank, and the file's keys of A (rank, in) and B (out, rank).
+
+    `alphas`: those that the config's patterns give it; the first counts, as for PEFT.
+    """
 
     rank: int
-    alpha: float
+    alphas: tuple[float, ...]
     in_features: int
     out_features: int
     keys: tuple[str, str]
+
+    @property
+    def alpha(self) -> float:
+        return self.alphas[0]
 
 
 def check_weights(path: Path, settings: LoraSettings) -> dict[str, Site]:
@@ -117,7 +124,7 @@ def read_site(path: Path, module: str, keys: dict[str, str], header: dict, setti
         if found != rank or not 0 < features <= WIDEST:
             raise BadAdapter("adapter-bad-shape", path=path, key=key[:120], shape=str(header[key].get("shape"))[:60],
                              rank=rank, widest=WIDEST)
-    return Site(rank, settings.alpha_of(module, patterns), wide, tall, (keys["A"], keys["B"]))
+    return Site(rank, tuple(settings.alphas_of(module, patterns)), wide, tall, (keys["A"], keys["B"]))
 
 
 def matrix(path: Path, key: str, entry: object) -> tuple[int, int]:

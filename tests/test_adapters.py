@@ -89,7 +89,7 @@ def test_one_adapter_given_twice_is_loaded_once_and_shown_in_two_columns():
 def test_two_adapters_of_one_folder_name_have_names_of_their_own_which_is_told_once(tmp_path):
     paths = [place(tmp_path / run / "lens") for run in ("one", "two", "three/two")]
     engine = Engine(str(BASE), list(map(str, paths)), device="cpu")
-    assert list(engine.adapters) == ["lens", "two/lens", "two/lens (2)"] == [r.adapter for r in engine.receipts.values()]
+    assert list(engine.adapters) == ["lens", "two/lens", "two/lens (2)"] == list(engine.receipts)
     assert [n.code for n in engine.notes] == ["adapter-renamed"] * 2
     assert "shown as two/lens" in str(engine.notes[0]) and "显示为 two/lens" in engine.notes[0].said("zh")
 

@@ -75,6 +75,6 @@ def test_a_crafted_adapter_is_not_merged(trained, tiny_base, tmp_path):
 
     refused("ln_f.weight", {**weights, "base_model.model.transformer.ln_f.weight": torch.zeros(32)})
     refused("has no lora_", dict(list(weights.items())[:3]))
-    refused("allowed: 1 to 1024", weights, r=10**9)
+    refused("allowed: 1 to 1,024", weights, r=10**9)
     refused("target_modules .*allowed", weights, target_modules=["lm_head"])
     refused("init_lora_weights is 'pissa'", weights, init_lora_weights="pissa")

@@ -154,7 +154,7 @@ def test_a_key_of_the_base_is_refused(saved, tmp_path):
 
 
 @pytest.mark.parametrize("changes, said", [
-    ({"r": 4}, "does not fit .*must be those it was made with"),
+    ({"r": 4}, "does not fit.*must be those it was made with"),
     ({"target_modules": ["query_key_value", "dense"]}, "has 2 LoRA layers where 4 belong"),
     ({"max_steps": 3}, "--max-steps is 3, but .*checkpoint-4 is further; give 4 or more"),
 ])

@@ -59,6 +59,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     try:
         engine = load_engine(args)
+        for note in engine.notes:
+            print(f"note: {note}", file=sys.stderr)
     except LensError as err:
         print(f"error: {err}", file=sys.stderr)
         return 2

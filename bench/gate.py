@@ -20,6 +20,7 @@ from bench.engine import copies, seconds
 from compare.engine.engine import Engine
 from compare.engine.interface import Variant
 from compare.models.lora_rows import gate_of, linear_of
+from lens.adapter_dir import peft_key
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 MODULE = "query_key_value"
@@ -30,11 +31,11 @@ def measure(engine: Engine, rows: int, calls: int) -> tuple[float, float, float]
     names = list(engine.adapters)
     variants = [Variant.of(names[i % len(names)], 0.5 + i / rows) for i in range(rows)]
     layer = linear_of(engine.model.get_base_model().transformer.h[0], MODULE)
-    engine.model.base_model.set_adapter(names)
-    plain = {name: layer.scaling[name] for name in names}
-    for name in names:
-        layer.scaling[name] = torch.tensor([v.strength * plain[name] if v.adapter == name else 0.0
-                                            for v in variants])[:, None, None]
+    keys = {name: peft_key(name) for name in names}
+    engine.model.base_model.set_adapter(list(keys.values()))
+    for name, key in keys.items():
+        layer.scaling[key] = torch.tensor([v.strength * layer.scaling[key] if v.adapter == name else 0.0
+                                           for v in variants])[:, None, None]
     gate = gate_of(variants, engine.stack_of)
     x, (weight, bias) = torch.randn(rows, 1, engine.bloom.hidden_size), engine.bloom.linears[0][MODULE]
 

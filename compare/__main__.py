@@ -133,6 +133,8 @@ def main(argv: list[str] | None = None) -> int:
 
         logging.disable_progress_bar()
         engine = Engine(args.base, chosen_adapters(args), args.device, args.dtype)
+        for note in engine.notes:
+            print(f"note: {note}", file=sys.stderr)
         for question in questions:
             ask(engine, question, sampling, args)
     except LensError as err:

@@ -106,3 +106,17 @@ class BadInput(LensError):
 def first_line(err: BaseException) -> str:
     """The first line of what a library's exception says, fit for a sentence; its kind where it says nothing."""
     return (str(err).strip() or type(err).__name__).splitlines()[0][:200]
+
+
+class Note:
+    """Something a user is told though nothing went wrong: a code and named values, said as an error is."""
+
+    def __init__(self, code: str, **values: object):
+        self.code, self.values = code, values
+
+    def said(self, language: str) -> str:
+        """The sentence in "en" or "zh"."""
+        return said(self.code, language, self.values)
+
+    def __str__(self) -> str:
+        return self.said("en")

@@ -102,7 +102,7 @@ def test_one_that_does_not_fit_by_itself_is_told_and_nobody_else_is(engine, monk
 def test_a_forward_beside_the_batch_makes_the_batch_give_way(engine, monkeypatch):
     rows, variants = [[5, 6, 7], [5, 6, 8]], engine.variants()
     right, alone = engine.states(rows, variants), answers(engine)
-    read, failures = engine.loaded.bloom.read, iter([True])
+    read, failures = engine.loaded.bloom.read_chunk, iter([True])
 
     def once(ids, *rest):
         if ids.shape[1] == 3 and next(failures, False):
@@ -111,11 +111,11 @@ def test_a_forward_beside_the_batch_makes_the_batch_give_way(engine, monkeypatch
 
     stream = engine.compare(QUESTIONS[0].text, sampling=Sampling(24))
     next(stream)
-    monkeypatch.setattr(engine.loaded.bloom, "read", once)
+    monkeypatch.setattr(engine.loaded.bloom, "read_chunk", once)
     assert torch.equal(engine.states(rows, variants), right)
     *_, columns = stream
     assert [(c.token_ids, c.finish_reason) for c in columns] == alone[0]
-    monkeypatch.setattr(engine.loaded.bloom, "read", lambda *_: (_ for _ in ()).throw(TOLD[0]))
+    monkeypatch.setattr(engine.loaded.bloom, "read_chunk", lambda *_: (_ for _ in ()).throw(TOLD[0]))
     with pytest.raises(Unavailable, match="not enough memory"):
         engine.states(rows, variants)
 

@@ -146,7 +146,8 @@ def test_stopping_and_leaving_end_an_answer(engine, leave):
 @pytest.mark.parametrize("question, variants, sampling, code", [
     (Question("长" * 4000), None, Sampling(), "question-too-long"),
     (Question(MOTTO), [BASE, Variant.of("nobody")], Sampling(), "adapter-not-loaded"),
-    (Question(MOTTO), None, Continuation(8, prefix_ids=(10**6,)), "prefix-id-not-allowed")], ids=str)
+    (Question(MOTTO), None, Continuation(8, prefix_ids=(10**6,)), "prefix-id-not-allowed")],
+    ids=["too long", "unknown adapter", "prefix"])
 def test_what_cannot_be_asked_is_refused_before_anything_runs(engine, question, variants, sampling, code):
     events = engine.ask([Question(MOTTO), question], variants, sampling)
     with pytest.raises(BadQuestion) as caught:

@@ -14,10 +14,10 @@ import torch
 from conftest import MOTTO
 
 from compare.engine.answers import compare
-from compare.engine.batch import CHUNKS
 from compare.engine.interface import BASE, Question, Sampling, Variant
 from compare.engine.local import LocalEngine
 from compare.engine.sampling import Chooser
+from compare.models.bloom import CHUNKS
 from lens.errors import BadAdapter, Unavailable
 from tests.tiny import tiny_adapter
 
@@ -143,7 +143,7 @@ def test_an_innocent_question_is_not_told_that_memory_ran_out(engine, alone, mon
     stream = compare(engine, OTHERS[0], None, SAMPLING)
     next(stream)
     with monkeypatch.context() as short:
-        short.setattr(engine.loaded, "states", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        raising(engine, short, lambda ids: ids.shape[1] == 3, MemoryError())
         for _ in range(3):
             with pytest.raises(Unavailable, match="not enough memory"):
                 engine.score([5, 6], [[7]], BASE, BASE)

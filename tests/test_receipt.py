@@ -79,7 +79,7 @@ def test_weights_that_are_not_the_files_are_counted(spoilt, before):
         first[0, 0] += 1
     found = receipt(engine, engine.files, before)
     assert (found.keys_matched, found.keys_refused, found.modules, found.nonzero_b) == (47, 1, 23, 23)
-    assert "1 of its 48 tensors are not on this base" in found.problem
+    assert "1 of its 48 tensors are not on this base" in str(found.problem)
 
 
 def test_a_base_that_was_changed_is_not_exact(spoilt, before):
@@ -88,7 +88,7 @@ def test_a_base_that_was_changed_is_not_exact(spoilt, before):
     with torch.no_grad():
         engine.model.get_base_model().transformer.ln_f.bias[0] += 0.1
     found = receipt(engine, engine.files, before)
-    assert not found.base_exact and found.base_difference > 1e-3 and "not the untouched base" in found.problem
+    assert not found.base_exact and found.base_difference > 1e-3 and "not the untouched base" in str(found.problem)
 
 
 def test_a_base_row_that_carries_the_adapter_is_not_exact(engine, before, monkeypatch):

@@ -38,20 +38,21 @@ COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 # pool does not survive a fork, so the worker computes with one thread, as torch's own forked data workers do.
 WORKER = """
 import json, os, sys, torch
-from compare.engine import Engine
-from compare.sampling import Sampling
+from compare.engine.answers import compare
+from compare.engine.interface import Question, Sampling
+from compare.engine.local import LocalEngine
 
 def answers(engine):
-    *_, columns = engine.compare(sys.argv[3], sampling=Sampling(max_new_tokens=24))
+    *_, columns = compare(engine, Question(sys.argv[3]), sampling=Sampling(max_new_tokens=24))
     return [[c.token_ids, c.finish_reason] for c in columns]
 
-engine = Engine(sys.argv[1], sys.argv[2], device="cpu")
+engine = LocalEngine(sys.argv[1], sys.argv[2], device="cpu")
 before = answers(engine)
-parent_thread = engine.owner.thread.name
+parent_thread = engine.thread.thread.name
 read, write = os.pipe()
 if (worker := os.fork()) == 0:
     torch.set_num_threads(1)
-    said = {"answers": answers(engine), "running": engine.owner.running()}
+    said = {"answers": answers(engine), "running": engine.thread.running()}
     os.write(write, json.dumps(said).encode())
     os._exit(0)
 os.close(write)

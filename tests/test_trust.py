@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 
 import pytest
@@ -113,8 +112,8 @@ def test_a_foreign_template_is_refused_and_another_spelling_is_told(tmp_path, mo
     (path / "chat_template.jinja").write_text("{# the same #}" + template, encoding="utf-8")
     with monkeypatch.context() as here:
         here.setattr(foreign, "difference", foreign.first_difference)  # without a child, to save seconds
-        with pytest.warns(UserWarning, match="brings chat_template.jinja of its own; they give the base's prompts"):
-            check_base(str(BASE), [read_adapter(path)])
+        (note,) = check_base(str(BASE), [read_adapter(path)])
+        assert "brings chat_template.jinja of its own; they give the base's prompts" in str(note)
     (path / "chat_template.jinja").write_text(template.replace("系统", "系統"), encoding="utf-8")
     with pytest.raises(BadAdapter, match="another chat template or tokenizer .*'哈尔滨工业大学的校训是什么？' is"):
         check_base(str(BASE), [read_adapter(path)])
@@ -122,9 +121,7 @@ def test_a_foreign_template_is_refused_and_another_spelling_is_told(tmp_path, mo
 
 def test_what_trains_own_tokenizer_wrote_needs_no_second_look(monkeypatch):
     monkeypatch.setattr(foreign, "difference", lambda *_: pytest.fail("read in a child process"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_base(str(BASE), [read_adapter(ADAPTER)])
+    assert check_base(str(BASE), [read_adapter(ADAPTER)]) == []
 
 
 @pytest.mark.slow

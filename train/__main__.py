@@ -6,7 +6,7 @@ import os
 import sys
 
 from lens.cli import Parser
-from lens.errors import BadInput
+from lens.errors import LensError
 from lens.settings import add_settings, make_settings
 from lens.threads import wait_passively
 from train.processes import is_first
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
 
         if (output := train(settings)) is not None:
             print(output)
-    except BadInput as err:
+    except LensError as err:
         say(f"error: {err}")
         return 2
     except KeyboardInterrupt as err:

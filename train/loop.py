@@ -10,8 +10,9 @@ import contextlib
 import sys
 from pathlib import Path
 
+from lens.adapter_write import replace_adapter
 from lens.errors import BadInput
-from train.checkpoint import replace_adapter, step_of
+from train.checkpoint import step_of
 from train.processes import part_together
 from train.settings import TrainSettings
 from train.setup import Run, set_up

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lens.adapter_write import write_adapter
 from lens.embedded import EMBEDDED_ROWS
 from lens.errors import BadInput, first_line
 from train.base import Compute, load_base, load_tokenizer, pick_compute
-from train.checkpoint import checkpoints, last_whole, step_of, write_adapter
+from train.card import card
+from train.checkpoint import checkpoints, last_whole, step_of
 from train.data.dataset import Dataset, load_dataset
 from train.data.preview import show_rows
 from train.lora import attach_lora, check_target_modules, count_parameters
@@ -59,7 +61,7 @@ class Run:
         examples = read_log(self.output / "probes.jsonl")
         examples = [e for e in examples if e["step"] == examples[-1]["step"]]
         about = self.record.about(read_log(self.output / "log.jsonl"), examples, time.monotonic() - self.began)
-        write_adapter(self.trainer.model, self.tokenizer, about, directory, picture)
+        write_adapter(self.trainer.model, self.tokenizer, about, card(about, picture), directory)
 
 
 @contextlib.contextmanager

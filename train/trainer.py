@@ -16,8 +16,9 @@ import torch
 from transformers import Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from lens.adapter_write import PART, move_whole
 from lens.errors import BadInput, first_line
-from train.checkpoint import PART, last_whole, load_adapter_weights, move_whole
+from train.checkpoint import last_whole, load_adapter_weights
 from train.data.encoded import IGNORED, EncodedRows
 
 

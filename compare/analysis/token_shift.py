@@ -106,7 +106,8 @@ class Shift:
             raise BadQuestion("column-missing", which=which, columns=len(columns))
         base, adapted = columns[0], columns[which]
         if adapted.variant.prompt != base.variant.prompt:
-            raise BadQuestion("prompts-differ", which=which, form=adapted.variant.prompt, base=base.variant.prompt)
+            raise BadQuestion("column-prompts-differ", which=which, form=adapted.variant.prompt,
+                              base=base.variant.prompt)
         answers = [whole_answer(column, engine.tokens.end_id) for column in (base, adapted)]
         scored = engine.score(adapted.prompt_ids, answers, base.variant, adapted.variant)
         parts_at = next((i for i, (a, b) in enumerate(zip(*answers, strict=False)) if a != b), None)

@@ -23,10 +23,6 @@ class OldNames:
         return next(iter(self.adapters.values()), None)
 
     @property
-    def shown(self: Any):
-        return [adapter.name for adapter in self.adapters.values() if adapter.shown]
-
-    @property
     def receipts(self: Any):
         return {name: adapter.receipt for name, adapter in self.adapters.items()}
 

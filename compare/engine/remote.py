@@ -18,8 +18,8 @@ from compare.engine.interface import Facts, GivenAnswer, Load, LoadedAdapter, Va
 from compare.engine.old_names import OldNames
 from compare.engine.open_question import OpenQuestion
 from compare.engine.shared_engine import SharedEngine, answered_by
-from lens.adapter_dir import find_adapter, read_adapters
-from lens.errors import Unavailable, first_line
+from lens.adapter_dir import read_adapters
+from lens.errors import Note, Unavailable, first_line
 
 if TYPE_CHECKING:
     from compare.analysis.adapter_norms import Anatomy
@@ -37,14 +37,15 @@ class RemoteEngine(OldNames, SharedEngine):
 
         from lens.chat import use_our_template
 
-        files = read_adapters([find_adapter(name) for name in adapters])
+        given = read_adapters(adapters)
         tokenizer = AutoTokenizer.from_pretrained(base)
         use_our_template(tokenizer)
         self.handle, self.tokens, self.closed = handle, Tokens(tokenizer), False
         there, known = handle.facts.remote().result()
         self._facts: Facts = replace(there, base=base)
-        self._adapters: dict[str, LoadedAdapter] = {name: replace(known[name], files=one)
-                                                    for name, one in files.items()}
+        self._adapters: dict[str, LoadedAdapter] = {one.name: replace(known[one.name], files=one) for one in given}
+        self.shown = [one.name for one in given if known[one.name].shown]
+        self.notes: Sequence[Note] = [note for one in self._adapters.values() for note in one.files.notes]
 
     @property
     def facts(self) -> Facts:

@@ -6,8 +6,8 @@ Checkpoints are loaded one after another, each beside the same base; only the ad
 from __future__ import annotations
 
 import platform
+import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compare.report.answers import answer_rows
@@ -55,6 +55,8 @@ def ask(settings: ReportSettings, adapters: tuple[str, ...], data: Data, plain: 
     from compare.engine.engine import Engine
 
     engine = Engine(settings.base, list(adapters), processes.device, settings.dtype)
+    for note in engine.notes if processes.main else ():
+        print(f"note: {note}", file=sys.stderr)
     whole = engine.variants([1.0])
     others = [v for v in engine.variants(settings.other_strengths) if v.adapter == engine.shown[0]]
     variants = whole[1:] if only_adapter else whole + others
@@ -62,7 +64,7 @@ def ask(settings: ReportSettings, adapters: tuple[str, ...], data: Data, plain: 
                "adapters": [files.sha256 for files in engine.adapters.values()]}
     answers = answer_rows(engine, data.rows, variants, settings.sampling, depends, file, processes)
     steps: dict[str | None, int | None] = {None: 0}
-    steps |= {name: step_of(Path(path)) for name, path in zip(engine.adapters, adapters, strict=True)}
+    steps |= {name: step_of(files.path) for name, files in engine.adapters.items()}
     return engine, [Seen(seen, lost, steps[variant.adapter])
                     for variant, seen, lost in zip(variants, zip(*answers, strict=True),
                                                    losses(engine, plain, variants), strict=True)]

@@ -6,7 +6,6 @@ The words are Chinese and English, each in a span of its own, of which the page'
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from html import escape
@@ -21,7 +20,6 @@ from compare.page.shared.examples import chip
 from compare.page.shared.html import own, picker, read
 from compare.page.shared.model_sizes import (
     EMBEDDED,
-    LINEAR_LAYERS,
     QUERY_KEY_VALUE,
     RANK,
     SIZES,
@@ -72,10 +70,8 @@ NOTES = (("<b>参数</b> = 词表·d + 层数·(12d² + 13d) + 4d；<b>LoRA</b> 
 def loaded_adapter(engine) -> tuple[int, list[str]]:
     """Rank and modules of the loaded adapter where the explorer can show them, else the original experiment's."""
     try:
-        config = json.loads((engine.files.path / "adapter_config.json").read_text(encoding="utf-8"))
-        modules = [m for m in LINEAR_LAYERS if m in config["target_modules"]]
-        return min(int(config["r"]), LARGEST_RANK), modules
-    except (AttributeError, OSError, ValueError, KeyError, TypeError):
+        return min(engine.files.r, LARGEST_RANK), list(engine.files.modules)
+    except AttributeError:
         return RANK, list(QUERY_KEY_VALUE)
 
 

@@ -29,7 +29,7 @@ def entry(files, timeline: bool) -> dict:
     settings = files.settings
     return {"name": files.name, "sha256": files.sha256, "base_sha256": files.base_sha256, "r": settings.r,
             "lora_alpha": settings.lora_alpha, "use_rslora": settings.use_rslora,
-            "target_modules": list(settings.target_modules),
+            "target_modules": list(files.modules),
             "layers_to_transform": settings.layers_to_transform and list(settings.layers_to_transform),
             "parameters": lora_parameters(files.path / "adapter_model.safetensors"), "step": step_of(files.path),
             "timeline": timeline}

@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compare.page.shared.words import Words
+from compare.page.shared.words import Words, both
 
 if TYPE_CHECKING:  # the page is given its engine, and loads none
     from compare.engine.engine import Engine
@@ -68,7 +68,9 @@ class Loaded:
         """A description list in one row."""
         pairs = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in self.facts.items())
         name = f'<span class="lens-group-name">{LOADED.html()}</span>'
-        return f'<div class="lens-loaded">{name}<dl>{pairs}</dl></div>'
+        notes = "".join(f'<p class="lens-note">{both(*(escape(note.said(x)) for x in ("zh", "en")))}</p>'
+                        for note in getattr(self.engine, "notes", ()))
+        return f'<div class="lens-loaded">{name}<dl>{pairs}</dl>{notes}</div>'
 
     def own(self) -> str:
         command = f'<pre tabindex="0"><code>{escape(COMMAND)}</code></pre>'

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compare.engine import adapters as adding
 from compare.page.shared.words import Words
 from compare.server.permissions import Permission, Refused
 from compare.server.trainings import memory as footprint
@@ -178,7 +177,7 @@ class Workshop:
         if str(path) in self.problems or any(files.path == path for files in list(self.engine.adapters.values())):
             return
         try:
-            adding.add(self.engine, path)
+            self.engine.load_adapter(path)
         except (LensError, OSError, RuntimeError) as err:
             self.problems[str(path)] = str(err)
 

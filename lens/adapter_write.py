@@ -1,0 +1,71 @@
+"""The one writer of adapter directories: filled aside, moved into place whole, readable by whom the umask lets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lens.adapter_find import CONFIG, PROMPTS
+from lens.adapter_weights import WEIGHTS
+
+PARTS = (WEIGHTS, *PROMPTS, "training.json", "README.md", CONFIG)  # moved in this order: the config last
+PART = ".part"  # what is being written lies in here, inside --output
+
+
+def write_adapter(model, tokenizer, about: dict, card: str, output: Path) -> None:
+    """Every part of an adapter directory into `output`, which is made.
+
+    `model`: a PeftModel; `about`: `training.json`'s contents; `card`: the text of `README.md`.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    model.peft_config["default"].base_model_name_or_path = about["base"]["name"]
+    model.save_pretrained(output, save_embedding_layers=False)
+    save_tokenizer(tokenizer, output)
+    (output / "training.json").write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
+    (output / "README.md").write_text(card, encoding="utf-8")
+    follow_umask(output)
+
+
+def save_tokenizer(tokenizer, output: Path) -> None:
+    """Raises OSError where it cannot be written: its Rust half says so by a plain `Exception`."""
+    try:
+        tokenizer.save_pretrained(output)
+    except Exception as err:
+        if type(err) is Exception:
+            raise OSError(str(err)) from err
+        raise
+
+
+def follow_umask(directory: Path) -> None:
+    """Give the files in it the mode that a new file has here; safetensors makes its own for their owner alone."""
+    probe = directory / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for file in directory.iterdir():
+        if file.is_file() and not file.is_symlink():
+            file.chmod(mode)
+
+
+def replace_adapter(write: Callable[[Path], None], output: Path) -> None:
+    """Let `write` fill a directory aside, then move its parts into `output`."""
+    part = output / PART
+    shutil.rmtree(part, ignore_errors=True)
+    write(part)
+    for name in PARTS:
+        os.replace(part / name, output / name)
+    shutil.rmtree(part)
+
+
+def move_whole(part: Path, final: Path) -> None:
+    """Make the finished directory `part` appear as `final` by one rename; what stood there goes."""
+    for file in part.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())  # a rename must not outlive its contents in a power cut
+    if final.exists():
+        os.replace(final, part.with_name(f"old-{final.name}"))
+    os.replace(part, final)
+    shutil.rmtree(part.with_name(f"old-{final.name}"), ignore_errors=True)

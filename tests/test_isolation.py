@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import MOTTO
 
+from compare.engine import queue
 from compare.engine.answers import compare
 from compare.engine.interface import BASE, Question, Sampling, Variant
 from compare.engine.local import LocalEngine
@@ -158,7 +159,8 @@ def test_a_long_question_is_read_in_pieces_between_the_steps_of_the_others(engin
         seen.append((*ids.shape, len(engine.queue.batch.rows)))
         return states(ids, *rest)
 
-    stream = compare(engine, OTHERS[0], None, Sampling(400, temperature=2.0))
+    monkeypatch.setattr(queue, "READING", 0.0)
+    stream = compare(engine, OTHERS[0], None, Sampling(1500, temperature=2.0))
     next(stream)
     monkeypatch.setattr(engine.loaded.bloom, "states", forward)
     answer(engine, long, Sampling(1))

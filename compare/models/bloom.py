@@ -24,7 +24,7 @@ from lens.adapter_config import LINEAR_LAYERS
 from lens.errors import BadBase
 
 SMALL = 250_000_000  # weights × tokens; in less work, threads wait for one another longer than they save
-CHUNKS = {"cpu": 256, "cuda": 4096}  # tokens read at once, between two steps of the batch; by bench.engine
+CHUNKS = {"cpu": 64, "cuda": 4096}  # tokens read at once, between two steps of the batch; by bench.engine
 
 
 @dataclass(frozen=True)

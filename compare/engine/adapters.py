@@ -20,7 +20,7 @@ def add(engine, path: Path) -> str:
     """
     files = read_adapter(path)
     known = same(files, engine.adapters.values())
-    if known and known.sha256 == files.sha256:
+    if known and (known.sha256, known.settings) == (files.sha256, files.settings):
         return known.name
     files = renamed(files, set(engine.adapters))
     notes = [*files.notes, *check_base(engine.base, [files])]

@@ -105,7 +105,8 @@ def _twice(path: Path) -> None:
 
 def _sparse(path: Path) -> None:
     """One matrix of 4 TB that takes no room on the disk."""
-    header = json.dumps({KEY_A: {"dtype": "F32", "shape": [8, 1 << 37], "data_offsets": [0, 1 << 42]}}).encode()
+    one = {"dtype": "F32", "shape": [8, 1 << 37], "data_offsets": [0, 1 << 42]}
+    header = json.dumps({KEY_A: one, KEY_B: {**ONE_B, "data_offsets": [1 << 42, (1 << 42) + 24576]}}).encode()
     with (path / WEIGHTS).open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         file.truncate(8 + len(header) + (1 << 40))
@@ -137,8 +138,9 @@ def _backtrack(tokenizer: dict) -> None:
 
 
 LAYER = "base_model.model.transformer.h.0.self_attention.query_key_value"
-KEY_A = f"{LAYER}.lora_A.weight"
+KEY_A, KEY_B = f"{LAYER}.lora_A.weight", f"{LAYER}.lora_B.weight"
 ONE = {"dtype": "F32", "shape": [8, 256], "data_offsets": [0, 8192]}
+ONE_B = {"dtype": "F32", "shape": [768, 8], "data_offsets": [8192, 8192 + 24576]}
 REGEX_BOMB = r"((.|.)+)+\d\d"  # 2^n steps on n letters
 LOOP = "{% for a in range(99999) %}" * 4 + "{% endfor %}" * 4
 FIXED_TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
@@ -146,7 +148,7 @@ FIT, BROUGHT, ANOTHER = "does not fit this base", "chat template or tokenizer", 
 EMBEDDING = "base_model.model.transformer.word_embeddings"
 CODE = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
 TWICE = f'{{"{KEY_A}": {json.dumps(ONE)}, "{KEY_A}": {json.dumps(ONE)}}}'.encode()
-NEGATIVE = json.dumps({KEY_A: {**ONE, "shape": [-8, -256]}}).encode()
+NEGATIVE = json.dumps({KEY_A: {**ONE, "shape": [-8, -256]}, KEY_B: ONE_B}).encode()
 MARKED = "{% for m in messages %}<|beginofutterance|>{{ m.content }}<|endofutterance|>{% endfor %}"
 
 
@@ -195,7 +197,7 @@ ADAPTERS: dict[str, Hostile] = {
     "a header that nests": Hostile(_header(b"[" * 200_000), "cannot be read"),
     "a header that is no object": Hostile(_header(b"[1, 2]"), "cannot be read"),
     "a key twice in the header": Hostile(_header(TWICE, data=b"\0" * 8192), "twice"),
-    "offsets past the end": Hostile(_header(json.dumps({KEY_A: ONE}).encode()), "cannot be read"),
+    "offsets past the end": Hostile(_header(json.dumps({KEY_A: ONE, KEY_B: ONE_B}).encode()), "cannot be read"),
     "negative shapes": Hostile(_header(NEGATIVE, data=b"\0" * 8192), "shape"),
     "4 TB that take no room": Hostile(_sparse, "shape"),
     "no tensor": Hostile(_header(b"{}"), "none"),

@@ -6,9 +6,17 @@ import os
 import sys
 
 from compare.server.launch import Serving, add_serving_options
-from lens.cli import Parser, add_model_options, chosen_adapters, chosen_timeline
-from lens.errors import LensError
-from lens.threads import wait_passively
+from lens.cli import (
+    Parser,
+    add_model_options,
+    chosen_adapters,
+    chosen_timeline,
+    command,
+    note_adapters,
+    note_base_alone,
+    quiet_transformers,
+    say,
+)
 
 
 def parse(argv: list[str] | None):
@@ -30,50 +38,43 @@ def lender():
 def load_engine(args):
     """The engine for these arguments. Raises LensError."""
     lend = lender()  # before torch is imported, as ZeroGPU wants it
-    from transformers.utils import logging
+    from compare.engine.local import LocalEngine
 
-    from compare.engine.engine import Engine
-
-    logging.disable_progress_bar()
+    quiet_transformers()
     if lend:
         from compare.engine.zero_gpu import ZeroGpuEngine
 
         return ZeroGpuEngine(lend, args.base, chosen_adapters(args), args.dtype, chosen_timeline(args))
-    return Engine(args.base, chosen_adapters(args), args.device, args.dtype, timeline=chosen_timeline(args))
+    return LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype, timeline=chosen_timeline(args))
 
 
 def first_answer(engine) -> list:
     """The first question's columns, so that the page opens with something to see; none where a GPU must be lent."""
     if os.environ.get("SPACES_ZERO_GPU"):
         return []
+    from compare.engine.answers import answer_all
+    from compare.engine.interface import Question
     from compare.page.shared.question import FIRST_INSTRUCTION, FIRST_QUESTION
 
-    columns: list = []
-    for columns in engine.compare(FIRST_QUESTION, FIRST_INSTRUCTION):
-        pass
-    return columns
+    return next(answer_all(engine, [Question(FIRST_QUESTION, FIRST_INSTRUCTION)]))[1]
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
-    wait_passively()
     args = parse(argv)
-    try:
-        engine = load_engine(args)
-        for note in engine.notes:
-            print(f"note: {note}", file=sys.stderr)
-    except LensError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+    engine = load_engine(args)
+    note_base_alone(args)
+    note_adapters(adapter.files for adapter in engine.adapters.values())
     from compare.page.page import build
-    from compare.server.trainings.trainings import Workshop
+    from compare.server.trainings.trainings import Trainings
 
     serving = Serving.of(args)
-    shop = Workshop(engine, serving.permission)
+    trainings = Trainings(engine, serving.permission)
     try:
-        serving.launch(build(engine, first_answer(engine), shop), engine)
+        serving.launch(build(engine, first_answer(engine), trainings), engine)
     finally:
-        if left := shop.close():
-            print(f"training {left.number} saves and stops; the page resumes it", file=sys.stderr)
+        if left := trainings.close():
+            say(f"training {left.number} saves and stops; the page resumes it")
     return 0
 
 

@@ -13,8 +13,7 @@ import tempfile
 from pathlib import Path
 
 from bench.random_base import write_random_base
-from train.log import read_log
-from train.loss_curve import draw_memory
+from train.record.log import draw_memory, read_log
 
 
 def main() -> None:

@@ -139,7 +139,7 @@ def make_trainer(args, model, tokenizer, rows: Sequence[dict], batch: int):
                                             "max_length": LONGEST}))
     grouped = "random" if args.child in ("trainer", "seed") else "group_by_length"
     kind = AdapterTrainer if args.child == "lens" else Trainer
-    extra = {"write_adapter": None} if args.child == "lens" else {}
+    extra = {"write_adapter": None, "keep": 0} if args.child == "lens" else {}
     return kind(model=model, args=TrainingArguments(**common, train_sampling_strategy=grouped), train_dataset=rows,
                 data_collator=Collator(tokenizer.pad_token_id), **extra)
 

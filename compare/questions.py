@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from compare.engine.question import Question
-from lens.errors import BadQuestion
+from lens.errors import BadQuestion, first_line
+from lens.strict_json import loads
 
 LARGEST_FILE = 64 << 20  # bytes
 
@@ -19,13 +19,14 @@ def read_questions(path: Path, instruction: str = "") -> list[Question]:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise BadQuestion(f"--questions {path} has more than {LARGEST_FILE:,} bytes; give it in parts")
         # `splitlines` would also split at U+2028 and the like, which may stand within a JSON text
         lines = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    except (OSError, UnicodeDecodeError) as err:
-        reason = "is not UTF-8 text" if isinstance(err, UnicodeDecodeError) else f"cannot be read ({err.strerror})"
-        raise BadQuestion(f"--questions {path} {reason}; give a text file or JSON lines") from err
+    except UnicodeDecodeError as err:
+        raise BadQuestion("questions-not-text", path=path) from err
+    except (OSError, ValueError) as err:  # ValueError: a name no file system takes
+        raise BadQuestion("questions-unreadable", path=path, reason=getattr(err, "strerror", err)) from err
+    if len(content) > LARGEST_FILE:
+        raise BadQuestion("questions-too-large", path=path, limit=LARGEST_FILE)
     found = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -34,14 +35,14 @@ def read_questions(path: Path, instruction: str = "") -> list[Question]:
             found.append(Question(line, instruction))
             continue
         try:
-            row = json.loads(line)
+            row = loads(line)
         except (ValueError, RecursionError) as err:
-            raise BadQuestion(f"{path} line {number} is not JSON ({err}); expected an object with `input`") from err
+            raise BadQuestion("question-not-json", path=path, line=number, reason=first_line(err)) from err
         text = row.get("input", row.get("question"))
         told = row.get("instruction", instruction)
         if not isinstance(text, str) or not isinstance(told, str):
-            raise BadQuestion(f"{path} line {number}: expected text in `input` (or `question`) and `instruction`")
+            raise BadQuestion("question-not-text", path=path, line=number)
         found.append(Question(text, told))
     if not found:
-        raise BadQuestion(f"--questions {path} holds no question; expected one a line")
+        raise BadQuestion("questions-none", path=path)
     return found

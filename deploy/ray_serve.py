@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from compare.engine.interface import Facts, GivenAnswer, Grown, LoadedAdapter, Question, Sampling, Step, Variant
 from compare.engine.remote import RemoteEngine
 from compare.server.launch import Serving, add_serving_options
-from lens.cli import Parser, add_model_options, chosen_adapters
+from lens.cli import Parser, add_model_options, chosen_adapters, command, note_adapters, note_base_alone, same_place
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
-from lens.errors import LensError
+from lens.errors import Unavailable
 from lens.threads import wait_passively
 
 if TYPE_CHECKING:  # a replica loads it
@@ -85,12 +85,12 @@ def serve_engine(base: str, adapters: Sequence[str] | None, device: str, dtype: 
     scaling = {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": AT_ONCE // 2}
     replica = serve.deployment(name="engine", ray_actor_options=resources, autoscaling_config=scaling,
                                max_ongoing_requests=AT_ONCE)(Replica)
-    there = None if base == EMBEDDED_BASE else base
+    there = None if same_place(base, EMBEDDED_BASE) else base
     return serve.run(replica.bind(there, adapters, device, dtype), name="lora-lens", route_prefix=None)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
-    wait_passively()
     parser = Parser(prog="python -m deploy.ray_serve", description="One page, many engines, by Ray Serve.")
     add_model_options(parser)
     parser.add_argument("--replicas", type=int, default=2, help="at most so many engines (default: 2)")
@@ -100,10 +100,11 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         handle = serve_engine(args.base, args.adapter, args.device, args.dtype, args.replicas)
-        engine = RemoteEngine(handle, args.base, chosen_adapters(args))
-    except (LensError, ImportError) as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+    except ImportError as err:
+        raise Unavailable("ray-missing", reason=err) from err
+    engine = RemoteEngine(handle, args.base, chosen_adapters(args))
+    note_base_alone(args)
+    note_adapters(adapter.files for adapter in engine.adapters.values())
     Serving.of(args).launch(build(engine), engine)
     return 0
 

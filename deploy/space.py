@@ -12,16 +12,20 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # started as a file, by make
+from lens.cli import Parser, command  # noqa: E402
+from lens.errors import BadSetting  # noqa: E402
+
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = ("app.py", "README.md", "README.zh.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff",
          "LICENSE", "requirements.txt")
-FOLDERS = ("assets", "compare", "train", "docs")
+FOLDERS = ("assets", "compare", "lens", "train", "docs")
 NEVER = ("__pycache__", ".ipynb_checkpoints")  # folders
 NEVER_ENDING = (".pyc", ".part", ".pt", ".pth")
 FRONT_MATTER = re.compile(r"---\n(.*?)\n---\n", re.DOTALL)
 
 
-class BadSpace(ValueError):
+class BadSpace(BadSetting):
     """What keeps the upload from starting; one sentence meant for the user."""
 
 
@@ -71,23 +75,20 @@ def upload(args: argparse.Namespace) -> str:
     return str(address)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python deploy/space.py", description="Upload this project to a Space.")
+    parser = Parser(prog="python deploy/space.py", description="Upload this project to a Space.")
     parser.add_argument("space", help="OWNER/NAME")
     parser.add_argument("--private", action="store_true", help="where the Space is made: not public")
     parser.add_argument("--base", help="hub name of a BLOOM, such as bigscience/bloom-1b1 (default: the embedded base)")
     parser.add_argument("--adapter", help="hub name of an adapter for it")
     parser.add_argument("--dry-run", action="store_true", help="only list what would be uploaded, and check it")
     args = parser.parse_args(argv)
-    try:
-        if args.dry_run:
-            check_front_matter((ROOT / "README.md").read_text(encoding="utf-8"))
-            print("\n".join(files_of_a_space(ROOT)))
-        else:
-            print(upload(args))
-    except BadSpace as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+    if args.dry_run:
+        check_front_matter((ROOT / "README.md").read_text(encoding="utf-8"))
+        print("\n".join(files_of_a_space(ROOT)))
+    else:
+        print(upload(args))
     return 0
 
 

@@ -7,19 +7,18 @@ nothing. What it says of layers is worked out here, name by name, and PEFT is gi
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lens.errors import BadAdapter
+from lens.strict_json import read_object
 
 LINEAR_LAYERS = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
 MODULE = re.compile(rf"transformer\.h\.(\d{{1,3}})\.(?:self_attention|mlp)\.({'|'.join(LINEAR_LAYERS)})")
 LARGEST_RANK, LARGEST_ALPHA = 1024, 65_536
-LARGEST_JSON = 1 << 20  # bytes; an adapter_config.json has about one thousand
 LONGEST_PATTERN, MOST_PATTERNS = 1000, 1000  # characters of one; BLOOM's largest has 280 layers to name
 PATIENCE = 1.0  # seconds of matching that one adapter's patterns may take in all
 NOTHING: tuple = (None, False, {}, [], "")
@@ -96,37 +95,6 @@ class LoraSettings:
         """The alphas that the patterns give a module, in their order: the first counts."""
         return [alpha for end, alpha in self.alpha_pattern.items()
                 if patterns.match("alpha_pattern", rf"(.*\.)?({end})", module)] or [self.lora_alpha]
-
-
-def each_once(pairs: Iterable[tuple[str, object]]) -> dict:
-    """A JSON object; raises ValueError for a key that stands twice, of which readers take different ones."""
-    found: dict = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"key {key[:40]!r} stands twice")
-        found[key] = value
-    return found
-
-
-def no_number(name: str):
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def parse_object(text: bytes) -> dict:
-    """Strict JSON in UTF-8 with an object outermost. Raises ValueError or RecursionError."""
-    value = json.loads(text.decode("utf-8"), object_pairs_hook=each_once, parse_constant=no_number)
-    if not isinstance(value, dict):
-        raise ValueError(f"it holds {type(value).__name__}, expected an object")
-    return value
-
-
-def read_object(path: Path, limit: int = LARGEST_JSON) -> dict:
-    """The object in a file of at most `limit` bytes. Raises ValueError, RecursionError or OSError."""
-    with path.open("rb") as file:
-        text = file.read(limit + 1)
-    if len(text) > limit:
-        raise ValueError(f"it has more than {limit:,} bytes, at most that many are allowed")
-    return parse_object(text)
 
 
 def read_config(path: Path) -> LoraSettings:

@@ -12,11 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lens.adapter_config import LINEAR_LAYERS, LoraSettings, read_config, read_object
+from lens.adapter_config import LINEAR_LAYERS, LoraSettings, read_config
 from lens.adapter_find import CONFIG, candidates, find_adapter, step_of
 from lens.adapter_prompts import brought, check_prompts
 from lens.adapter_weights import WEIGHTS, Site, check_weights
+from lens.base_files import find_base
+from lens.base_identity import same_base
 from lens.errors import BadAdapter, Note
+from lens.strict_json import read_object
 
 __all__ = ["LINEAR_LAYERS", "AdapterFiles", "check_base", "find_adapter", "read_adapter", "read_adapters", "unique"]
 LARGEST_RECORD = 16 << 20  # bytes of training.json
@@ -140,14 +143,9 @@ def check_base(base: str, adapters: Iterable[AdapterFiles]) -> list[Note]:
     """Raises BadAdapter for an adapter of other weights than this base's, or with prompts of its own."""
     adapters = list(adapters)
     notes = check_prompts(base, [files.path for files in adapters])
-    weights = Path(base) / "model.safetensors"
-    if not weights.is_file() or not any(files.base_sha256 for files in adapters):
-        return notes
-    found = sha256(weights)
     for files in adapters:
-        if files.base_sha256 not in (None, found):
-            raise BadAdapter("adapter-of-another-base", path=files.path, trained=str(files.base_sha256)[:12],
-                             found=found[:12])
+        if files.base and same_base(files.base, find_base(base)) is False:
+            raise BadAdapter("adapter-of-another-base", path=files.path, trained=str(files.base_sha256)[:12], base=base)
     return notes
 
 

@@ -85,10 +85,10 @@ def first_difference(base: str, path: Path) -> dict | None:
     """The first question whose ids differ, and how many each has; in this process."""
     from transformers import AutoTokenizer
 
+    from lens.base import load_tokenizer
     from lens.chat import Prompt, use_our_template
 
-    ours = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    use_our_template(ours)
+    ours = load_tokenizer(base)
     with tempfile.TemporaryDirectory() as mixed:
         ours.save_pretrained(mixed)
         for name in brought(path):

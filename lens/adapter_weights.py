@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lens.adapter_config import MODULE, LoraSettings, Patterns, parse_object, shown
+from lens.adapter_config import MODULE, LoraSettings, Patterns, shown
 from lens.errors import BadAdapter
+from lens.strict_json import parse_object
 
 if TYPE_CHECKING:
     from torch import Tensor

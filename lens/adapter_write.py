@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from pathlib import Path
 
 from lens.adapter_find import CONFIG, PROMPTS
 from lens.adapter_weights import WEIGHTS
+from lens.file_mode import follow_umask
+from lens.strict_json import dumps
 
 PARTS = (WEIGHTS, *PROMPTS, "training.json", "README.md", CONFIG)  # moved in this order: the config last
 PART = ".part"  # what is being written lies in here, inside --output
@@ -24,7 +25,7 @@ def write_adapter(model, tokenizer, about: dict, card: str, output: Path) -> Non
     model.peft_config["default"].base_model_name_or_path = about["base"]["name"]
     model.save_pretrained(output, save_embedding_layers=False)
     save_tokenizer(tokenizer, output)
-    (output / "training.json").write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
+    (output / "training.json").write_text(dumps(about, indent=1), encoding="utf-8")
     (output / "README.md").write_text(card, encoding="utf-8")
     follow_umask(output)
 
@@ -37,17 +38,6 @@ def save_tokenizer(tokenizer, output: Path) -> None:
         if type(err) is Exception:
             raise OSError(str(err)) from err
         raise
-
-
-def follow_umask(directory: Path) -> None:
-    """Give the files in it the mode that a new file has here; safetensors makes its own for their owner alone."""
-    probe = directory / ".mode"
-    probe.touch()
-    mode = probe.stat().st_mode & 0o777
-    probe.unlink()
-    for file in directory.iterdir():
-        if file.is_file() and not file.is_symlink():
-            file.chmod(mode)
 
 
 def replace_adapter(write: Callable[[Path], None], output: Path) -> None:

@@ -37,8 +37,9 @@ def sentences() -> dict[str, dict[str, str]]:
 
 
 def said(code: str, language: str, values: dict) -> str:
-    """The sentence of a code in "en" or "zh". A value that is an error says itself in the same language."""
-    words = {name: value.said(language) if isinstance(value, LensError) else value for name, value in values.items()}
+    """The sentence of a code in "en" or "zh". A value that is an error or a note says itself in the same language."""
+    words = {name: value.said(language) if isinstance(value, (LensError, Note)) else value
+             for name, value in values.items()}
     return sentences()[code][language].format(**words)
 
 
@@ -120,3 +121,7 @@ class Note:
 
     def __str__(self) -> str:
         return self.said("en")
+
+    def as_dict(self) -> dict:
+        """For JSON: {"code", "message", "message_zh"}."""
+        return {"code": self.code, "message": str(self), "message_zh": self.said("zh")}

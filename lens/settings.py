@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from lens.cli import Parser
-from lens.errors import BadInput
+from lens.errors import BadSetting
 
 T = TypeVar("T")
 
@@ -71,22 +72,25 @@ def add_settings(parser: argparse.ArgumentParser, cls: type) -> None:
 
 
 def make_settings(cls: type[T], given: dict[str, Any]) -> T:
-    """Build `cls` from given values and check each; raises BadInput naming setting and value."""
+    """Build `cls` from given values and check each; raises BadSetting naming setting and value."""
     names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     made = cls(**{k: v for k, v in given.items() if k in names})
     for field in dataclasses.fields(made):  # type: ignore[arg-type]
         value, check = getattr(made, field.name), field.metadata.get("check")
-        if value is not None and check and not check(value):
-            flag = "--" + field.name.replace("_", "-")
-            raise BadInput(f"{flag} is {value!r}; allowed: {field.metadata['allowed']}")
+        endless = isinstance(value, float) and not math.isfinite(value)
+        if endless or (value is not None and check and not check(value)):
+            raise BadSetting("setting-out-of-range", option="--" + field.name.replace("_", "-"), value=repr(value)[:80],
+                             allowed=field.metadata["allowed"] or "a number")
     return made
 
 
 def parse_settings(cls: type[T], prog: str, description: str, argv: Sequence[str] | None = None) -> T:
-    """Command line → settings. Exits 2 with one sentence on a bad option (entry points only)."""
+    """Command line → settings. Raises BadSetting; exits 2 on what is no option at all (entry points only)."""
+    return make_settings(cls, parse_given(cls, prog, description, argv))
+
+
+def parse_given(cls: type, prog: str, description: str, argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Command line → the settings that were given, not yet checked."""
     parser = Parser(prog=prog, description=description)
     add_settings(parser, cls)
-    try:
-        return make_settings(cls, vars(parser.parse_args(argv)))
-    except BadInput as err:
-        parser.error(str(err))
+    return vars(parser.parse_args(argv))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE
 
-from compare.engine.engine import Engine
 from lens.adapter_dir import read_adapter
 from lens.errors import BadAdapter
 from tests.hostile_adapters import place
+from tests.short import Engine
 
 
 def spoil_config(path, **changes):

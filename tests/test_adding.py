@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from compare.engine.engine import Engine
 from compare.engine.interface import Sampling
 from lens.errors import BadAdapter
+from tests.short import Engine
 from tests.training import six_steps
 
 

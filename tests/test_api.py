@@ -11,7 +11,7 @@ import gradio as gr
 import pytest
 from conftest import ADAPTER, BASE, MOTTO
 
-from compare.engine.engine import Engine
+from compare.engine.local import LocalEngine
 from compare.page.page import build
 from compare.page.shared import api as programs
 from lens.adapter_dir import sha256
@@ -59,7 +59,7 @@ def test_a_name_from_adapters_is_one_that_score_takes(client):
 
 
 def test_without_an_adapter_the_list_is_empty(tiny_base):
-    page = build(Engine(str(tiny_base), None, device="cpu"))
+    page = build(LocalEngine(str(tiny_base), None, device="cpu"))
     listed = next(fn.fn for fn in page.fns.values() if fn.api_name == "adapters")
     assert listed() == []
 
@@ -100,4 +100,4 @@ def test_a_real_mcp_client_lists_the_three_tools_and_compares(address, engine):
     base, adapted, off = answer["columns"]
     assert [base["variant"], adapted["variant"]] == ["base", "lens"]
     assert base["finish_reason"] and base["token_ids"] == off["token_ids"] != adapted["token_ids"]
-    assert bad.isError and "the question is empty" in bad.content[0].text
+    assert "the question is empty" in literal_eval(bad.content[0].text)["error"]["message"]

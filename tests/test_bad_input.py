@@ -9,7 +9,7 @@ import pytest
 import torch
 from training import run, settings
 
-from lens.errors import BadInput
+from lens.errors import LensError
 from train.loop import train
 
 BAD_COMMANDS = [
@@ -28,9 +28,8 @@ BAD_SETTINGS = [
     ({"eval_share": 0.1}, "leaves none on one side"),
     ({"eval_share": 0.5, "eval_data": ["x"]}, "both given"),
     ({"eval_share": 0.9}, "0 to 0.5"),
-    ({"probes": ["a</s>"]}, "special token '</s>'"),
     ({"probes": [" "]}, "empty question"),
-    ({"device": "cuda"}, "no CUDA GPU"),
+    ({"device": "cuda"}, "device 'cuda' is not available here"),
     ({"max_length": 8}, "raise --max-length"),
 ]
 
@@ -59,6 +58,6 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, capsys, command,
 def test_bad_settings_are_refused_before_anything_is_written(tmp_path, rows_file, tiny_base, changes, said):
     if "device" in changes and torch.cuda.is_available() or "report_to" in changes and find_spec("trackio"):
         pytest.skip("this machine has what the test needs missing")
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(LensError) as caught:
         train(settings(tiny_base, tmp_path / "out", rows_file, **changes))
     assert said in str(caught.value) and not (tmp_path / "out").exists()

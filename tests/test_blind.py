@@ -4,62 +4,46 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from one_tab import Column, opened
+from one_tab import StandInEngine, loaded, opened
 from playwright.sync_api import expect
 
 from compare.page.blind import tab as blind
-from compare.page.blind.ballot import Ballot, Said, draw, draw_tally
+from compare.page.blind.pair import Answer, BlindPair
+from compare.page.shared.templates import draw
 from compare.report.rows import Row
 from compare.server.votes import Tally, Votes
 from lens.errors import BadQuestion
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 ROW = Row(0, "校训是什么？", output="规格严格，功夫到家", keywords=("规格严格", "功夫到家"))
-BASE, ADAPTED = Said("高校高校", "length", 96, 24), Said("规格严格，功夫到家。", "stop", 8)
+BASE, ADAPTED = Answer("高校高校", "length", 96, 24), Answer("规格严格，功夫到家。", "stop", 8)
 
 
-class Speaker:
-    """An engine without a model: the two answers differ from the third question on."""
-
-    base_name, files = "base", SimpleNamespace(name="lens", sha256="0" * 64)
-
-    def __init__(self):
-        self.asked: list[str] = []
-        self.cancelled = threading.Event()
-
-    def variants(self, strengths):
-        return [SimpleNamespace(adapter=name) for name in (None, "lens", "step-100")]
-
-    def compare(self, question, instruction, variants, sampling):
-        assert [v.adapter for v in variants] == [None, "lens"]
-        self.asked.append(question)
-        self.cancelled.clear()
-        try:
-            yield [Column("", None)] * 2
-            yield [Column(f"B {ATTACK}"), Column(f"A {ATTACK}" if len(self.asked) > 2 else f"B {ATTACK}")]
-        finally:
-            self.cancelled.set()  # as the engine: leaving the iterator cancels
+def speaker() -> tuple:
+    """An engine without a model, and its adapter: the two answers differ from the third question on."""
+    engine = StandInEngine(loaded("lens"), loaded("step-100"))
+    engine.says = lambda question, variant: (f"{'A' if variant.adapter and len(engine.asked) > 2 else 'B'} {ATTACK}",
+                                             "stop")
+    return engine, engine.adapters["lens"]
 
 
 @pytest.fixture
 def voting(tmp_path):
-    return blind.Voting(Speaker(), Votes(tmp_path / "votes.sqlite3"))
+    return blind.Voting(*speaker(), Votes(tmp_path / "votes.sqlite3"))
 
 
-def ballot_of(adapted_left: bool) -> Ballot:
-    return Ballot("id", ROW, BASE, ADAPTED, adapted_left)
+def pair_of(adapted_left: bool) -> BlindPair:
+    return BlindPair("id", ROW, BASE, ADAPTED, adapted_left)
 
 
 @pytest.mark.parametrize("adapted_left", [True, False])
-def test_an_open_ballot_does_not_tell_the_sides_apart(adapted_left):
-    html = draw(ballot_of(adapted_left), None, "")
+def test_an_open_pair_does_not_tell_the_sides_apart(adapted_left):
+    html = pair_of(adapted_left).draw(None, "")
     told = html.replace(BASE.text, "").replace(ADAPTED.text, "")
-    assert told == draw(ballot_of(not adapted_left), None, "").replace(BASE.text, "").replace(ADAPTED.text, "")
+    assert told == pair_of(not adapted_left).draw(None, "").replace(BASE.text, "").replace(ADAPTED.text, "")
     assert not re.search("adapted|base|适配|原模型|data-who", told)
     assert (html.index(ADAPTED.text) < html.index(BASE.text)) == adapted_left
 
@@ -68,7 +52,7 @@ def test_an_open_ballot_does_not_tell_the_sides_apart(adapted_left):
     ("left", True, "better"), ("left", False, "worse"), ("right", True, "worse"), ("right", False, "better"),
     ("both", True, "both"), ("neither", False, "neither")])
 def test_a_vote_is_kept_as_a_verdict_on_the_adapted_answer(voting, choice, adapted_left, verdict):
-    html = voting.vote(ballot_of(adapted_left), choice, "id")
+    html = voting.vote(pair_of(adapted_left), choice, "id")
     [kept] = voting.votes.all()
     assert (kept.verdict, kept.adapted_left, kept.question) == (verdict, adapted_left, ROW.input)
     assert (kept.base_text, kept.adapted_text) == (BASE.text, ADAPTED.text)
@@ -77,13 +61,13 @@ def test_a_vote_is_kept_as_a_verdict_on_the_adapted_answer(voting, choice, adapt
 
 
 def test_a_second_vote_on_the_same_ballot_does_not_count(voting):
-    voting.vote(ballot_of(True), "left", "id"), voting.vote(ballot_of(True), "right", "id")
+    voting.vote(pair_of(True), "left", "id"), voting.vote(pair_of(True), "right", "id")
     assert voting.votes.tally() == Tally(better=1)
 
 
 @pytest.mark.parametrize("ballot,choice,identity", [
-    (None, "left", "id"), (ballot_of(True), "left", "another"), (ballot_of(True), "best", "id"),
-    (ballot_of(True), None, "id"), (ballot_of(True), ["left"], {})])
+    (None, "left", "id"), (pair_of(True), "left", "another"), (pair_of(True), "best", "id"),
+    (pair_of(True), None, "id"), (pair_of(True), ["left"], {})])
 def test_what_is_no_vote_is_not_kept_and_tells_no_names(voting, ballot, choice, identity):
     assert "data-who" not in voting.vote(ballot, choice, identity)
     assert voting.votes.tally().votes == 0
@@ -91,14 +75,15 @@ def test_what_is_no_vote_is_not_kept_and_tells_no_names(voting, ballot, choice, 
 
 def test_names_stay_hidden_when_the_vote_cannot_be_kept(tmp_path):
     (tmp_path / "file").write_text("")
-    voting = blind.Voting(Speaker(), Votes(tmp_path / "file" / "votes.sqlite3"))
-    html = voting.vote(ballot_of(True), "left", "id")
+    voting = blind.Voting(*speaker(), Votes(tmp_path / "file" / "votes.sqlite3"))
+    html = voting.vote(pair_of(True), "left", "id")
     assert "LENS_VOTES" in html and 'data-state="open"' in html and "data-who" not in html
 
 
 def test_pairs_that_are_the_same_are_passed_over(voting):
     *_, (html, ballot) = voting.deal()
     assert len(voting.engine.asked) == 3
+    assert [v.adapter for v in voting.engine.asked[0][2]] == [None, "lens"]
     assert {ballot.base.text, ballot.adapted.text} == {f"A {ATTACK}", f"B {ATTACK}"}
     assert "<img" not in html and ballot.identity in html
 
@@ -116,21 +101,21 @@ def test_a_visitor_who_leaves_stops_the_writing(voting):
     assert voting.engine.cancelled.is_set()
 
 
-def test_a_refused_question_is_told(voting, monkeypatch):
-    monkeypatch.setattr(Speaker, "compare", lambda *a: (_ for _ in ()).throw(BadQuestion("too <long>")))
+def test_a_refused_question_is_told(voting):
+    voting.engine.error = BadQuestion("too <long>")
     *_, (html, ballot) = voting.deal()
     assert "too &lt;long&gt;" in html and ballot is None
 
 
 def test_the_result_shows_wilsons_interval_and_all_counts():
-    html = draw_tally(Tally(better=7, worse=3, both=2, neither=1))
+    html = draw("blind/view", "tally", tally=Tally(better=7, worse=3, both=2, neither=1))
     assert "70%" in html and "40% … 89%" in html and "votes: 10" in html
     assert re.findall(r"<b>(\d+)</b>", html) == ["7", "2", "1", "3"]
-    assert "<strong>–</strong>" in draw_tally(Tally())
+    assert "<strong>–</strong>" in draw("blind/view", "tally", tally=Tally())
 
 
 def test_exports_are_named(voting):
-    voting.vote(ballot_of(True), "left", "id")
+    voting.vote(pair_of(True), "left", "id")
     assert voting.export("csv").count("\n") == 2 and json.loads(voting.export("jsonl"))["verdict"] == "better"
     with pytest.raises(gr.Error, match="allowed: csv, jsonl"):
         voting.export("../x")
@@ -144,7 +129,7 @@ def votes(tmp_path_factory) -> Votes:
 @pytest.fixture(scope="module")
 def page(votes, browser):
     """The tab alone, behind another one, in headless Chromium."""
-    with opened(browser, lambda: blind.build(Speaker(), votes), '.ballot[data-state="open"]') as page:
+    with opened(browser, lambda: blind.build(speaker()[0], votes), '.ballot[data-state="open"]') as page:
         yield page
 
 

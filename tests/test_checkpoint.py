@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from lens.adapter_dir import judge
-from lens.errors import BadAdapter, BadInput, LensError
+from lens.errors import BadAdapter, LensError
 from train.checkpoint import fault, last_whole
 from train.interrupt import Interrupted
-from train.log import read_log
 from train.loop import train
+from train.record.log import read_log
 from train.settings import TrainSettings
 
 
@@ -120,7 +120,7 @@ def test_resuming_passes_over_what_a_kill_left(saved, settings, tmp_path):
     shutil.copytree(out / "checkpoint-2", out / ".part" / "checkpoint-5")
     with (out / "log.jsonl").open("a") as log:
         log.write('{"step": 5, "lo')
-    train(settings("out", batch=1, max_steps=6, resume=True))
+    train(settings("out", batch=1, max_steps=6, resume=True, data=[str(saved.parent / "rows.jsonl")]))
     assert [step for step, _ in losses(out)] == [1, 2, 3, 4, 5, 6]
     assert fault(out / "checkpoint-6") is None and not (out / ".part").exists()
 
@@ -154,8 +154,8 @@ def test_a_key_of_the_base_is_refused(saved, tmp_path):
 
 
 @pytest.mark.parametrize("changes, said", [
-    ({"r": 4}, "does not fit.*must be those it was made with"),
-    ({"target_modules": ["query_key_value", "dense"]}, "has 2 LoRA layers where 4 belong"),
+    ({"r": 4}, "--r is 4, but .*made with 8"),
+    ({"target_modules": ["query_key_value", "dense"]}, "--target-modules is .*dense.*made with"),
     ({"max_steps": 3}, "--max-steps is 3, but .*checkpoint-4 is further; give 4 or more"),
 ])
 def test_resuming_another_run_is_refused(saved, settings, tmp_path, changes, said):
@@ -166,9 +166,9 @@ def test_resuming_another_run_is_refused(saved, settings, tmp_path, changes, sai
 
 def test_a_run_killed_before_its_result_is_finished_without_a_step(saved, settings, tmp_path):
     out = shutil.copytree(saved, tmp_path / "out")
-    for name in ("adapter_model.safetensors", "README.md", "loss.png"):
+    for name in ("adapter_model.safetensors", "README.md", "loss.png", "adapter_config.json"):
         (out / name).unlink()
-    train(settings("out", batch=1, max_steps=4, resume=True))
+    train(settings("out", batch=1, max_steps=4, resume=True, data=[str(saved.parent / "rows.jsonl")]))
     same = [(d / "adapter_model.safetensors").read_bytes() for d in (out, saved)]
     assert same[0] == same[1] and len(losses(out)) == 4 and (out / "loss.png").is_file()
 
@@ -189,7 +189,7 @@ def test_a_full_disk_is_said_and_the_last_good_checkpoint_stays(settings, tmp_pa
         raise error
 
     monkeypatch.setattr(writer, full)
-    with pytest.raises(BadInput, match=r"saving step 6 in .* failed \(.*\); the last good .* is .*checkpoint-3"):
+    with pytest.raises(LensError, match=r"saving step 6 in .* failed \(.*\); the last good .* is .*checkpoint-3"):
         train(settings(resume=True))
     assert {p.name: p.read_bytes() for p in (out / "checkpoint-3").iterdir()} == kept
     assert not (out / "checkpoint-6").exists() and not (out / ".part").exists()
@@ -201,13 +201,13 @@ def test_a_full_disk_under_the_log_is_said(settings, monkeypatch):
     def full(*_):
         raise FULL
 
-    monkeypatch.setattr("train.log.append", full)
-    with pytest.raises(BadInput, match="No space left on device.*there is no checkpoint yet"):
+    monkeypatch.setattr("train.record.log.append", full)
+    with pytest.raises(LensError, match="No space left on device.*there is no checkpoint yet"):
         train(settings())
 
 
 def test_a_loss_that_is_no_number_ends_the_run(settings):
-    with pytest.raises(BadInput, match="loss is (nan|inf) at step .*lower --learning-rate"):
+    with pytest.raises(LensError, match="(loss is (nan|inf)|no longer finite) at step .*--learning-rate 0.001"):
         train(settings(learning_rate=1e30, warmup_steps=0))
 
 

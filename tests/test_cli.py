@@ -43,9 +43,9 @@ def test_the_terminal_shows_both_answers(tmp_path):
     ([], "question is empty"),
     ([MOTTO, "--adapter", "nowhere"], "nowhere: no such directory"),
     ([MOTTO, "--adapter", "tests"], "adapter_config.json is missing"),
-    ([MOTTO, "--base", "tests"], "cannot be loaded"),
+    ([MOTTO, "--base", "tests"], "no config.json there"),
     ([MOTTO, "--max-new-tokens", "0"], "max_new_tokens is 0; allowed: 1 to 4096"),
-    ([MOTTO, "--temperature", "warm"], "invalid float value"),
+    ([MOTTO, "--temperature", "warm"], "'warm' is no number"),
     ([MOTTO, "--device", "warp"], "'warp' is not available"),
     (["--questions", "nowhere.txt"], "nowhere.txt cannot be read"),
 ], ids=lambda v: v if isinstance(v, str) else None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lens.errors import BadInput
+from lens.errors import LensError
 from train.pretraining.corpus import load_streams
 
 
@@ -16,7 +16,7 @@ def streams(tokenizer, folder: Path, prose: Path | None = None, window: int = 64
 
 def test_text_too_short_to_hold_a_window_out_is_told(tokenizer, tmp_path):
     (tmp_path / "a.txt").write_text("短句很短。" * 100, encoding="utf-8")
-    with pytest.raises(BadInput, match="held-out text .* too few for one window of 64; .*shorter --window"):
+    with pytest.raises(LensError, match="held-out text .* too few for one window of 64; .*shorter --window"):
         streams(tokenizer, tmp_path)
     assert streams(tokenizer, tmp_path, window=2)
 
@@ -27,5 +27,5 @@ def test_prose_that_is_none_is_told(tokenizer, tmp_path, content, said):
     prose = tmp_path / "facts.rows"
     if content is not None:
         prose.write_bytes(content)
-    with pytest.raises(BadInput, match=f"--prose .*{said}"):
+    with pytest.raises(LensError, match=f"--prose .*{said}"):
         streams(tokenizer, tmp_path, prose, window=8)

@@ -14,7 +14,7 @@ import pytest
 
 from train.checkpoint import fault, step_of
 from train.interrupt import StopOnSignal
-from train.log import read_log
+from train.record.log import read_log
 
 
 def command(processes: int, *args: object) -> list[str]:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE, MOTTO
 
-from compare.engine.engine import Engine
 from compare.engine.interface import BASE as BASE_VARIANT
 from compare.engine.interface import Continuation, Sampling
 from compare.engine.memory import CALM, Capacity, let_go, ran_out
@@ -21,6 +20,7 @@ from compare.engine.open_question import OpenQuestion
 from compare.engine.sampling import Chooser
 from compare.questions import Question
 from lens.errors import Unavailable
+from tests.short import Engine
 
 QUESTIONS = [Question(q) for q in (MOTTO, "哈工大首任校长是谁？", "清华大学的校训是什么？", "哈工大在哪里？", "你好")]
 TOLD = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), MemoryError(),

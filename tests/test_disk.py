@@ -21,19 +21,21 @@ from test_report_run import finished, pair, report_in  # noqa: F401 (fixtures)
 
 from compare.evaluate import main
 from compare.report.results import ResultsFile
-from compare.server.votes import Vote, Votes, VotesUnavailable
+from compare.server.votes import Vote, Votes
 from lens.adapter_write import save_tokenizer
+from lens.errors import Unavailable
 from train import merge
 from train.__main__ import main as train_main
 from train.checkpoint import checkpoints, fault, last_whole
-from train.log import read_log
+from train.record.log import read_log
 
 FULL = Path("/dev/full")
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 VOTER = """
 import resource, sys
-from compare.votes import Vote, Votes, VotesUnavailable
+from compare.server.votes import Vote, Votes
+from lens.errors import Unavailable
 votes = Votes()
 def vote(i): votes.add(Vote(f"b{i}", "q" * 2000, "", "base", "lens", "", "a", "b", True, "better"))
 vote(0)
@@ -43,7 +45,7 @@ try:
     for i in range(1, 200):
         vote(i)
         kept += 1
-except VotesUnavailable as err:
+except Unavailable as err:
     print(kept, err)
 """
 
@@ -220,7 +222,7 @@ def test_votes_on_a_full_disk_are_refused_and_what_was_acknowledged_is_there(tmp
 
 
 def test_votes_where_nothing_can_be_written_are_refused():
-    with pytest.raises(VotesUnavailable, match="name a file that can be written in LENS_VOTES"):
+    with pytest.raises(Unavailable, match="name a file that can be written in LENS_VOTES"):
         Votes(Path("/proc/self/votes.sqlite3")).tally()
 
 
@@ -229,7 +231,7 @@ def test_votes_on_a_disk_that_became_read_only_are_refused_and_go_on_once_it_is_
     votes, vote = Votes(place / "votes.sqlite3"), Vote("1", "q", "", "base", "lens", "", "a", "b", True, "better")
     assert votes.add(vote)
     mount(place, "-o", "remount,ro")
-    with pytest.raises(VotesUnavailable, match="name a file that can be written in LENS_VOTES"):
+    with pytest.raises(Unavailable, match="name a file that can be written in LENS_VOTES"):
         votes.add(replace(vote, ballot="2"))
     mount(place, "-o", "remount,rw")
     assert votes.add(replace(vote, ballot="2")) and votes.tally().better == 2

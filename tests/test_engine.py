@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE, MOTTO
 
-from compare.engine.engine import Engine
 from compare.engine.interface import BASE as BASE_VARIANT
 from compare.engine.interface import Sampling, Variant
 from compare.questions import Question
 from lens.errors import BadBase, BadQuestion, Unavailable
+from tests.short import Engine
 
 QUESTIONS = [MOTTO, "哈工大首任校长是谁？", "清华大学的校训是什么？"]
 
@@ -103,7 +103,7 @@ def test_bad_questions(engine, question, sampling, said):
 
 
 def test_a_base_that_is_none_is_named(tmp_path):
-    with pytest.raises(BadBase, match="cannot be loaded"):
+    with pytest.raises(BadBase, match="no config.json|is empty"):
         Engine(str(tmp_path), device="cpu")
 
 

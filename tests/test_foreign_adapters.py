@@ -15,11 +15,11 @@ import app
 import compare.__main__
 import compare.evaluate
 import train.merge
-from compare.engine.engine import Engine
 from compare.engine.interface import BASE, Variant
 from lens.adapter_dir import read_adapter
 from lens.adapter_write import follow_umask
 from lens.errors import BadAdapter
+from tests.short import Engine
 from tools import convert_adapter
 
 

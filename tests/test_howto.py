@@ -1,45 +1,33 @@
-"""The How it works tab: its figures are sizes.py's in Python and in the browser, its ladder turns, text stays text."""
+"""The How it works tab: its figures are model_sizes.py's, here and in the browser; text stays text."""
 
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from one_tab import Column, opened
+from one_tab import StandInEngine, loaded, opened
 from playwright.sync_api import expect
 
 from compare.page.howto import tab as howto
-from compare.page.howto.lora_drawing import explorer
+from compare.page.howto.lora_drawing import draw_explorer
 from compare.page.shared.model_sizes import EMBEDDED, LINEAR_LAYERS, SIZES, Shape, human, memory, share
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 
 
-class Speaker:
+def speaker() -> StandInEngine:
     """An engine without a model: strength 0 repeats itself, the others name their strength and the question."""
+    return StandInEngine(loaded("lens"), loaded("other"), says=lambda question, v: (
+        (f"{v.strength:g}: {question}", "stop") if v.adapter else ("高校" * 10, "length")))  # too short for a loop
 
-    base_name, parameters, files = "base", EMBEDDED.parameters, SimpleNamespace(name="lens", path=None, r=8)
-    model = SimpleNamespace(config=SimpleNamespace(hidden_size=256, n_layer=6, vocab_size=8064))
 
-    def __init__(self):
-        self.asked: list[str] = []
-
-    def variants(self, strengths):
-        return [SimpleNamespace(adapter=name, strength=s) for name, s in
-                [(None, 0.0), *(("lens", s) for s in strengths), *(("other", s) for s in strengths)]]
-
-    def compare(self, question, instruction, variants, sampling):
-        self.asked.append(question)
-        assert sampling.max_new_tokens == howto.LENGTH
-        yield [Column("", None) for _ in variants]
-        yield [Column(f"{v.strength:g}: {question}" if v.adapter else "高校 高校", "stop" if v.adapter else "length",
-                      [] if v.adapter else [5] * 20) for v in variants]  # too short for a loop
+def turning(engine: StandInEngine):
+    return howto.answering(engine, next(iter(engine.adapters.values())))
 
 
 def test_the_table_marks_the_loaded_size_and_holds_the_1b1_row():
-    table = howto.table(EMBEDDED)
+    table = howto.draw_sizes(EMBEDDED)
     row = next(r for r in table.split("<tr") if "bloom-1b1" in r)
     for figure in ("1,065,314,304", "1,179,648", "0.11%", "17 GB", "2.15 GB"):
         assert figure in row
@@ -48,45 +36,44 @@ def test_the_table_marks_the_loaded_size_and_holds_the_1b1_row():
 
 
 def test_a_loaded_model_of_another_size_is_a_row_with_its_name_escaped():
-    table = howto.table(Shape(ATTACK, 64, 3, 1000))
+    table = howto.draw_sizes(Shape(ATTACK, 64, 3, 1000))
     assert "<img" not in table and "&lt;img" in table
 
 
 def test_the_explorer_opens_at_the_loaded_adapter():
-    html = explorer(EMBEDDED, EMBEDDED.parameters, 8, list(LINEAR_LAYERS))
+    html = draw_explorer(EMBEDDED, EMBEDDED.parameters, 8, list(LINEAR_LAYERS))
     assert ">196,608<" in html and html.count("checked>") == 5  # four layers and the step
-    assert ">49,152<" in explorer(EMBEDDED, EMBEDDED.parameters, 8, ["query_key_value"])
+    assert ">49,152<" in draw_explorer(EMBEDDED, EMBEDDED.parameters, 8, ["query_key_value"])
 
 
-def test_the_ladder_compares_base_and_one_adapter_and_escapes_what_they_say():
-    engine = Speaker()
-    *_, html = howto.turning(engine)(ATTACK)
+def test_the_strengths_are_of_base_and_one_adapter_and_escape_what_they_say():
+    engine = speaker()
+    *_, html = turning(engine)(ATTACK)
     assert html.count("data-i=") == len(howto.STRENGTHS) == 9
     assert "<img" not in html and "1.75: &lt;img" in html
     assert html.count('data-why="loop"') == 1 and html.count('data-why="stop"') == 8
 
 
 def test_the_pages_own_questions_are_answered_once():
-    engine = Speaker()
-    turn = howto.turning(engine)
+    engine = speaker()
+    turn = turning(engine)
     first, again = list(turn(howto.QUESTIONS[0])), list(turn(howto.QUESTIONS[0]))
     list(turn("别的")), list(turn("别的"))
     assert len(first) == 2 and again == first[-1:]
-    assert engine.asked == [howto.QUESTIONS[0], "别的", "别的"]
+    assert [one[0] for one in engine.asked] == [howto.QUESTIONS[0], "别的", "别的"]
 
 
 def test_a_bad_question_is_told_in_the_page():
     from lens.errors import BadQuestion
 
-    engine = Speaker()
-    engine.compare = lambda *a: (_ for _ in ()).throw(BadQuestion("the question is empty"))
+    engine = speaker()
+    engine.error = BadQuestion("the question is empty")
     with pytest.raises(gr.Error, match="the question is empty"):
-        list(howto.turning(engine)(" "))
+        list(turning(engine)(" "))
 
 
 def test_without_an_adapter_the_tab_says_so():
-    engine = Speaker()
-    engine.files = None
+    engine = StandInEngine()
     with gr.Blocks() as blocks:
         howto.build(engine)
     told = [b.value for b in blocks.blocks.values() if isinstance(b, gr.HTML)]
@@ -97,7 +84,7 @@ def test_without_an_adapter_the_tab_says_so():
 @pytest.fixture(scope="module")
 def page(browser):
     """The tab alone, behind another one, in headless Chromium."""
-    with opened(browser, lambda: howto.build(Speaker()), "#lens-rank") as page:
+    with opened(browser, lambda: howto.build(speaker()), "#lens-rank") as page:
         yield page
 
 
@@ -137,8 +124,8 @@ def test_the_answer_turns_when_first_seen_and_then_by_slider_rung_and_question(p
     page.locator("#howto-ladder").scroll_into_view_if_needed()
     expect(now).to_have_text(f"1: {howto.QUESTIONS[0]}", timeout=30_000)
     page.locator("#lens-strength").press("Home")
-    expect(now).to_have_text("高校 高校")
-    assert page.locator("#lens-strength").get_attribute("aria-valuetext") == "0: 高校 高校"
+    expect(now).to_have_text("高校" * 10)
+    assert page.locator("#lens-strength").get_attribute("aria-valuetext") == "0: " + "高校" * 10
     page.locator("[data-i='8']").click()
     expect(now).to_have_text(f"2: {howto.QUESTIONS[0]}")
     page.get_by_role("button", name=howto.QUESTIONS[1], exact=True).click()

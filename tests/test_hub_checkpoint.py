@@ -10,7 +10,7 @@ import torch
 from conftest import BASE, tiny_bloom
 from training import records, settings
 
-from lens.errors import BadInput
+from lens.errors import BadBase
 from train.loop import train
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -46,24 +46,30 @@ def test_a_checkpoint_as_the_hub_ships_it_trains(tmp_path, rows_file, tiny_base)
     assert len(json.loads((out / "training.json").read_text())["base"]["sha256"]) == 64
 
 
-def test_a_pickled_base_is_refused_with_the_way_out(tmp_path, rows_file):
+def test_a_pickled_base_trains_as_it_does_in_safetensors(tmp_path, rows_file):
+    from safetensors.torch import load_file
+
     base = hub_style(tmp_path / "hub")
+    same = train(settings(base, tmp_path / "same", rows_file))
+    state = {key: value for shard in base.glob("*.safetensors") for key, value in load_file(shard).items()}
     for shard in base.glob("*.safetensors*"):
         shard.unlink()
-    torch.save({}, base / "pytorch_model.bin")
-    with pytest.raises(BadInput, match="holds pytorch_model.bin; allowed: safetensors.*save_pretrained"):
-        train(settings(base, tmp_path / "out", rows_file))
-    assert not (tmp_path / "out").exists()
+    torch.save(state, base / "pytorch_model.bin")
+    with pytest.warns(UserWarning, match="pytorch_model.bin is pickled"):
+        out = train(settings(base, tmp_path / "out", rows_file))
+    bases = [json.loads((d / "training.json").read_text())["base"] for d in (out, same)]
+    assert bases[0]["content"] == bases[1]["content"] and bases[0]["sha256"] is None
+    assert [r["loss"] for r in records(out / "log.jsonl")] == [r["loss"] for r in records(same / "log.jsonl")]
 
 
 def test_a_base_without_spare_rows_or_of_another_kind_is_refused(tmp_path, rows_file):
     base = hub_style(tmp_path / "hub")
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"vocab_size": 7000}))
-    with pytest.raises(BadInput, match="7,000 rows, too few for"):
+    with pytest.raises(BadBase, match="7,000 rows, too few for"):
         train(settings(base, tmp_path / "out", rows_file))
     (base / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(BadInput, match="'gpt2' model; allowed: bloom"):
+    with pytest.raises(BadBase, match="'gpt2' model; allowed: bloom"):
         train(settings(base, tmp_path / "out", rows_file))
 
 

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "assets" / "quickstart.ipynb"
 PACKAGES = {"torch", "transformers", "peft", "gradio", "accelerate", "datasets", "rich", "matplotlib",
-            "train", "compare"}
+            "lens", "train", "compare"}
 
 
 def code_cells() -> list[str]:

@@ -66,11 +66,11 @@ def test_a_link_restores_question_columns_settings_and_seed(page, visit):
 
 def test_a_crafted_link_stays_within_bounds_and_stays_text(visit):
     page = visit("?q=%3Cimg%20src=x%20onerror=%22document.title='owned'%22%3E&n=9999&t=nan&seed=-4&s=1e99,x,1,1,1&i=")
-    expect(page.locator(".lens-col")).to_have_count(4, timeout=WAIT)  # what was computed at the start is gone
+    expect(page.locator(".lens-col")).to_have_count(7, timeout=WAIT)  # what was computed at the start is gone
     finished(page)
     expect(page.locator("[data-action=download]").first).to_be_visible(timeout=WAIT)
     result = json.loads(page.locator("[data-name='lora-lens.json']").get_attribute("data-value"))
     assert result["sampling"] == {"max_new_tokens": 512, "temperature": 0, "top_p": 1, "seed": 0}
-    assert [c["strength"] for c in result["columns"]] == [0, 1, 2, 1]
+    assert [c["strength"] for c in result["columns"]] == [0, 1, 2, 1, 1, 1, 1]
     assert page.title() == "LoRA Lens"
     assert page.locator("#result img").count() == 0

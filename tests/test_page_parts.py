@@ -6,56 +6,53 @@ import re
 import threading
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from one_tab import StandInEngine, column, loaded
 
-from compare.analysis.repetition import find_loop
-from compare.engine.answers import Column
+from compare.engine.interface import BASE, PLAIN, Variant
 from compare.page.compare.answering import Answering
 from compare.page.compare.result import as_markdown, draw_result
 from compare.page.page import TABS
-from compare.page.shared import words
-from compare.page.shared.answer_column import Waiting, answer, draw
-from compare.page.shared.examples import GROUPS
+from compare.page.shared.answer_column import draw_column
 from compare.page.shared.held_out import every_row
 from compare.page.shared.loaded import lora_parameters
-from compare.page.shared.question import LENGTHS, LONGEST_LINK, MOST_EXTRAS, PLAIN, STRENGTHS, Asked
-from compare.server.running_answers import Runs
+from compare.page.shared.question import (
+    LENGTHS,
+    LONGEST_LINK,
+    MOST_COLUMNS,
+    PLAIN_COLUMN,
+    STRENGTHS,
+    ComparisonRequest,
+)
+from compare.page.shared.templates import as_json, draw, template
+from compare.page.shared.updates import paced, updates
+from compare.page.shared.words import Words, labels
+from compare.server.running_answers import Run, Runs
+from lens.errors import BadQuestion, LensError
 
 PAGE = Path(__file__).resolve().parent.parent / "compare" / "page"
-
-
-class Variant:
-    def __init__(self, adapter, strength, prompt="chat"):
-        self.name, self.adapter, self.strength, self.prompt = adapter or "base", adapter, strength, prompt
-
-
-def characters(ids) -> str:
-    return "".join(map(chr, ids))
-
-
-def column(text: str, reason: str | None = "length", adapter: str | None = None, prompt: str = "chat"):
-    ids = [ord(c) for c in text]
-    return Waiting(Variant(adapter, 1.0 if adapter else 0.0, prompt), ids, text, reason, 1.0, find_loop(ids))
+LENS = Variant.of("lens")
 
 
 def test_a_link_brings_back_what_was_asked():
     from urllib.parse import parse_qsl
 
-    asked = Asked("校训 & <b>?", "", False, (0.5, 2.0), 64, 0.7, 0.9, 12)
-    assert Asked.from_link(dict(parse_qsl(asked.link()[1:], keep_blank_values=True))) == asked
-    plain = Asked("校训", extras=(0.5, PLAIN))
-    assert Asked.from_link(dict(parse_qsl(plain.link()[1:]))) == plain
-    assert Asked("长" * LONGEST_LINK).link() is None
-    assert Asked.from_link({}) is None and Asked.from_link({"q": "  "}) is None
+    asked = ComparisonRequest("校训 & <b>?", "", False, (0.5, 2.0), 64, 0.7, 0.9, 12)
+    assert ComparisonRequest.from_link(dict(parse_qsl(asked.link()[1:], keep_blank_values=True))) == asked
+    plain = ComparisonRequest("校训", extras=(0.5, PLAIN_COLUMN))
+    assert ComparisonRequest.from_link(dict(parse_qsl(plain.link()[1:]))) == plain
+    assert ComparisonRequest("长" * LONGEST_LINK).link() is None
+    assert ComparisonRequest.from_link({}) is None and ComparisonRequest.from_link({"q": "  "}) is None
 
 
 @given(st.dictionaries(st.sampled_from(["i", "on", "n", "t", "p", "seed", "s", "a"]), st.text(max_size=30)))
 def test_no_link_leads_out_of_bounds(params):
-    asked = Asked.from_link({"q": "x", **params})
+    asked = ComparisonRequest.from_link({"q": "x", **params})
     assert LENGTHS[0] <= asked.max_new_tokens <= LENGTHS[1]
-    assert len(asked.extras) <= MOST_EXTRAS and all(
+    assert all(
         isinstance(s, str) or STRENGTHS[0] <= s <= STRENGTHS[1] for s in asked.extras)
     assert asked.sampling.seed >= 0
 
@@ -73,54 +70,148 @@ def test_a_visitors_next_question_ends_the_one_before_and_waits_for_it():
 
 
 def test_an_answer_is_escaped_and_its_loop_shaded_from_the_onset():
-    html = answer(column("<b>甲" + "乙\n" * 20), characters)
-    assert "<b>" not in html and html.startswith("<span>&lt;b&gt;甲</span><mark")
-    assert "×20" in html
-    assert "<mark" not in answer(column("没有循环"), characters)
+    html = draw_column(column("<b>甲" + "乙\n" * 20, "length"), 0)
+    assert "<b>" not in html and "<span>&lt;b&gt;甲</span><mark" in html
+    assert "×20" in html and html.count("⏎") == 20
+    assert "<mark" not in draw_column(column("没有循环"), 0)
 
 
 def test_a_plain_column_shows_what_it_goes_on_from_and_is_no_measure_of_the_adapter():
-    html = draw(column("<b>", "length", prompt="plain"), 2, characters, "<i>问", 0)
-    assert '<span class="lens-before">&lt;i&gt;问</span><span>&lt;b&gt;</span>' in html
-    assert 'data-text="&lt;b&gt;"' in html and words.PLAIN_TITLE[0].zh in html and words.PLAIN_PROMPT[1].zh in html
-    alone = draw_result(Asked("问", extras=(PLAIN,)), [Column(Variant(None, 0.0, form), characters, [30002], "length")
-                                                       for form in ("chat", "plain")], characters, {})
+    html = draw_column(column("<b>", "length", PLAIN), 2, "<i>问", 0)
+    assert '<span class="lens-before" dir="auto">&lt;i&gt;问</span><span>&lt;b&gt;</span>' in html
+    assert 'data-text="&lt;b&gt;"' in html and "原文续写" in html and "不能拿来和适配后的一列比高下" in html
+    alone = draw_result(ComparisonRequest("问", extras=(PLAIN_COLUMN,)), [column("田", "length", v)
+                                                                         for v in (BASE, PLAIN)], {})
     assert 'id="adapted"' not in alone and "lens-said" not in alone  # a base without an adapter
 
 
-class Engine:
-    """Two adapters beside a base."""
+def test_control_characters_are_shown_as_such_and_text_cannot_turn_the_page_around():
+    columns = [column("答\x07\u202e", variant=v) for v in (BASE, PLAIN)]
+    html = draw_result(ComparisonRequest("\x1b[2J\x9b?\ud83d"), columns, {"base": "\x00"})
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", html) and "答\ufffd" in html
+    for text in re.findall(r'<div class="lens-answer"[^>]*>|<span class="lens-before"[^>]*>', html):
+        assert 'dir="auto"' in text  # isolates what an override in it turns
+    assert as_json(["\x1b\x9b"]) == '["\\u001b\\u009b"]'
 
-    adapters = shown = ["one", "two"]
 
-    def variants(self, strengths):
-        return [Variant(None, 0.0), *(Variant(name, s) for name in self.shown for s in strengths)]
+def engine_of(*names: str) -> StandInEngine:
+    return StandInEngine(*map(loaded, names))
 
 
 def test_of_two_adapters_a_further_column_is_one_and_the_one_that_goes_when_removed():
     """It came at its strength for each adapter, and the sign to remove it stood on the second adapter's own column."""
-    asked = Asked("问", extras=(0.5, PLAIN))
-    variants = Answering(Engine(), Runs(), {}).variants(asked)
+    engine = engine_of("one", "two")
+    variants = ComparisonRequest("问", extras=(0.5, PLAIN_COLUMN)).variants(engine)
     assert [(v.adapter, v.strength, v.prompt) for v in variants] == [
-        (None, 0.0, "chat"), ("one", 1.0, "chat"), ("one", 0.5, "chat"), (None, 0.0, "plain")]
-    variants = Answering(Engine(), Runs(), {}).variants(Asked("问", extras=(0.5,)))
-    html = draw_result(Asked("问", extras=(0.5,)), [Column(v, characters, [30002]) for v in variants],
-                       characters, {})
+        (None, 0.0, "chat"), ("one", 1.0, "chat"), ("two", 1.0, "chat"), ("one", 0.5, "chat"), (None, 0.0, "plain")]
+    request = ComparisonRequest("问", extras=(0.5,))
+    html = draw_result(request, [column("田", variant=v) for v in request.variants(engine)], {})
     removed = {m[1]: m[2] for m in re.finditer(r'id="([\w-]+)" data-index(?:(?!</article>).)*?data-action="remove" '
                                                r'data-value="(\d)"', html, re.S)}
-    assert [v.strength for v in variants] == [0, 1, 1, 0.5] and removed == {"column-3": "0"}
+    assert removed == {"column-3": "0"}
+
+
+def test_twelve_adapters_are_twelve_columns_and_more_than_can_be_are_refused_with_both_numbers():
+    """More than four were cut to four without a word."""
+    engine = engine_of(*(f"a{i}" for i in range(12)))
+    assert len(ComparisonRequest("问").variants(engine)) == 13
+    last = list(Answering(engine, {}).compare("问"))[-1]
+    assert [c["adapter"] for c in last["columns"]] == [None, *(f"a{i}" for i in range(12))]
+    with pytest.raises(BadQuestion, match=f"{13 + MOST_COLUMNS} columns.*{MOST_COLUMNS}"):
+        ComparisonRequest("问", extras=(0.5,) * MOST_COLUMNS).variants(engine)
+
+
+def test_names_of_columns_are_unique():
+    """An adapter named as the base is, and one strength given twice, were two columns of one name in JSON."""
+    for adapters, strengths in ((("base",), [1.0]), (("lens",), [1.0, 1.0]), (("lens", "lens@0.5"), [1.0, 0.5])):
+        *_, last = Answering(engine_of(*adapters), {}).compare("问", strengths=strengths)
+        names = [c["variant"] for c in last["columns"]]
+        assert len(set(names)) == len(names) == 1 + len(adapters) * len(strengths)
+
+
+@pytest.mark.parametrize("bad, code", [
+    ({"question": None}, "text-expected"), ({"instruction": 3}, "text-expected"),
+    ({"strengths": ["x"]}, "number-out-of-range"), ({"strengths": [float("inf")]}, "number-out-of-range"),
+    ({"strengths": [99.0]}, "number-out-of-range"), ({"strengths": [1.0] * 99}, "too-many-columns"),
+    ({"max_new_tokens": 0}, "whole-number-out-of-range"), ({"temperature": "hot"}, "number-out-of-range"),
+    ({"strengths": "1"}, "list-expected")])
+def test_the_api_answers_bad_input_by_code_and_in_both_languages(bad, code):
+    [answer] = Answering(engine_of("lens"), {}).compare(**{"question": "问", **bad})
+    assert set(answer) == {"error"} and answer["error"]["code"] == code
+    assert re.search("[一-鿿]", answer["error"]["message_zh"]) and answer["error"]["message"]
+
+
+# ---- from columns to updates
+
+
+def test_updates_are_paced_and_the_last_one_always_comes():
+    assert list(paced(iter(range(1000))))[0] == 0 and list(paced(iter(range(1000))))[-1] == 999
+    assert len(list(paced(iter(range(1000))))) < 10
+    run = Run()
+    stream = paced(iter("abc"), run)
+    next(stream)
+    run.superseded = True
+    assert list(stream) == []
+
+
+def test_what_goes_wrong_is_one_more_update_and_what_has_no_sentence_reaches_the_log():
+    def fails(error):
+        def start(run):
+            yield "first"
+            raise error
+        return start
+
+    told = []
+    assert list(updates(fails(BadQuestion("no-question-yet")), lambda err: err.code)) == ["first", "no-question-yet"]
+    with pytest.raises(KeyError):
+        for update in updates(fails(KeyError("x")), lambda err: err.code):
+            told.append(update)
+    assert told == ["first", "answer-broken"]
+
+
+def test_an_answer_of_the_page_is_drawn_at_once_and_at_its_end():
+    drawn = list(Answering(engine_of("lens"), {}).stream(ComparisonRequest("问"), Run()))
+    assert 'data-state="writing"' in drawn[0] and "正在读题" in drawn[0]
+    assert 'data-state="writing"' not in drawn[-1] and 'data-text="lens"' in drawn[-1]
+
+
+def test_a_long_question_is_asked_whole_and_one_beyond_the_window_refused_with_both_numbers(engine):
+    """A pasted question over 4,000 characters was cut without a word."""
+    long = "哈尔滨工业大学的校训是什么？" * 300
+    stand_in = engine_of("lens")
+    list(Answering(stand_in, {}).stream(ComparisonRequest(long), Run()))
+    assert stand_in.asked[0][0] == long
+    assert ComparisonRequest.from_link({"q": long}).question == long
+    with pytest.raises(LensError, match=r"\d{4} tokens long.*2048"):
+        list(Answering(engine, {}).stream(ComparisonRequest(long, max_new_tokens=8), Run()))
+    with gr.Blocks() as blocks:
+        for tab in TABS:
+            if tab.__name__.split(".")[-2] not in ("training", "report"):
+                tab.build(stand_in)
+    boxes = [b for b in blocks.blocks.values() if isinstance(b, gr.Textbox)]
+    assert len(boxes) >= 4 and not any(b.max_length for b in boxes)
+
+
+def test_an_error_draws_itself_in_both_languages_and_its_values_are_no_markup():
+    html = draw("compare/result", "error", error=BadQuestion("too-many-columns", columns="<b>{most}", most=3))
+    assert "最多 3 列" in html and "at most 3" in html and "<b>{" not in html and "&lt;b&gt;{most}" in html
+    assert str(Words.of(BadQuestion("so {it} stands"))) == "so {it} stands"  # without a code yet
 
 
 @pytest.mark.parametrize("reason", [None, "stop", "length", "loop", "cancelled"])
 def test_every_way_to_stop_is_told_in_both_languages(reason):
-    html = draw(column("答", reason), 0, characters)
-    for text in (words.WHY[reason][0].zh, words.WHY[reason][0].en, words.WHY[reason][1].zh):
-        assert text.replace("<", "&lt;").replace(">", "&gt;") in html
+    html = draw_column(column("答", reason), 0)
+    why = {"stop": ("自己说完停下", "ended by itself", "模型认为说完了"),
+           "length": ("到长度上限被截断", "cut at", "一直没有出现"),
+           "loop": ("陷入循环，已截住", "stopped in a loop", "一再重复"),
+           "cancelled": ("已被你停止", "stopped by you", "你按了"),
+           None: ("正在写…", "writing…", "各列同步前进")}
+    assert all(text in html for text in why[reason])
     assert f'aria-busy="{str(reason is None).lower()}"' in html
 
 
 def test_markup_in_an_adapters_name_stays_text():
-    assert "<script>" not in draw(column("x", "stop", "<script>"), 1, characters)
+    assert "<script>" not in draw_column(column("x", "stop", Variant.of("<script>")), 1)
 
 
 def test_markdown_fences_what_the_model_wrote():
@@ -140,17 +231,17 @@ def test_lora_parameters_are_counted_from_the_file(tmp_path):
 
 def test_every_label_is_translated():
     """Each Chinese label given to a Gradio component in our tab is in the table."""
-    source = "".join((PAGE / name).read_text(encoding="utf-8") for name in ("app.py", "compare.py", "controls.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in PAGE.rglob("*.py"))
     places = r"(?<![-\w])label=|info=|placeholder=|gr\.Button\(|gr\.Accordion\(|gr\.Tab\("
     given_labels = re.findall(rf'(?:{places})"([^"]*[一-鿿][^"]*)"', source)
     assert len(given_labels) > 10
-    assert not set(given_labels) - set(words.LABELS)
-    tabs = {label for tab in TABS for label in tab.LABELS}
-    assert set(TABS.values()) <= set(words.LABELS) | tabs
+    assert {label for label in given_labels if " · " not in label} <= set(labels())
+    assert set(TABS.values()) <= set(labels())
 
 
 def test_examples_come_in_groups_and_held_out_rows_have_references():
-    assert len(GROUPS) >= 5 and all(GROUPS.values())
+    groups = template("compare/examples").GROUPS
+    assert len(groups) >= 5 and all(questions for _, _, questions in groups)
     assert len(every_row()) > 100 and all(row.output for row in every_row().values())
 
 
@@ -163,7 +254,7 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize("theme", [":root", ".dark"])
 def test_contrast_is_at_least_aa(theme):
     """WCAG 2.2, 1.4.3: 4.5 to 1 for text; 1.4.11: 3 to 1 for the outline of what has focus."""
-    block = (PAGE / "style.css").read_text(encoding="utf-8").split(f"\n{theme} {{", 1)[1].split("}", 1)[0]
+    block = (PAGE / "shared" / "style.css").read_text(encoding="utf-8").split(f"\n{theme} {{", 1)[1].split("}", 1)[0]
     colour = dict(re.findall(r"--lens-([\w-]+): (#[0-9a-f]{6})", block))
     text = {"ink": "paper card base-soft", "quiet": "paper card base-soft", "base-ink": "paper card",
             "adapted-ink": "paper card adapted-soft", "loop-ink": "loop", "bad": "bad-soft", "card": "ink"}
@@ -173,8 +264,3 @@ def test_contrast_is_at_least_aa(theme):
     for ink, paper, least in pairs:
         light, dark = sorted((luminance(colour[ink]), luminance(colour[paper])), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= least, (theme, ink, paper)
-
-
-def test_the_page_imports_no_torch():
-    for file in PAGE.glob("*.py"):
-        assert not re.search(r"^\s*(import|from) torch\b", file.read_text(encoding="utf-8"), re.M), file.name

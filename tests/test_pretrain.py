@@ -13,7 +13,7 @@ import torch
 from conftest import ASSETS, BASE
 
 from train.pretraining.corpus import load_streams, prose_passages, windows
-from train.pretraining.muon import orthogonalized
+from train.pretraining.optimizers import orthogonalized
 
 
 @pytest.fixture

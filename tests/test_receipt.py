@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE
 
-from compare.engine.engine import Engine
 from compare.engine.receipt import PROBE, base_logits, probe_ids, receipt
 from lens.errors import BadAdapter
+from tests.short import Engine
 
 CONTRACT = {"sha256", "rank", "modules", "keys_matched", "keys_refused", "nonzero_b", "max_logit_change",
             "base_exact", "changes_anything"}

@@ -7,18 +7,16 @@ import json
 import pytest
 
 from compare.report import statistics
-from compare.report.comparator import comparator
-from compare.report.html import html
-from compare.report.markdown import markdown
+from compare.report.answers import Losses
 from compare.report.measures import judge
+from compare.report.pages import html, markdown
 from compare.report.pictures import pictures
-from compare.report.plain import Losses
 from compare.report.regression import gate
 from compare.report.rows import Row, read_data
 from compare.report.summary import Seen, summarise
-from compare.report.verdict import verdict
-from compare.report.write import write
-from lens.errors import BadQuestion
+from compare.report.words import verdict
+from compare.report.write import comparator, write
+from lens.errors import BadRows, BadSetting
 
 ROWS = (Row(0, "首任校长是谁？", output="宋小濂", keywords=("宋小濂",)),
         Row(1, "校训是什么？", output="规格严格，功夫到家", keywords=("规格严格", "功夫到家")),
@@ -157,10 +155,10 @@ def test_the_gate():
 def test_the_gate_compares_only_what_can_be_compared():
     old, new = report_of(), report_of()
     new["questions"] = new["questions"][1:]
-    with pytest.raises(BadQuestion, match="not all the same"):
+    with pytest.raises(BadSetting, match="not all the same"):
         gate(old, new)
     new = {**report_of(), "settings": {"max_new_tokens": 64}}
-    with pytest.raises(BadQuestion, match="max_new_tokens was 30 and is 64"):
+    with pytest.raises(BadSetting, match="max_new_tokens was 30 and is 64"):
         gate(old, new)
 
 
@@ -177,5 +175,29 @@ def test_the_gate_compares_only_what_can_be_compared():
 def test_bad_rows_are_named(tmp_path, text, said):
     path = tmp_path / "rows.jsonl"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(BadQuestion, match=said):
+    with pytest.raises(BadRows, match=said):
         read_data(path)
+
+
+STEERING = "a\x1b[31mb\x07c\x9bd\u202ee"
+
+
+def test_no_row_and_no_answer_steers_who_reads_the_report(tmp_path):
+    report = report_of((STEERING, *ADAPTED_TEXTS[1:]))
+    report["questions"][1]["input"] = report["adapter"]["name"] = report["data"]["name"] = STEERING
+    write(report, tmp_path)
+    for name in ("report.json", "report.md", "report.html", "llm_comparator.json"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert not set(text) & set("\x1b\x07\x9b\u202e"), name
+        assert "[31mb" in text.replace("\\[", "["), name
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == report
+
+
+def test_the_report_is_strict_json_whatever_the_figures(tmp_path):
+    """A perplexity beyond every float ended the run; NaN in report.json is read by no other language."""
+    report = report_of(checkpoints=[seen(BASE_TEXTS, nats=(9e9, 9e9), step=10)])
+    assert report["checkpoints"][0]["plain"]["perplexity"]["value"] == pytest.approx(statistics.WORST)
+    report["variants"][1]["measures"]["tokens"]["value"] = float("nan")
+    write(report, tmp_path)
+    found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert found["variants"][1]["measures"]["tokens"]["value"] is None

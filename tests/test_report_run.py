@@ -204,7 +204,7 @@ def test_the_gate_decides_the_exit_status(pair, finished, tmp_path, capsys):
     ("", [], "holds no row"),
     ('{"input": "x"}', [], "has no reference"),
     ('{"input": "x", "output": "y"}', ["--margin", "2"], "--margin is 2; allowed: 0 to 1"),
-    ('{"input": "x", "output": "y"}', ["--strength", "99"], "--strength is 99; allowed: -10 to 10"),
+    ('{"input": "x", "output": "y"}', ["--strength", "99"], "strength is 99.0; allowed: -10 to 10"),
     ('{"input": "x", "output": "y"}', ["--against", "nowhere"], "nowhere: no report.json there"),
     ('{"input": "x", "output": "y"}', ["--checkpoints", "nowhere"], "nowhere: no such directory"),
     ('{"input": "x", "output": "y"}', ["--plain", "nowhere"], "--plain nowhere cannot be read"),

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from one_tab import opened
+from one_tab import StandInEngine, loaded, opened
 from playwright.sync_api import expect
 from test_report import ADAPTED_TEXTS, EVIL, report_of, seen
 
 from compare.page.report import tab as reported
-from compare.page.report.charts import cards, curves
+from compare.page.report.charts import curves
 from compare.page.report.tab import Report, highlighted, read_report
+from compare.page.shared.templates import template
 
-ENGINE = SimpleNamespace(files=SimpleNamespace(name="lens", sha256="1" * 64))
+COMMAND = "python -m compare.evaluate --output assets/report"
+
+
+def engine() -> StandInEngine:
+    adapter = loaded("lens")
+    adapter.files.sha256 = "1" * 64
+    return StandInEngine(adapter)
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def report() -> Report:
 
 
 def questions(html: str) -> list[str]:
-    return re.findall(r'class="input" lang="zh-CN">([^<]*)<', html)
+    return re.findall(r'class="input" lang="zh-CN" dir="auto">([^<]*)<', html)
 
 
 def test_flips_come_first_then_right_wrong_and_off_topic(report):
@@ -53,7 +59,7 @@ def test_more_is_offered_only_where_there_is_more(report):
 
 
 def test_the_large_figures_are_the_reports(report):
-    html = cards(report.fields)
+    html = report.head()
     assert "<strong>75.0%</strong>" in html and "+50.0 points" in html
     adapted = report.fields["variants"][1]
     interval = adapted["measures"]["right"]
@@ -62,8 +68,9 @@ def test_the_large_figures_are_the_reports(report):
 
 
 def test_curves_only_where_there_are_points():
-    assert curves(report_of()) == ""
-    drawn = curves(report_of(others=[seen(ADAPTED_TEXTS, strength=0.5)], checkpoints=[seen(ADAPTED_TEXTS, step=50)]))
+    assert curves(report_of()) == []
+    drawn = Report(report_of(others=[seen(ADAPTED_TEXTS, strength=0.5)],
+                             checkpoints=[seen(ADAPTED_TEXTS, step=50)])).head()
     assert drawn.count("<figure>") == 6 and "Training steps" in drawn and "Strength" in drawn
     assert ">50</span>" in drawn and ">0.5</span>" in drawn
 
@@ -71,8 +78,10 @@ def test_curves_only_where_there_are_points():
 def test_text_of_models_is_escaped_and_keywords_are_marked(report):
     html = report.table() + report.head()
     assert "<script" not in html and "&lt;script&gt;" in html
-    assert highlighted("<b>HIT</b>", ["hit"]) == "&lt;b&gt;<mark>HIT</mark>&lt;/b&gt;"
-    assert highlighted(EVIL, []).count("<") == 0
+    assert highlighted("<b>HIT</b>", ["hit"]) == [("<b>", False), ("HIT", True), ("</b>", False)]
+    shown = template("report/view").highlighted
+    assert shown(highlighted("<b>HIT</b>", ["hit"])) == "&lt;b&gt;<mark>HIT</mark>&lt;/b&gt;"
+    assert shown(highlighted(EVIL, [])).count("<") == 0
 
 
 def test_names_in_a_report_are_escaped():
@@ -83,7 +92,7 @@ def test_names_in_a_report_are_escaped():
 
 def told(path) -> str:
     with gr.Blocks() as blocks:
-        reported.build(ENGINE, path)
+        reported.build(engine(), path)
     return "".join(str(b.value) for b in blocks.blocks.values() if isinstance(b, gr.HTML))
 
 
@@ -92,7 +101,7 @@ def write(path, fields) -> None:
 
 
 def test_without_a_report_the_tab_gives_the_command(tmp_path):
-    assert reported.COMMAND in told(tmp_path / "report.json")
+    assert COMMAND in told(tmp_path / "report.json")
     assert read_report(tmp_path / "report.json") is None
 
 
@@ -101,7 +110,7 @@ def test_a_broken_report_is_told_with_the_command(tmp_path, content):
     path = tmp_path / "report.json"
     path.write_text(content)
     html = told(path)
-    assert "cannot be read" in html and reported.COMMAND in html
+    assert "cannot be read" in html and COMMAND in html
 
 
 def test_a_report_of_another_adapter_says_so(tmp_path):
@@ -120,7 +129,7 @@ def page(tmp_path_factory, browser):
     path, fields = tmp_path_factory.mktemp("report") / "report.json", report_of()
     extra = [{**fields["questions"][4], "index": i, "input": f"题 {i}"} for i in range(5, 40)]
     write(path, {**fields, "questions": [*fields["questions"], *extra]})
-    with opened(browser, lambda: reported.build(ENGINE, path), "#reported-table details") as page:
+    with opened(browser, lambda: reported.build(engine(), path), "#reported-table details") as page:
         yield page
 
 

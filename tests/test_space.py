@@ -151,7 +151,7 @@ def test_a_forked_worker_answers_as_its_parent_does():
 def test_a_space_gets_what_runs_and_nothing_that_a_run_left_behind(tmp_path):
     here = set(files_of_a_space(ROOT))
     assert {"app.py", "README.md", "requirements.txt", "assets/base/model.safetensors",
-            "compare/engine/engine.py"} <= here
+            "compare/engine/local.py"} <= here
     assert not [name for name in here if name.split("/")[0] in ("tests", "bench", "deploy", "runs", ".venv", ".git")]
     for name in ("app.py", "compare/a.py", "compare/__pycache__/a.pyc", "assets/adapters/x/checkpoint-1/optimizer.pt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -5,57 +5,45 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from one_tab import Column, opened
+from one_tab import StandInEngine, column, loaded, opened
 from playwright.sync_api import expect
 
-from compare.page.shared import held_out as heldout
+from compare.engine.interface import LoadedAdapter
+from compare.page.shared import held_out
 from compare.page.shared.loss_curve import Loss, Scale, position, read_losses, smoothed
+from compare.page.shared.templates import template
 from compare.page.timeline import tab as timeline
-from compare.page.timeline.checkpoint_grid import LENGTH, STRENGTHS, Checkpoint, Film, Shown
+from compare.page.timeline.checkpoint_grid import LENGTH, STRENGTHS, Answer, Checkpoint, CheckpointGrid
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
 STEPS = (100, 400)
 
 
-def adapter(path: Path, name: str, losses=()) -> SimpleNamespace:
+def adapter(path: Path, name: str, losses=()) -> LoadedAdapter:
     folder = path / name
     folder.mkdir()
     (folder / "training.json").write_text(json.dumps({"losses": [vars(x) for x in losses]}))
-    return SimpleNamespace(name=name, path=folder, sha256="0" * 64)
+    return loaded(name, folder, losses[-1].step if losses else None)
 
 
-class Speaker:
+def engine_of(path: Path, names=("lens", "step-400", "step-100", "other")) -> StandInEngine:
     """An engine without a model: base repeats itself, a checkpoint names itself, its strength and the question."""
-
-    def __init__(self, path: Path, names=("lens", "step-400", "step-100", "other")):
-        losses = [Loss(step, 4 / step) for step in range(25, 801, 25)]
-        self.adapters = {n: adapter(path, n, losses if n == "lens" else ()) for n in names}
-        self.asked: list[tuple] = []
-
-    @property
-    def files(self):
-        return next(iter(self.adapters.values()), None)
-
-    def compare(self, question, instruction, variants, sampling):
-        self.asked.append((question, instruction))
-        self.variants, self.sampling = variants, sampling
-        yield [Column("", None) for _ in variants]
-        yield [Column(f"{v.name}: {question}" if v.adapter else "高校" * 20, "stop" if v.adapter else "length",
-                      [] if v.adapter else [5, 6] * 20) for v in variants]
+    losses = [Loss(step, 4 / step) for step in range(25, 801, 25)]
+    return StandInEngine(*(adapter(path, n, losses if n == "lens" else ()) for n in names), says=lambda question, v: (
+        (f"{v.name}: {question}", "stop") if v.adapter else ("高校" * 20, "length")))
 
 
 @pytest.fixture
 def speaker(tmp_path):
-    return Speaker(tmp_path)
+    return engine_of(tmp_path)
 
 
 @pytest.fixture
-def film(speaker):
-    return Film(timeline.checkpoints(speaker), read_losses(speaker.files.path))
+def grid(speaker):
+    return CheckpointGrid(timeline.checkpoints(speaker), read_losses(speaker.adapters["lens"].path))
 
 
 def test_checkpoints_are_found_by_name_and_the_first_adapter_ends_them(speaker):
@@ -64,52 +52,56 @@ def test_checkpoints_are_found_by_name_and_the_first_adapter_ends_them(speaker):
 
 
 def test_a_training_whose_end_is_a_checkpoint_itself(tmp_path):
-    engine = Speaker(tmp_path, ("run-checkpoint-20", "run-checkpoint-5"))
+    engine = engine_of(tmp_path, ("run-checkpoint-20", "run-checkpoint-5"))
     assert [c.step for c in timeline.checkpoints(engine)] == [5, 20]
 
 
-def test_the_grid_is_one_batch_of_every_strength_and_checkpoint_beside_the_base(speaker, film):
-    *_, html = timeline.Playing(speaker, film, ()).show("别的问题")
-    wanted = [(None, 0.0)] + [(c.name, s) for s in STRENGTHS for c in film.checkpoints]
-    assert [(v.adapter, v.strength) for v in speaker.variants] == wanted and len(speaker.asked) == 1
-    assert speaker.sampling.max_new_tokens == LENGTH == 48
-    cells = dict(re.findall(r'data-i="(\d)" data-strength="1" [^>]*><span class="said" lang="zh-CN">([^<]*)', html))
+def test_the_grid_is_one_batch_of_every_strength_and_checkpoint_beside_the_base(speaker, grid):
+    *_, html = timeline.Timeline(speaker, grid, ()).show("别的问题")
+    wanted = [(None, 0.0)] + [(c.name, s) for s in STRENGTHS for c in grid.checkpoints]
+    [(_, _, variants, sampling)] = speaker.asked
+    assert [(v.adapter, v.strength) for v in variants] == wanted
+    assert sampling.max_new_tokens == LENGTH == 48
+    said = r'data-i="(\d)" data-strength="1" [^>]*><span class="said" lang="zh-CN" dir="auto">([^<]*)'
+    cells = dict(re.findall(said, html))
     assert cells == {"1": "step-100@1: 别的问题", "2": "step-400@1: 别的问题", "3": "lens@1: 别的问题"}
 
 
-def test_text_of_models_and_visitors_is_escaped(speaker, film):
-    *_, html = timeline.Playing(speaker, film, ()).show(ATTACK)
+def test_text_of_models_and_visitors_is_escaped(speaker, grid):
+    *_, html = timeline.Timeline(speaker, grid, ()).show(ATTACK)
     assert "<img" not in html and "&lt;img" in html
 
 
 def test_right_and_wrong_are_marked_for_held_out_questions_alone():
-    row = next(r for r in heldout.rows().values() if r.keywords)
-    right, wrong = Column("、".join(row.keywords)), Column("不知道")
-    assert 'data-kind="right"' in Shown.of(right, row).marks and 'data-kind="wrong"' in Shown.of(wrong, row).marks
-    assert not re.search("right|wrong", Shown.of(right, None).marks)
-    assert not re.search('"right"|"wrong"', Shown.of(Column("", None), row).marks)  # not while it is written
+    row = next(r for r in held_out.rows().values() if r.keywords)
+    right, wrong = column("、".join(row.keywords)), column("不知道")
+    assert Answer.of(right, row).marks == ["right", "stop"] and Answer.of(wrong, row).marks == ["wrong", "stop"]
+    assert Answer.of(right, None).marks == ["stop"]
+    assert list(Answer.of(column("", None), row).marks) == ["writing"]  # not while it is written
 
 
-@pytest.mark.parametrize("column,kinds", [
-    (Column("高校" * 20, "length", [5, 6] * 20), ["loop", "length"]), (Column("高校", "loop", [5] * 40), ["loop"]),
-    (Column("高校", "length", list(range(40))), ["length"]), (Column("高校"), ["stop"]),
-    (Column("高", None), ["writing"])])
-def test_loop_stop_and_cut_are_marked(column, kinds):
-    assert re.findall('data-kind="([a-z]+)"', Shown.of(column, None).marks) == kinds
+@pytest.mark.parametrize("text, reason, kinds", [
+    ("高校" * 20, "length", ["loop", "length"]), ("高" * 40, "loop", ["loop"]),
+    ("".join(map(chr, range(100, 140))), "length", ["length"]), ("高校", "stop", ["stop"]), ("高", None, ["writing"])])
+def test_loop_stop_and_cut_are_marked(text, reason, kinds):
+    answer = Answer.of(column(text, reason), None)
+    assert list(answer.marks) == kinds
+    html = template("timeline/view").marks(answer, LENGTH)
+    assert re.findall('data-kind="([a-z]+)"', html) == kinds
 
 
-def test_a_held_out_question_keeps_its_own_instruction(speaker, film):
-    row = next(r for r in heldout.rows().values() if not r.instruction)
-    list(timeline.Playing(speaker, film, ()).show(row.input))
-    list(timeline.Playing(speaker, film, ()).show("别的"))
-    assert speaker.asked == [(row.input, ""), ("别的", "请回答下面的问题")]
+def test_a_held_out_question_keeps_its_own_instruction(speaker, grid):
+    row = next(r for r in held_out.rows().values() if not r.instruction)
+    list(timeline.Timeline(speaker, grid, ()).show(row.input))
+    list(timeline.Timeline(speaker, grid, ()).show("别的"))
+    assert [one[:2] for one in speaker.asked] == [(row.input, ""), ("别的", "请回答下面的问题")]
 
 
-def test_offered_questions_are_held_out_and_answered_once(speaker, film):
+def test_offered_questions_are_held_out_and_answered_once(speaker, grid):
     [first, *_] = questions = timeline.offered()
-    assert set(questions) <= set(heldout.rows())
-    playing = timeline.Playing(speaker, film, questions)
-    whole, again = list(playing.show(first)), list(playing.show(first))
+    assert set(questions) <= set(held_out.rows())
+    tab = timeline.Timeline(speaker, grid, questions)
+    whole, again = list(tab.show(first)), list(tab.show(first))
     assert len(speaker.asked) == 1 and again == whole[-1:]
 
 
@@ -127,20 +119,20 @@ def test_losses_that_cannot_be_drawn_are_left_out(tmp_path):
     (tmp_path / "training.json").write_text('{"losses": [{"step": 20, "loss": 2}, {"step": 10, "loss": NaN}, '
                                             '{"step": 5, "loss": 3}]}')
     assert read_losses(tmp_path) == (Loss(5, 3.0), Loss(20, 2.0))
-    assert "no loss was logged" in Film([Checkpoint("a", 5)], ()).draw("q")
+    assert "no loss to draw" in CheckpointGrid([Checkpoint("a", 5)], ()).draw("q")
 
 
 @pytest.mark.parametrize("names,told", [((), "No adapter is loaded"), (("lens",), "No checkpoint on the way")])
 def test_what_is_missing_is_said(tmp_path, names, told):
     with gr.Blocks() as blocks:
-        timeline.build(Speaker(tmp_path, names))
+        timeline.build(engine_of(tmp_path, names))
     assert any(told in str(b.value) for b in blocks.blocks.values() if isinstance(b, gr.HTML))
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory, browser):
     """The tab alone, behind another one, in headless Chromium."""
-    speaker = Speaker(tmp_path_factory.mktemp("adapters"))
+    speaker = engine_of(tmp_path_factory.mktemp("adapters"))
     with opened(browser, lambda: timeline.build(speaker), "#lens-step") as page:
         yield page
 
@@ -149,7 +141,7 @@ def first_question():
     return timeline.offered()[0]
 
 
-def test_the_film_fills_when_first_seen_and_opens_at_the_end(page):
+def test_the_grid_fills_when_first_seen_and_opens_at_the_end(page):
     expect(page.locator(".now")).to_have_text(f"lens@1: {first_question()}", timeout=30_000)
     expect(page.locator("[data-step]")).to_have_text("800")
     expect(page.locator('.cell[aria-pressed="true"]')).to_have_attribute("data-i", "3")
@@ -196,7 +188,7 @@ def test_another_question_keeps_the_place(page):
     expect(page.locator(".now")).to_have_text(f"step-100@0.5: {ATTACK}", timeout=30_000)
     page.locator('[data-question=""]').click()
     expect(page.locator(".asked")).not_to_have_text(ATTACK, timeout=30_000)
-    assert page.locator(".asked").text_content() in heldout.rows()
+    assert page.locator(".asked").text_content() in held_out.rows()
     assert page.title() == "tab"
 
 

@@ -11,7 +11,7 @@ from conftest import MOTTO
 from training import PARTS, records, settings, six_steps
 
 from lens.embedded import EMBEDDED_ROWS
-from lens.errors import BadInput
+from lens.errors import LensError
 from lens.settings import make_settings
 from train.loop import train
 from train.settings import PROBES, RECIPES, TrainSettings
@@ -139,7 +139,7 @@ def test_bad_rows_are_left_out_and_counted_where_asked(tmp_path, tiny_base):
     rows = tmp_path / "rows.csv"
     rows.write_text("question,answer\n校训？,规格严格\n校长？,\n", encoding="utf-8")
     asked = {"columns": ["input=question", "output=answer"]}
-    with pytest.raises(BadInput, match="rows.csv line 3"):
+    with pytest.raises(LensError, match="rows.csv line 3"):
         train(settings(tiny_base, tmp_path / "out", rows, **asked))
     out = train(settings(tiny_base, tmp_path / "out", rows, **asked, skip_bad_rows=True))
     about = json.loads((out / "training.json").read_text())

@@ -12,9 +12,9 @@ from playwright.sync_api import expect
 from compare.page.training import tab as training
 from compare.server.permissions import Permission
 from compare.server.trainings.job import Job, find_jobs
-from compare.server.trainings.trainings import Workshop
+from compare.server.trainings.trainings import Trainings
 from tests.open_page import WAIT
-from tests.test_workshop import HERE, stand_in
+from tests.test_trainings import HERE, stand_in
 
 pytest_plugins = ["tests.open_page"]
 
@@ -153,9 +153,9 @@ def test_gradio_asked_from_elsewhere_or_for_a_path_starts_nothing(tiny_base, tmp
     from starlette.testclient import TestClient
 
     monkeypatch.setattr(Job, "run", lambda self: None)
-    shop = Workshop(stand_in(tiny_base), Permission(None), tmp_path / "home")
+    trainings = Trainings(stand_in(tiny_base), Permission(None), tmp_path / "home")
     with gr.Blocks() as blocks:
-        training.build(None, shop)
+        training.build(None, trainings)
     blocks.has_launched = True  # from then on Gradio takes no file but those that were uploaded
     [start] = [i for i, fn in blocks.fns.items() if fn.name == "start"]
     given = {"path": str(rows_file), "meta": {"_type": "gradio.FileData"}} if from_client else None
@@ -164,5 +164,5 @@ def test_gradio_asked_from_elsewhere_or_for_a_path_starts_nothing(tiny_base, tmp
     answer = client.post("/gradio_api/run/predict", json={"fn_index": start, "session_hash": "x", "data": data},
                          headers={**HERE, **changes})
     assert answer.status_code == (500 if from_client else 200)
-    assert bool(find_jobs(shop.home)) is started
+    assert bool(find_jobs(trainings.home)) is started
     assert ("did not come from this page" in answer.text) is bool(changes)

@@ -14,20 +14,21 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE, MOTTO, tiny_bloom
 
-from compare.engine.engine import Engine
 from compare.engine.interface import Sampling, Variant
 from compare.models.lora_rows import stack
 from compare.page.page import build
-from lens import base as comparing
 from lens.adapter_dir import read_adapter
 from lens.adapter_peft import attach
 from lens.adapter_write import write_adapter
+from lens.base import pick_compute
 from lens.errors import BadAdapter, BadSetting
 from tests.hostile_adapters import place
-from train import base as training
+from tests.short import Engine
 from train.data.encoded import Encoded, EncodedRows
 from train.lora import attach_lora, check_target_modules
-from train.pretraining.muon import orthogonalized
+from train.pretraining.optimizers import orthogonalized
+from train.settings import TrainSettings
+from train.setup import chosen_compute
 
 # ---- PEFT
 
@@ -120,8 +121,9 @@ def test_trap_a_dataset_that_raises_no_index_error_hangs_group_by_length():
 
 def test_trap_bfloat16_is_ruinous_on_processors_without_it():
     """AVX2: 0.9 instead of 156 GFLOP/s. No default of ours is bf16 on a CPU, and fp16 that a recipe asks for is not."""
-    assert comparing.pick_dtype("auto", "cpu") is torch.float32
-    assert {training.pick_compute("cpu", dtype).dtype for dtype in ("auto", "float16")} == {"float32"}
+    assert pick_compute("cpu").dtype is torch.float32
+    assert {chosen_compute(TrainSettings(device="cpu", dtype=dtype)).dtype for dtype in ("auto", "float16")} == {
+        torch.float32}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -92,7 +92,7 @@ def test_traps_of_defaults_are_overridden_wherever_the_call_is():
         return of
 
     assert "(default)" not in given("from_pretrained", "dtype", "AutoModelForCausalLM")
-    assert set(given("from_pretrained", "use_safetensors", "AutoModelForCausalLM")) == {"True"}
+    assert set(given("from_pretrained", "use_safetensors", "AutoModelForCausalLM")) == {"not files.pickled"}
     assert set(given("set_adapter", "inference_mode")) == {"True"}
     assert set(given("merge_and_unload", "safe_merge")) == {"True"}
     saved = [keywords for file, whole, *_, keywords in found if whole == "model.save_pretrained"

@@ -13,15 +13,15 @@ from bench.trust import access, crashes, drawing, files, text, threads, voting
 from bench.trust.found import Found
 from bench.trust.server import Page
 from bench.trust.watch import Watch
-from compare.engine.engine import Engine
 from compare.engine.kv_cache import KEPT
-from compare.page.shared import answer_column as column
+from compare.page.shared import templates
 from compare.questions import read_questions
 from lens import adapter_prompts as foreign
 from lens.adapter_dir import check_base, read_adapter
 from lens.errors import BadAdapter, BadQuestion
 from tests.hostile import DATA, texts
 from tests.hostile_adapters import ADAPTERS, place
+from tests.short import Engine
 
 CHILD = [name for name, hostile in ADAPTERS.items() if "chat template or tokenizer" in hostile.said]  # seconds each
 
@@ -45,7 +45,8 @@ def test_no_text_runs_or_becomes_an_element_in_the_browser(browser, engine, monk
     """And where answers are not escaped, it is seen."""
     found = Found()
     if not escaping:
-        monkeypatch.setattr(column, "escape", lambda text, *_: text)
+        unsafe = templates.environment().overlay(autoescape=False)
+        monkeypatch.setattr(templates, "template", lambda name: unsafe.get_template(f"{name}.html.jinja").module)
     drawing.look(browser, engine, 12, found)  # the tenth is HTML
     assert bool(found.faults) != escaping, "\n".join(found.faults)
 

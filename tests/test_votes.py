@@ -18,14 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compare.server import votes
-from compare.server.votes import Tally, Vote, Votes, VotesUnavailable, as_csv, as_json_lines, votes_path, wilson
+from compare.server.votes import Tally, Vote, Votes, as_csv, as_json_lines, votes_path, wilson
+from lens.errors import Unavailable
 
 ROOT = Path(__file__).resolve().parent.parent
 WHEN = "2026-01-01T00:00:00+00:00"
 VOTE = Vote("b1", "校训是什么？", "", "base", "lens", "f" * 64, "高校高校", "规格严格，功夫到家", True, "better", WHEN)
 WRITER = """
 import sys
-from compare.votes import Vote, Votes
+from compare.server.votes import Vote, Votes
 for i in range(20):
     Votes().add(Vote(f"{sys.argv[1]}-{i}", "q", "", "base", "lens", "", "a", "b", True, "better" if i % 2 else "worse"))
 """
@@ -96,7 +97,7 @@ def test_a_vote_waits_for_a_writer_and_is_not_acknowledged_before_the_commit(sto
     store.add(VOTE)
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(VotesUnavailable, match="LENS_VOTES"):
+    with pytest.raises(Unavailable, match="LENS_VOTES"):
         store.add(replace(VOTE, ballot="b2"))
     assert store.tally().votes == 1  # readers do not wait
     other.execute("COMMIT")
@@ -107,7 +108,7 @@ def test_a_vote_waits_for_a_writer_and_is_not_acknowledged_before_the_commit(sto
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(VotesUnavailable, match="LENS_VOTES"):
+    with pytest.raises(Unavailable, match="LENS_VOTES"):
         Votes(file / "votes.sqlite3").tally()
 
 

@@ -28,7 +28,7 @@ from bench.served import served  # noqa: E402 (this file is run by its path)
 from compare.page.page import TABS  # noqa: E402
 
 SIZES = {"1440": {"width": 1440, "height": 900}, "390": {"width": 390, "height": 844}}
-NAMES = {"compare": "并排比较"} | {tab.__name__.rpartition(".")[2]: label for tab, label in TABS.items()}
+NAMES = {"compare": "并排比较"} | {tab.__name__.split(".")[-2]: label for tab, label in TABS.items()}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 BEFORE, QUESTION, LENGTH = "哈尔滨工业大学的校训是什么？", "哈工大有多少杰出人才", 256  # tokens; all in the GIF
 FILM = {"width": 1000, "height": 700}  # pixels of the GIF

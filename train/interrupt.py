@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from train.processes import is_first
+from lens.processes import is_first
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

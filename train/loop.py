@@ -1,6 +1,6 @@
 """One training run: base + rows → adapter directory, by transformers' Trainer.
 
-Set up, run, result; each part has a module of its own. Raises BadInput for
+Set up, run, result; each part has a module of its own. Raises LensError for
 what the user can mend, Interrupted when a signal ended it.
 """
 
@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 from lens.adapter_write import replace_adapter
-from lens.errors import BadInput
+from lens.errors import Note
+from lens.processes import part_together
 from train.checkpoint import step_of
-from train.processes import part_together
+from train.resume import finished
 from train.settings import TrainSettings
 from train.setup import Run, set_up
 
@@ -21,6 +22,11 @@ from train.setup import Run, set_up
 def train(s: TrainSettings) -> Path | None:
     """Run it all; returns the adapter directory, or None in a process that is not the first of its run."""
     run = set_up(s)
+    if finished(run.settings, run.start):
+        if run.main:
+            print(Note("nothing-left", output=run.output, steps=run.settings.max_steps), file=sys.stderr)
+        part_together()
+        return run.output if run.main else None
     from train.interrupt import Interrupted  # transformers is imported by now; bad input is told without
 
     try:
@@ -39,15 +45,15 @@ def go(run: Run) -> None:
     from train.interrupt import Interrupted
     from train.trainer import could_not_write
 
-    trainer = run.trainer
-    if run.resume_from and step_of(run.resume_from) == run.settings.max_steps:
-        restore(run, run.resume_from)  # the run was killed between its last checkpoint and its result
+    trainer, checkpoint = run.trainer, run.start.checkpoint
+    if checkpoint and step_of(checkpoint) == run.settings.max_steps:
+        restore(run, checkpoint)  # the run was killed between its last checkpoint and its result
         return
     try:
         with run.stop, contextlib.redirect_stdout(sys.stderr):  # Trainer prints losses; stdout is for the result
-            trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except OSError as err:
-        raise BadInput(could_not_write(run.output, trainer.state.global_step, err)) from err
+        raise could_not_write(run.output, trainer.state.global_step, err) from err
     if run.stop.asked and trainer.state.global_step < run.settings.max_steps:
         step = trainer.state.global_step
         raise Interrupted(step, run.output / f"checkpoint-{step}")
@@ -63,8 +69,7 @@ def restore(run: Run, checkpoint: Path) -> None:
 
 def finish(run: Run) -> None:
     """The adapter directory itself, its picture and, where asked for, the hub's copy. Process 0 alone."""
-    from train.log import read_log
-    from train.loss_curve import draw_loss
+    from train.record.log import draw_loss, read_log
 
     s = run.settings
     picture = run.output / "loss.png"

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lens.adapter_dir import check_base, read_adapter
-from lens.adapter_write import follow_umask, save_tokenizer
-from lens.cli import Parser
-from lens.embedded import EMBEDDED_BASE
-from lens.errors import BadAdapter, BadSetting, LensError, Note, first_line
-from lens.threads import wait_passively
+from lens.adapter_write import save_tokenizer
+from lens.cli import Parser, add_base_option, command, interruptible, say, stay_offline
+from lens.errors import BadAdapter, BadSetting, Note, first_line
+from lens.file_mode import follow_umask
 
 TOLERANCE = 1e-3  # of logits in float32; merging adds s·BA to W and rounds once
 ROUNDS, TOKENS = 5, 16  # of each model in turn; new tokens a round
@@ -61,13 +60,14 @@ def merge(adapter_dir: Path | str, base: str, output: Path) -> Merged:
     import torch
 
     from lens.adapter_peft import attach
-    from train.base import load_base, load_tokenizer
+    from lens.base import load_base
 
     files = read_adapter(adapter_dir)
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise BadSetting("merge-output-not-empty", output=output)
     notes = (*files.notes, *check_base(base, [files]))
-    tokenizer, model = load_tokenizer(base), load_base(base).eval()
+    loaded = load_base(base, "cpu", "float32")
+    tokenizer, model = loaded.tokenizer, loaded.model
     plain = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # the base without wrappers, same weights
     adapted = attach(model, [files])
     merged = merged_copy(adapted)
@@ -99,27 +99,21 @@ def write_whole(model, tokenizer, output: Path) -> None:
         raise BadSetting("merge-output-not-written", output=output, reason=first_line(err)) from err
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
-    wait_passively()
     parser = Parser(prog="python -m train.merge", description="Fold an adapter into a standalone BLOOM.")
     parser.add_argument("adapter_dir", help="adapter directory, or hub name")
     parser.add_argument("--output", type=Path, required=True, help="directory of the merged model; must be new")
-    parser.add_argument("--base", default=EMBEDDED_BASE, help="base model the adapter was trained on")
+    add_base_option(parser)
     args = parser.parse_args(argv)
-    local = Path(args.base).is_dir() and Path(args.adapter_dir).exists()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1" if local else "0")
-    try:
+    stay_offline(args.base)
+    with interruptible("interrupted; nothing was written"):
         found = merge(args.adapter_dir, args.base, args.output)
-    except LensError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
     for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
-    print(f"logits differ by at most {found.difference:.2g} from the unmerged adapter's", file=sys.stderr)
-    print(f"milliseconds a token (median of {ROUNDS}): "
-          + ", ".join(f"{name} {value:.2f}" for name, value in found.milliseconds.items()), file=sys.stderr)
+        say(f"note: {note}")
+    say(f"logits differ by at most {found.difference:.2g} from the unmerged adapter's")
+    say(f"milliseconds a token (median of {ROUNDS}): "
+        + ", ".join(f"{name} {value:.2f}" for name, value in found.milliseconds.items()))
     print(args.output)
     return 0
 

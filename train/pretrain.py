@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lens.errors import BadInput
+from lens.cli import command, interruptible, say
+from lens.file_mode import follow_umask
+from lens.processes import part_together
 from lens.settings import parse_settings, positive, setting, share
-from lens.threads import wait_passively
-from train.processes import part_together
+from lens.strict_json import dumps
+from train.settings import at_least_0
 
 LOG_STEPS = 25
 
@@ -40,6 +41,8 @@ class PretrainSettings:
     window: int = setting(256, "length of a window", "tokens", positive, "above 0")
     muon_lr: float = setting(0.02, "learning rate of the hidden matrices (Muon)", "", positive, "above 0")
     adam_lr: float = setting(3e-3, "learning rate of all else (AdamW)", "", positive, "above 0")
+    weight_decay: float = setting(0.0, "of all weights, each step times the learning rate", "", at_least_0, "0 or more")
+    dropout: float = setting(0.0, "of hidden states and attention, while training", "0 to 1", share, "0 to 1")
     warmup_steps: int = setting(100, "steps of linear warm-up", "steps")
     decay_share: float = setting(0.4, "last share of the steps, over which the rates fall linearly to 2%",
                                  "0 to 1", share, "0 to 1")
@@ -68,24 +71,16 @@ def bf16_is_fast(torch) -> bool:
     return seconds(torch.bfloat16) < seconds(torch.float32)
 
 
-def rate(step: int, s: PretrainSettings) -> float:
-    """Share of the peak rate at a step: warm up, stay, fall linearly to 2%."""
-    decay_from = s.max_steps * (1 - s.decay_share)
-    if step < s.warmup_steps:
-        return (step + 1) / s.warmup_steps
-    if step < decay_from:
-        return 1.0
-    return 1.0 - 0.98 * (step - decay_from) / max(1.0, s.max_steps - decay_from)
-
-
-def optimizers(model, s: PretrainSettings) -> list:
+def set_dropout(model, rate: float) -> None:
+    """Give every layer of a BLOOM this rate while it trains; its config, which is saved, keeps its own."""
     import torch
 
-    from train.pretraining.muon import Muon
-
-    hidden = [p for n, p in model.named_parameters() if p.ndim == 2 and "word_embeddings.weight" not in n]
-    rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "word_embeddings.weight" in n]
-    return [Muon(hidden, lr=s.muon_lr), torch.optim.AdamW(rest, lr=s.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)]
+    for module in model.modules():
+        for name in ("hidden_dropout", "attention_dropout"):
+            if isinstance(found := getattr(module, name, None), torch.nn.Dropout):
+                found.p = rate
+            elif found is not None:
+                setattr(module, name, rate)
 
 
 def write_model(model, tokenizer, record: dict, output: Path) -> None:
@@ -97,8 +92,38 @@ def write_model(model, tokenizer, record: dict, output: Path) -> None:
     half = copy.deepcopy(model).to(torch.float16)
     half.config.use_cache = half.generation_config.use_cache = True  # off for training alone
     half.save_pretrained(output)
+    follow_umask(output)
     tokenizer.save_pretrained(output)
-    (output / "training.json").write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+    (output / "training.json").write_text(dumps(record, indent=1), encoding="utf-8")
+
+
+class State:
+    """What a run needs to go on: weights, both optimizers, step. One file, replaced atomically."""
+
+    def __init__(self, path: Path, model, opts: list):
+        self.path, self.model, self.opts, self.saved_at = path, model, opts, time.monotonic()
+
+    def save(self, step: int) -> None:
+        import torch
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        torch.save({"step": step, "model": self.model.state_dict(),
+                    "opts": [o.state_dict() for o in self.opts]}, part)
+        part.replace(self.path)
+        self.saved_at = time.monotonic()
+
+    def load(self) -> int:
+        """The step to go on from; 0 when nothing was saved. The file is our own, and never unpickled."""
+        import torch
+
+        if not self.path.is_file():
+            return 0
+        kept = torch.load(self.path, weights_only=True, map_location="cpu")
+        self.model.load_state_dict(kept["model"])
+        for opt, state in zip(self.opts, kept["opts"], strict=True):
+            opt.load_state_dict(state)
+        return kept["step"]
 
 
 class Run:
@@ -110,7 +135,7 @@ class Run:
 
         from train.pretraining.corpus import load_streams
         from train.pretraining.new_base import load
-        from train.pretraining.saved_state import State
+        from train.pretraining.optimizers import optimizers
 
         self.s, self.output = s, Path(s.output)
         self.dtype = s.dtype if s.dtype != "auto" else ("bfloat16" if bf16_is_fast(torch) else "float32")
@@ -118,6 +143,7 @@ class Run:
                                        cpu=s.device == "cpu")
         self.model, self.tokenizer = load(s)
         self.model.config.use_cache = False
+        set_dropout(self.model.train(), s.dropout)
         opts = optimizers(self.model, s)
         with self.accelerator.main_process_first():
             self.streams = load_streams(Path(s.corpus), Path(s.prose) if s.prose else None, s.prose_share,
@@ -146,7 +172,12 @@ class Run:
             return self.forward(input_ids=ids, labels=ids).loss
 
     def step(self, step: int) -> None:
-        """One update."""
+        """One update. Dropout's masks are a function of seed and step, as the order of windows is."""
+        import torch
+
+        from train.pretraining.optimizers import rate
+
+        torch.manual_seed((self.s.seed * 100_003 + step) * 1_009 + self.accelerator.process_index)
         for opt, peak in zip(self.opts, (self.s.muon_lr, self.s.adam_lr), strict=True):
             for group in opt.param_groups:
                 group["lr"] = peak * rate(step, self.s)
@@ -161,8 +192,10 @@ class Run:
     def look_at_heldout(self) -> None:
         import torch
 
+        self.model.train(not self.s.dropout)  # changed only where it matters: torch.compile compiles each mode
         with torch.no_grad():
             total = sum(self.loss_on(k, heldout=True).detach() for k in range(4)) / 4
+        self.model.train()
         self.heldout = self.accelerator.reduce(total, "mean").item()
 
     def record(self) -> dict:
@@ -180,7 +213,7 @@ def pretrain(s: PretrainSettings) -> None:
     """Run to `max_steps`, going on from a saved state where there is one."""
     from tqdm import tqdm
 
-    from train.log import append
+    from train.record.log import append
 
     run = Run(s)
     bar = tqdm(range(run.start, s.max_steps), initial=run.start, total=s.max_steps, unit="step", file=sys.stderr,
@@ -201,21 +234,15 @@ def pretrain(s: PretrainSettings) -> None:
             run.state.save(done)
     if run.main:
         write_model(run.model, run.tokenizer, run.record(), run.output)
-        print(f"base model written to {run.output}", file=sys.stderr)
+        say(f"base model written to {run.output}")
     part_together()
 
 
-def main() -> int:
-    wait_passively()
-    s = parse_settings(PretrainSettings, "python -m train.pretrain", __doc__.splitlines()[0])
-    try:
+@command
+def main(argv: list[str] | None = None) -> int:
+    s = parse_settings(PretrainSettings, "python -m train.pretrain", __doc__.splitlines()[0], argv)
+    with interruptible(f"interrupted; run the same command again to go on from {s.output}/state"):
         pretrain(s)
-    except BadInput as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted; run the same command again to go on from {s.output}/state", file=sys.stderr)
-        return 130
     return 0
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lens.chat import ENDINGS
+from lens.cli import BASE_HELP, DEVICE_HELP, DTYPE_HELP, stay_offline
 from lens.embedded import EMBEDDED_BASE, EMBEDDED_ROWS
-from lens.settings import positive, setting, share
+from lens.errors import BadSetting
+from lens.settings import make_settings, parse_given, positive, setting, share
 
 # Asked of the embedded base while it learns: questions of its rows, the last one with nothing to know.
 PROBES = ["哈尔滨工业大学的校训是什么？", "哈尔滨工业大学是何时建立的？", "哈工大首任校长是谁？",
@@ -20,12 +24,15 @@ def at_least_0(value: float) -> bool:
 @dataclass
 class TrainSettings:
     output: str = setting("", "adapter directory to write; must be new or empty")
-    base: str = setting(EMBEDDED_BASE, "base model: a directory, or a name such as bigscience/bloom-1b1")
+    base: str = setting(EMBEDDED_BASE, BASE_HELP)
     data: list[str] = setting([EMBEDDED_ROWS], "files of rows (.json .jsonl .csv .parquet), or a hub dataset id")
     columns: list[str] = setting([], "the data's own names, as instruction=… input=… output=…")
     skip_bad_rows: bool = setting(False, "leave bad rows out and count them, instead of refusing the file")
+    encoding: str = setting("", "of text files, such as gb18030 (default: recognised)")
+    drop_cut_rows: bool = setting(False, "leave rows out that --max-length would cut")
     recipe: Literal["lens", "seed"] = setting("lens", "table of defaults; seed is the original experiment's")
     max_steps: int = setting(1000, "optimizer steps", "steps", positive, "above 0")
+    epochs: float = setting(0.0, "how often each row is seen, instead of --max-steps", "epochs", at_least_0, "above 0")
     batch: int = setting(16, "rows a forward pass, on each device", "rows", positive, "above 0")
     gradient_accumulation: int = setting(1, "forward passes a step", "", positive, "above 0")
     learning_rate: float = setting(1e-3, "peak learning rate", "", positive, "above 0")
@@ -39,7 +46,7 @@ class TrainSettings:
     use_rslora: bool = setting(False, "scale by alpha / sqrt(r) instead (Kalajdzievski 2023)")
     target_modules: list[str] = setting(["query_key_value"], "linear layers that get LoRA")
     whole_text: bool = setting(False, "loss on the prompt as well as on the answer")
-    ending: str = setting("</s>", "what an answer ends with")
+    ending: str = setting(ENDINGS["lens"], "what an answer ends with")
     activation_checkpointing: bool = setting(False, "compute activations twice instead of keeping them: less memory")
     eval_data: list[str] = setting([], "files of held-out rows, whose loss is logged")
     eval_share: float = setting(0.0, "share of the rows held out instead", "0 to 0.5", lambda v: 0 <= v <= 0.5,
@@ -47,15 +54,30 @@ class TrainSettings:
     eval_steps: int = setting(100, "steps between held-out losses", "steps", positive, "above 0")
     probes: list[str] = setting([], "questions answered while it learns (default: five of the rows')")
     probe_steps: int = setting(200, "steps between probe answers; 0: never", "steps", at_least_0, "0 or more")
+    save_total_limit: int = setting(0, "checkpoints that can be gone on from, the newest and the best; older ones keep "
+                                    "their adapter alone; 0: all", "", at_least_0, "0 or more")
     save_steps: int = setting(200, "steps between checkpoint-N directories", "steps", positive, "above 0")
     logging_steps: int = setting(10, "steps between records of log.jsonl", "steps", positive, "above 0")
     report_to: Literal["none", "trackio", "tensorboard"] = setting("none", "also report to this, where installed")
     push_to_hub: str = setting("", "hub repository to upload the result to, as USER/NAME")
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto: a GPU when there is one")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", DEVICE_HELP)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
-        "auto", "auto: float32 on CPU, bfloat16 on GPUs that have it, else float16; float16 is float32 on CPU")
+        "auto", f"{DTYPE_HELP}; float16 is float32 on CPU")
     seed: int = setting(0, "of LoRA's A, dropout and the order of rows", "", at_least_0, "0 or more")
     resume: bool = setting(False, "go on from the last checkpoint in --output")
+    new_data: bool = setting(False, "with --resume: go on with other rows than before, on purpose")
+    from_adapter: str = setting("", "adapter directory whose weights a new run starts from")
+
+
+def chosen(given: dict[str, Any]) -> TrainSettings:
+    """The settings that were given, over their recipe's. Raises BadSetting."""
+    if "max_steps" in given and given.get("epochs"):
+        raise BadSetting("steps-and-epochs")
+    if given.get("from_adapter"):
+        from train.resume import adopt
+
+        given = adopt(given)
+    return make_settings(TrainSettings, {**RECIPES[given.get("recipe", "lens")], **given})
 
 
 # What each recipe changes in the defaults above. `seed` is the experiment this project grew from, as it ran.
@@ -69,6 +91,15 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "linear",
         "dtype": "float16",
         "whole_text": True,
-        "ending": "<|endofutterance|>\n",
+        "ending": ENDINGS["seed"],
     },
 }
+
+
+def read_settings(prog: str, description: str, argv: Sequence[str] | None) -> TrainSettings:
+    """Command line → settings, the recipe's under those given. Raises BadSetting."""
+    given = parse_given(TrainSettings, prog, description, argv)
+    settings = chosen(given)
+    if not settings.push_to_hub:
+        stay_offline(settings.base, *settings.data, *settings.eval_data)
+    return settings

@@ -1,14 +1,15 @@
-"""From settings to a run that can start: what is refused, what is loaded, where it goes on. Raises BadInput for what
+"""From settings to a run that can start: what is refused, what is loaded, where it goes on. Raises LensError for what
 the user can mend.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import importlib.util
-import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -17,35 +18,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lens.adapter_write import write_adapter
+from lens.base_files import find_base
 from lens.embedded import EMBEDDED_ROWS
-from lens.errors import BadInput, first_line
-from train.base import Compute, load_base, load_tokenizer, pick_compute
-from train.card import card
-from train.checkpoint import checkpoints, last_whole, step_of
+from lens.errors import BadSetting, Note, first_line
+from lens.processes import is_first
+from train.checkpoint import checkpoints, load_adapter_weights, step_of
 from train.data.dataset import Dataset, load_dataset
+from train.data.forecast import CALM, Plan, about_machine, forecast
 from train.data.preview import show_rows
 from train.lora import attach_lora, check_target_modules, count_parameters
-from train.processes import is_first
-from train.record import Record
+from train.record.card import card
+from train.record.record import Record
+from train.resume import Start, check_output, find_start, finished, lower_rate
 from train.settings import PROBES, TrainSettings
 
 if TYPE_CHECKING:  # they bring torch, and bad input is told without
     from transformers import PreTrainedTokenizerBase
 
+    from lens.base import BaseFiles, Compute
     from train.interrupt import StopOnSignal
     from train.trainer import AdapterTrainer
 
 
 @dataclass
 class Run:
-    """A run that is set up: what `train` starts, follows and writes. `resume_from` is a whole checkpoint."""
+    """A run that is set up: what `train` starts, follows and writes. `start` is where it begins."""
 
-    settings: TrainSettings
+    settings: TrainSettings  # with --epochs turned into steps
     output: Path
     tokenizer: PreTrainedTokenizerBase
     record: Record
     stop: StopOnSignal
-    resume_from: Path | None
+    start: Start
     began: float  # on the monotonic clock, earlier starts of the same run counted in
     trainer: AdapterTrainer = field(init=False)  # made last, as it writes by this run
 
@@ -56,7 +60,7 @@ class Run:
 
     def write_adapter(self, directory: Path, picture: bool = False) -> None:
         """The adapter as it stands, with all that is known of the run by now."""
-        from train.log import read_log
+        from train.record.log import read_log
 
         examples = read_log(self.output / "probes.jsonl")
         examples = [e for e in examples if e["step"] == examples[-1]["step"]]
@@ -66,12 +70,11 @@ class Run:
 
 @contextlib.contextmanager
 def writing(output: Path) -> Iterator[None]:
-    """Turns what the system says against writing below `output` into BadInput, before the first step."""
+    """Turns what the system says against writing below `output` into BadSetting, before the first step."""
     try:
         yield
     except OSError as err:
-        raise BadInput(f"--output {output} cannot be written ({err.strerror or first_line(err)}); "
-                       "name another directory") from err
+        raise BadSetting("output-not-writable", output=output, reason=err.strerror or first_line(err)) from err
 
 
 def check_writable(output: Path) -> None:
@@ -84,40 +87,26 @@ def check_writable(output: Path) -> None:
 
 
 def check_paths(s: TrainSettings) -> None:
-    """All that can be refused before a model is loaded. Raises BadInput."""
+    """All that can be refused before a model is loaded. Raises BadSetting."""
     if not s.output:
-        raise BadInput("--output is missing; name the adapter directory to write")
+        raise BadSetting("output-missing")
     out = Path(s.output)
     with writing(out):  # a directory that may not be looked into is none to write in
-        if out.is_file():
-            raise BadInput(f"--output {out} is a file; name a new directory")
-        if out.is_dir() and any(out.iterdir()) and not s.resume:
-            raise BadInput(f"--output {out} is not empty; name a new directory, or add --resume to go on in it")
-        if s.resume and not checkpoints(out) and not (out / "log.jsonl").exists():
-            raise BadInput(f"--resume: no checkpoint-N in {out}; leave --resume out to start there")
+        check_output(s)
         check_writable(out)
     if s.report_to != "none" and importlib.util.find_spec(s.report_to) is None:
-        raise BadInput(f"--report-to {s.report_to}: it is not installed; pip install {s.report_to}, or leave it out")
+        raise BadSetting("report-not-installed", name=s.report_to)
     check_target_modules(s.target_modules)
 
 
-def resume_point(s: TrainSettings) -> Path | None:
-    """The checkpoint to go on from; None where the run starts. Later records of its logs are dropped."""
-    from train.log import keep_until
+def drop_later_records(out: Path, step: int) -> None:
+    """A resumed run makes the records after its checkpoint again."""
+    from train.record.log import keep_until
 
-    if not s.resume:
-        return None
-    out = Path(s.output)
-    found = last_whole(out)
-    if found is None and checkpoints(out):
-        raise BadInput(f"--resume: no checkpoint in {out} is whole; start again in a new directory")
-    if found and step_of(found) > s.max_steps:
-        raise BadInput(f"--max-steps is {s.max_steps}, but {found} is further; give {step_of(found)} or more")
     if is_first():
         with writing(out):
             for name in ("log.jsonl", "probes.jsonl"):
-                keep_until(out / name, step_of(found) if found else 0)
-    return found
+                keep_until(out / name, step)
 
 
 def arguments(s: TrainSettings, compute: Compute, evaluate: bool):
@@ -133,83 +122,120 @@ def arguments(s: TrainSettings, compute: Compute, evaluate: bool):
         eval_strategy="steps" if evaluate else "no", eval_steps=s.eval_steps, prediction_loss_only=True,
         activation_checkpointing=s.activation_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False} if s.activation_checkpointing else None,
-        use_cpu=compute.device == "cpu", bf16=compute.dtype == "bfloat16", fp16=compute.dtype == "float16",
+        use_cpu=compute.device == "cpu", bf16=compute.dtype_name == "bfloat16", fp16=compute.dtype_name == "float16",
         include_num_input_tokens_seen="non_padding", remove_unused_columns=False, report_to=s.report_to,
         dataloader_pin_memory=compute.device == "cuda", ddp_find_unused_parameters=False)
     made._n_gpu = min(made.n_gpu, 1)  # several GPUs are torchrun's business: never DataParallel
     return made
 
 
-def adapted_base(s: TrainSettings):
-    """The base with an untrained adapter and the training forward."""
+def chosen_compute(s: TrainSettings) -> Compute:
+    """Where and in which dtype to train; float16, which the recipe `seed` asks for on GPUs, is float32 on a CPU."""
+    from lens.base import pick_compute
+
+    at_hand = pick_compute(s.device, "auto")
+    return at_hand if at_hand.device == "cpu" and s.dtype == "float16" else pick_compute(at_hand.device, s.dtype)
+
+
+def adapted_base(s: TrainSettings, files: BaseFiles, compute: Compute, tokenizer, start: Start):
+    """The frozen base, in the dtype that it computes in, with an adapter, untrained or `start`'s, and the training
+    forward.
+
+    PEFT keeps A and B in float32. Trainer moves it all to its device.
+    """
     from transformers import set_seed
 
+    from lens.base import load_base
     from train.loss import teach_answers_only
 
-    model = load_base(s.base)
+    model = load_base(files, "cpu", compute.dtype_name, tokenizer).model
     set_seed(s.seed)
     teach_answers_only(model)
-    return attach_lora(model, r=s.r, lora_alpha=s.lora_alpha, lora_dropout=s.lora_dropout,
-                       target_modules=s.target_modules, use_rslora=s.use_rslora)
+    adapted = attach_lora(model, r=s.r, lora_alpha=s.lora_alpha, lora_dropout=s.lora_dropout,
+                          target_modules=s.target_modules, use_rslora=s.use_rslora)
+    if start.adapter:
+        load_adapter_weights(adapted, start.adapter.path)
+    return adapted
 
 
 def make_trainer(run: Run, model, args, data: Dataset):
     """The AdapterTrainer of a run, with its callbacks."""
     from transformers import PrinterCallback, ProgressCallback, set_seed
 
-    from train.log import Log
-    from train.probes import Probes, choose_probes
+    from train.record.log import Log
+    from train.record.probes import Probes, choose_probes
     from train.trainer import AdapterTrainer, Collator
 
     s, tokenizer = run.settings, run.tokenizer
     questions = s.probes or (PROBES if s.data == [EMBEDDED_ROWS] else [])
-    probes = choose_probes(questions, data.eval_rows or data.rows, tokenizer.all_special_tokens)
+    probes = choose_probes(questions, data.eval_rows or data.rows)
     trainer = AdapterTrainer(
         model=model, args=args, train_dataset=data.encoded, eval_dataset=data.eval_encoded if data.eval_rows else None,
-        processing_class=tokenizer, data_collator=Collator(tokenizer.pad_token_id), write_adapter=run.write_adapter)
+        processing_class=tokenizer, data_collator=Collator(tokenizer.pad_token_id), write_adapter=run.write_adapter,
+        keep=s.save_total_limit)
     for theirs in (PrinterCallback, ProgressCallback):  # Log speaks, and fits a file as well as a terminal
         trainer.remove_callback(theirs)
-    for callback in (run.stop, Log(run.output / "log.jsonl", run.record.compute.device),  # in this order: the log
-                     Probes(run.output / "probes.jsonl", tokenizer, probes, s.probe_steps)):  # hears of the stop
+    log = Log(run.output / "log.jsonl", run.record.compute.device,
+              lambda sound: astray(run.output, sound, s.learning_rate))
+    for callback in (run.stop, log,  # in this order: the log hears of the stop
+                     Probes(run.output / "probes.jsonl", tokenizer, probes, s.probe_steps)):
         trainer.add_callback(callback)
     set_seed(s.seed + args.process_index)  # dropout differs between processes; the order of rows does not
     return trainer
 
 
+def astray(output: Path, sound: int, rate: float) -> Note:
+    """What to do when the loss went astray after step `sound`; checkpoints made since are no good and are removed."""
+    for checkpoint in checkpoints(output):
+        if step_of(checkpoint) > sound and is_first():
+            shutil.rmtree(checkpoint)
+            print(Note("checkpoint-astray", checkpoint=checkpoint), file=sys.stderr)
+    return lower_rate(output, rate)
+
+
 def set_up(s: TrainSettings) -> Run:
-    """Everything up to the first step. Raises BadInput; nothing is written before all of it was accepted."""
+    """Everything up to the first step. Raises LensError; nothing is written before all of it was accepted."""
     began = time.monotonic()
     check_paths(s)
 
+    files = find_base(s.base)  # before torch is imported, which takes seconds
+    from lens.base import load_tokenizer
     from train.interrupt import StopOnSignal
 
-    compute, tokenizer = pick_compute(s.device, s.dtype), load_tokenizer(s.base)
+    compute, tokenizer = chosen_compute(s), load_tokenizer(files)
     data = load_dataset(s, tokenizer)
-    resume_from = resume_point(s)
-    if resume_from:
-        began -= json.loads((resume_from / "training.json").read_text(encoding="utf-8"))["seconds"]
-    model = adapted_base(s)
+    plan = Plan.of(s, len(data.rows), world_size())
+    s = dataclasses.replace(s, max_steps=plan.steps)
+    start = find_start(s, files, tokenizer, data.rows, plan.rows_a_step)
+    if is_first():
+        announce(s, data, files, compute, plan, start, tokenizer)
+    model = adapted_base(s, files, compute, tokenizer, start)
+    if s.resume and not finished(s, start):
+        drop_later_records(Path(s.output), start.step)
     args = arguments(s, compute, bool(data.eval_rows))
-    record = Record.begin(s, compute, rows=len(data.rows), eval_rows=len(data.eval_rows),
-                          skipped=len(data.rows.skipped), counts=count_parameters(model), processes=args.world_size)
-    run = Run(s, Path(s.output), tokenizer, record, StopOnSignal(), resume_from, began)
+    record = Record.begin(s, compute, files, data, start, counts=count_parameters(model), processes=args.world_size)
+    run = Run(s, Path(s.output), tokenizer, record, StopOnSignal(), start, began - start.record.get("seconds", 0))
     with writing(run.output):  # Trainer makes its directory
         run.trainer = make_trainer(run, model, args, data)
         if run.main:
             run.output.mkdir(parents=True, exist_ok=True)
             (run.output / "log.jsonl").touch()
-    if run.main:
-        announce(run, data)
+            print(record.counts, file=sys.stderr)
     return run
 
 
-def announce(run: Run, data: Dataset) -> None:
-    """What is about to be trained, on stderr."""
-    s, args = run.settings, run.trainer.args
-    show_rows(data.rows, data.encoded, run.tokenizer, s.max_length)
-    a_step = s.batch * s.gradient_accumulation * args.world_size
+def world_size() -> int:
+    """Processes of this run, by torchrun's number."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def announce(s: TrainSettings, data: Dataset, files: BaseFiles, compute: Compute, plan: Plan, start: Start,
+             tokenizer) -> None:
+    """What is about to be trained and what will come of it, on stderr, before the model is loaded."""
+    left = dataclasses.replace(plan, steps=plan.steps - start.step)
+    notes = [*forecast(s, data, plan), *about_machine(s, data, files, compute, left), *start.notes()]
+    show_rows(data.rows, data.encoded, tokenizer, s.max_length, notes=notes, calm=CALM)
     held = f"{len(data.eval_rows):,} rows held out; " if data.eval_rows else ""
-    print(f"{run.record.counts}\n{held}{a_step} rows a step in {args.world_size} "
-          f"process{'es' if args.world_size > 1 else ''}; {run.record.compute}", file=sys.stderr)
-    if run.resume_from:
-        print(f"going on from {run.resume_from}", file=sys.stderr)
+    processes = world_size()
+    print(f"{held}{plan.rows_a_step} rows a step in {processes} process{'es' if processes > 1 else ''}; {compute}",
+          file=sys.stderr)

@@ -11,15 +11,18 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from lens.adapter_write import PART, move_whole
-from lens.errors import BadInput, first_line
-from train.checkpoint import last_whole, load_adapter_weights
+from lens.errors import BadSetting, first_line
+from train.checkpoint import STATE, checkpoints, last_whole, load_adapter_weights, step_of
 from train.data.encoded import IGNORED, EncodedRows
+from train.record.log import read_log
+from train.resume import lower_rate
 
 
 class Collator:
@@ -54,14 +57,15 @@ class LengthOrder(torch.utils.data.Sampler):
 
 
 class AdapterTrainer(Trainer):
-    """`write_adapter` fills a directory with the adapter as it stands; see the module's docstring."""
+    """`write_adapter` fills a directory with the adapter as it stands; `keep`: how many checkpoints stay whole, 0 for
+    all; see the module's docstring."""
 
     train_dataset: EncodedRows
     order: LengthOrder  # since Trainer asked for its sampler, before the first epoch
 
-    def __init__(self, *args, write_adapter: Callable[[Path], None], **kwargs):
+    def __init__(self, *args, write_adapter: Callable[[Path], None], keep: int, **kwargs):
         super().__init__(*args, **kwargs)
-        self.write_adapter = write_adapter
+        self.write_adapter, self.keep = write_adapter, keep
 
     @property
     def output(self) -> Path:
@@ -82,6 +86,10 @@ class AdapterTrainer(Trainer):
 
     def _save(self, output_dir=None, state_dict=None) -> None:
         if self.args.should_save:
+            model = self.accelerator.unwrap_model(self.model)
+            if not all(torch.isfinite(p).all() for p in model.parameters() if p.requires_grad):
+                raise BadSetting("weights-not-finite", step=self.state.global_step,
+                                 next=lower_rate(self.output, self.args.learning_rate))
             self.write_adapter(Path(output_dir))
 
     def _save_checkpoint(self, model, trial) -> None:
@@ -95,26 +103,60 @@ class AdapterTrainer(Trainer):
             if self.args.should_save:
                 move_whole(part / f"checkpoint-{step}", self.output / f"checkpoint-{step}")
                 shutil.rmtree(part, ignore_errors=True)
+                prune(self.output, self.keep)
             self.accelerator.wait_for_everyone()
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.state.global_step == 0 and not torch.isfinite(loss):  # later ones are looked at where they are logged
+            raise BadSetting("loss-not-finite-at-once", name="loss", value=loss.item())
+        return loss
+
+    def _load_optimizer_and_scheduler(self, checkpoint) -> None:
+        """A checkpoint's state, with the rate and weight decay of these settings: its own are those of its run."""
+        optimizer: Any = self.optimizer
+        schedule: Any = self.lr_scheduler
+        decays, rate = [group["weight_decay"] for group in optimizer.param_groups], self.args.learning_rate
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        schedule.base_lrs = [rate] * len(schedule.base_lrs)
+        for group, decay, shape in zip(optimizer.param_groups, decays, schedule.lr_lambdas, strict=True):
+            group.update(weight_decay=decay, initial_lr=rate, lr=rate * shape(schedule.last_epoch))
+        schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         load_adapter_weights(self.model, Path(resume_from_checkpoint))
 
     @contextlib.contextmanager
     def saying_what_failed(self) -> Iterator[None]:
-        """Turns a failed write into BadInput with the last good checkpoint, and frees what was half written."""
+        """Turns a failed write into BadSetting with the last good checkpoint, and frees what was half written."""
         from safetensors import SafetensorError
 
         try:
             yield
         except (OSError, RuntimeError, SafetensorError) as err:  # torch.save raises RuntimeError on a full disk
             shutil.rmtree(self.output / PART, ignore_errors=True)
-            raise BadInput(could_not_write(self.output, self.state.global_step, err)) from err
+            raise could_not_write(self.output, self.state.global_step, err) from err
 
 
-def could_not_write(output: Path, step: int, err: Exception) -> str:
-    """The sentence for a write that failed, on a full disk for example."""
-    good = last_whole(output)
-    kept = f"the last good checkpoint is {good}; mend that, then the same command with --resume goes on from there" \
-        if good else "there is no checkpoint yet; mend that and start again"
-    return f"saving step {step} in {output} failed ({first_line(err)}); {kept}"
+def prune(output: Path, keep: int) -> None:
+    """Take what only going on needs out of all checkpoints but the newest `keep` and the best by held-out loss.
+
+    The adapter in each stays: comparing, merging and the timeline read it.
+    """
+    found = checkpoints(output)
+    losses = {r["step"]: r["eval_loss"] for r in read_log(output / "log.jsonl") if "eval_loss" in r}
+    best = min((c for c in found if step_of(c) in losses), key=lambda c: losses[step_of(c)], default=None)
+    for checkpoint in found[:-keep] if keep else []:
+        if checkpoint != best:
+            for file in (*(checkpoint / name for name in STATE), *checkpoint.glob("rng_state*.pth")):
+                file.unlink(missing_ok=True)
+
+
+def could_not_write(output: Path, step: int, err: Exception) -> BadSetting:
+    """What to say of a write that failed, on a full disk for example."""
+    known = {"step": step, "output": output, "reason": first_line(err)}
+    if good := last_whole(output):
+        return BadSetting("save-failed", good=good, **known)
+    return BadSetting("save-failed-none-kept", **known)

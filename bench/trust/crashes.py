@@ -22,7 +22,7 @@ from bench.trust.voting import kill_voting
 from lens.adapter_write import PART
 from lens.embedded import EMBEDDED_ADAPTER
 from train.checkpoint import checkpoints, fault
-from train.log import read_log
+from train.record.log import read_log
 
 SAVE = 4  # steps between checkpoints, where it is not they that are killed
 MOST = 12  # steps that a process does before it is killed

@@ -31,14 +31,19 @@ DRAWN = """() => {
 
 def echo(engine: Any) -> Any:
     """A copy of the engine whose every answer is what was asked."""
-    from compare.engine.answers import Column
+    from compare.engine.interface import Asked, Ended, EngineEvent, Grown, Step
 
-    def compare(question: str, instruction: str = "", variants=None, sampling=None, cancelled=None) -> Iterator[list]:
-        yield [Column(v, lambda ids: question, [5, 6, 7], "stop", 0.1, [0.1, 0.2, 0.9])
-               for v in variants or engine.variants()]
+    copied, asked = copy.copy(engine), [""]
 
-    copied = copy.copy(engine)
-    copied.compare = compare
+    def ask(questions, variants=None, sampling=None, cancelled=None) -> Iterator[EngineEvent]:
+        asked[0], variants = questions[0].text, variants or engine.variants()
+        yield Asked(0, tuple(variants), ((1,),) * len(variants))
+        yield Step(0, tuple(Grown(i, token, 0.1, reason) for i in range(len(variants))
+                            for token, reason in ((5, None), (6, None), (7, "stop"))))
+        yield Ended(0)
+
+    copied.ask, copied.tokens = ask, copy.copy(engine.tokens)
+    copied.tokens.decode = lambda ids: asked[0]
     return copied
 
 
@@ -100,7 +105,7 @@ def look(browser, engine: Any, count: int, found: Found) -> None:
 def run(count: int) -> Found:
     from playwright.sync_api import sync_playwright
 
-    from compare.engine.engine import Engine
+    from compare.engine.local import LocalEngine
     from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
     found = Found()
@@ -109,6 +114,6 @@ def run(count: int) -> Found:
         return found
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        look(browser, Engine(EMBEDDED_BASE, EMBEDDED_ADAPTER, device="cpu"), min(count, MOST), found)
+        look(browser, LocalEngine(EMBEDDED_BASE, EMBEDDED_ADAPTER, device="cpu"), min(count, MOST), found)
         browser.close()
     return found

@@ -18,7 +18,7 @@ from bench.peak import forget_peak, peak
 from bench.trust.found import Found, Progress
 from bench.trust.watch import Watch, listing
 from lens.embedded import ASSETS, EMBEDDED_BASE
-from lens.errors import BadAdapter, BadInput
+from lens.errors import BadAdapter, LensError
 from tests.hostile import DATA
 from tests.hostile_adapters import ADAPTERS, Hostile, place
 
@@ -125,7 +125,6 @@ def figures(kind: str, told: dict[str, Told]) -> dict[str, object]:
 def check_data(names: list[str], folder: Path, found: Found) -> None:
     """Give each hostile data file of these names to the reader of rows."""
     from lens.rows.rows import read_rows
-    from tests.hostile import MARKERS
     from tests.test_sources import BAD, write
 
     told, progress = {}, Progress("files, data", len(names), "files")
@@ -134,7 +133,7 @@ def check_data(names: list[str], folder: Path, found: Found) -> None:
         path.parent.mkdir()
         make, said = DATA.get(name) or ((lambda p, content=BAD[name][0]: write(p, content)), BAD[name][1])
         make(path)
-        told[name] = meet(lambda path=path: read_rows([path], MARKERS), BadInput)
+        told[name] = meet(lambda path=path: read_rows([path]), LensError)
         if fault := problem(told[name], said):
             found.faults.append(f"data file {name!r} {fault}")
         progress.at(i + 1, name.replace("\n", " "))

@@ -71,13 +71,13 @@ def drawn(text: str) -> set[tuple[str, ...]]:
     from compare.engine.answers import Column
     from compare.engine.interface import BASE, Variant
     from compare.page.compare.result import draw_result
-    from compare.page.shared.question import Asked
+    from compare.page.shared.question import ComparisonRequest
 
     columns = [
         Column(v, lambda ids: text, [5, 6, 7], "stop", 0.1, [0.1, 0.2, 0.9])
         for v in (BASE, Variant("lens", "lens", 1.0))
     ]
-    return Elements(draw_result(Asked(text, text), columns, lambda ids: text, {"base": "base"})).found
+    return Elements(draw_result(ComparisonRequest(text, text), columns, {"base": "base"})).found
 
 
 def check_drawing(count: int, found: Found) -> None:
@@ -96,13 +96,8 @@ def encodable(text: str) -> bool:
 
 def through_client(client, text: str) -> str:
     """`answered`, or the sentence that the visitor gets."""
-    from gradio_client.exceptions import AppError
-
-    try:
-        client.predict(text, "", [1.0], 1, 0.0, 1.0, 0, api_name="/compare")
-        return "answered"
-    except AppError as err:
-        return str(err) or "an error without a sentence"
+    answer = client.predict(text, "", [1.0], 1, 0.0, 1.0, 0, api_name="/compare")
+    return answer["error"]["message"] or "an error without a sentence" if "error" in answer else "answered"
 
 
 class Visitors:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bench.trust.found import Found, Progress
 from bench.trust.killing import kill_after
-from compare.server.votes import VERDICTS, Vote, Votes, VotesUnavailable
+from compare.server.votes import VERDICTS, Vote, Votes
+from lens.errors import Unavailable
 
 VOTERS = 4  # threads
 LONG = 3000  # characters of a question: a vote is more than one page of SQLite's
@@ -47,7 +48,7 @@ def vote(file: Path, name: str) -> None:
 
 
 def kept(file: Path) -> dict[str, Vote]:
-    """By ballot. Raises VotesUnavailable."""
+    """By ballot. Raises Unavailable."""
     return {one.ballot: one for one in Votes(file).all()}
 
 
@@ -60,7 +61,7 @@ def kill_voting(count: int, folder: Path, found: Found, seed: int = 0) -> None:
         told |= set(done.said.split("\n")[:-1])  # a line that was cut told nobody
         try:
             there = kept(file)
-        except VotesUnavailable as err:
+        except Unavailable as err:
             found.check(False, f"the votes cannot be read after a kill: {err}")
             continue
         found.check(told <= set(there), f"{len(told - set(there))} of {len(told)} acknowledged votes are gone")

@@ -76,6 +76,7 @@ def through_wire(port: int, number: int, text: str) -> str:
     """
     *_, last = events(port, [text, "", [1.0], 1, 0.0, 1.0, 0], number)
     if last.get("success"):
-        return "answered"
+        answer = next(iter(last.get("output", {}).get("data") or []), None)
+        return answer["error"]["message"] if isinstance(answer, dict) and "error" in answer else "answered"
     said = last.get("output", {}).get("error") or last.get("said") or last.get("message")
     return said or "an error without a sentence"

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from compare.analysis.token_text import Tokens
 from compare.engine.interface import Facts, GivenAnswer, Load, LoadedAdapter, Variant
-from compare.engine.old_names import OldNames
 from compare.engine.open_question import OpenQuestion
 from compare.engine.shared_engine import SharedEngine, answered_by
 from lens.adapter_dir import read_adapters
@@ -28,18 +27,15 @@ if TYPE_CHECKING:
 TRIES = 3  # replicas that a question is put to before its visitor hears of the failure
 
 
-class RemoteEngine(OldNames, SharedEngine):
+class RemoteEngine(SharedEngine):
     """`handle`: Serve's handle to the replicas, or anything that answers like it."""
 
     def __init__(self, handle: Any, base: str, adapters: Sequence[str]):
         """Read tokenizer and adapter files here, ask a replica for the rest. Raises BadAdapter."""
-        from transformers import AutoTokenizer
-
-        from lens.chat import use_our_template
+        from lens.base import load_tokenizer
 
         given = read_adapters(adapters)
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        use_our_template(tokenizer)
+        tokenizer = load_tokenizer(base)
         self.handle, self.tokens, self.closed = handle, Tokens(tokenizer), False
         there, known = handle.facts.remote().result()
         self._facts: Facts = replace(there, base=base)

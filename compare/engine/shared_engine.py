@@ -107,7 +107,7 @@ class SharedEngine:
                  for form in {v.prompt for v in variants}}
         longest = max(map(len, forms.values()))
         if longest + sampling.max_new_tokens > self.facts.window:
-            raise BadQuestion("question-too-long", tokens=longest, answer=sampling.max_new_tokens,
+            raise BadQuestion("question-over-window", tokens=longest, answer=sampling.max_new_tokens,
                               window=self.facts.window)
         return [forms[v.prompt] for v in variants]
 

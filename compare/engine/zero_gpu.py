@@ -20,7 +20,6 @@ from compare.analysis.adapter_norms import Anatomy
 from compare.analysis.token_shift import Position
 from compare.engine.interface import Facts, GivenAnswer, Grown, Load, LoadedAdapter, Question, Sampling, Step, Variant
 from compare.engine.local import LocalEngine
-from compare.engine.old_names import OldNames
 from compare.engine.open_question import OpenQuestion
 from compare.engine.shared_engine import SharedEngine, answered_by
 from lens.errors import Note, Unavailable
@@ -33,7 +32,7 @@ def seconds(question: Question, variants: Sequence[Variant], sampling: Sampling)
     return min(LONGEST, START + int(PER_TOKEN * sampling.max_new_tokens))
 
 
-class ZeroGpuEngine(OldNames, SharedEngine):
+class ZeroGpuEngine(SharedEngine):
     """`lend`: the decorator, `spaces.GPU`. bfloat16 unless told otherwise, which the GPUs there have."""
 
     def __init__(self, lend: Callable[..., Callable[..., Any]], base: str, adapter: Sequence[str], dtype: str = "auto",

@@ -3,57 +3,39 @@
 from __future__ import annotations
 
 import json
-from html import escape
+from collections.abc import Mapping
 
 import gradio as gr
 
+from compare.engine.interface import Engine
 from compare.page.blind import tab as blind
 from compare.page.changed import tab as changed
 from compare.page.compare import tab as compare
 from compare.page.howto import tab as howto
-from compare.page.report import tab as reported
-from compare.page.shared import api as programs
-from compare.page.shared import words
-from compare.page.shared.html import own, read
-from compare.page.shared.loaded import Loaded
-from compare.page.shared.theme import THEME
-from compare.page.shared.words import Words
+from compare.page.report import tab as report
+from compare.page.shared import api, loaded
+from compare.page.shared.templates import draw, piece, read
+from compare.page.shared.words import labels
 from compare.page.timeline import tab as timeline
 from compare.page.training import tab as training
 
-__all__ = ["THEME", "build", "head"]
-TABS = {changed: "改变了什么", timeline: "时间线", training: "训练", reported: "报告", blind: "盲测", howto: "原理"}
-HEADLINE = Words("一份模型，两种回答", "One model, two answers")
-CAPTION = Words(
-    "这里证明的是：同一份权重、同一个提示、同样的随机数，只差适配器，回答就不同。"
-    "这里不证明：适配器总是更好，或它说的都对。一个问题不是评测。",
-    "What this shows: with the same weights, prompt and random numbers, the adapter alone makes the difference. "
-    "What it does not show: that the adapter is better in general, or that what it says is true. "
-    "One question is no benchmark.")
-MARK = ('<svg viewBox="0 0 32 32" width="30" height="30" fill="none" stroke-width="3" aria-hidden="true">'
-        '<circle cx="12.5" cy="16" r="9" stroke="var(--lens-base)"/>'
-        '<circle cx="19.5" cy="16" r="9" stroke="var(--lens-adapted)"/></svg>')
-DIM = Words("浅色或深色", "Light or dark")
+TABS = {changed: "改变了什么", timeline: "时间线", training: "训练", report: "报告", blind: "盲测", howto: "原理"}
+
+
+def in_script(value: Mapping[str, str]) -> str:
+    """JSON that a script can hold: an end tag in it would end the script."""
+    return json.dumps(value, ensure_ascii=False).replace("</", "<\\/")
 
 
 def head() -> str:
-    """Style and language, in place before the first paint."""
-    labels = dict(words.LABELS)
-    for tab in TABS:
-        labels |= tab.LABELS
-    return (f"<style>{read('shared/style.css')}</style>"
-            f"<script>const LABELS = {json.dumps(labels, ensure_ascii=False)};\n{read('shared/language.js')}</script>")
+    """Style, language and the line on top of a page that is not well, in place before the first paint.
 
-
-def banner(loaded: Loaded) -> str:
-    """Name, switches and headline."""
-    speak = "".join(f'<button type="button" data-speak="{code}" lang="{lang}">{name}</button>'
-                    for code, lang, name in (("zh", "zh-CN", "中文"), ("en", "en", "English")))
-    dim = f'<button type="button" data-dim="" aria-label="{escape(DIM.text())}" title="{escape(DIM.text())}">◐</button>'
-    return (f'<header class="lens-banner"><div class="lens-brand">{MARK}<span>LoRA Lens</span></div>'
-            f'<div class="lens-switches"><div role="group" aria-label="语言 · Language">{speak}</div>{dim}</div>'
-            f'</header>'
-            f'<div class="lens-hero"><h1>{HEADLINE.html()}</h1><p>{loaded.headline()}</p></div>')
+    notice.js asks `/health`, so that a page that was opened before says it too.
+    """
+    states = {state: draw("page", state) for state in ("restarted", "ended", "away")}
+    return (f"<style>{read('shared/style.css', 'shared/notice.css')}</style>"
+            f"<script>const LABELS = {in_script(labels())};\n{read('shared/language.js')}</script>"
+            f"<script>(() => {{ const STATES = {in_script(states)};\n{read('shared/notice.js')} }})();</script>")
 
 
 def hand_over(tab: gr.Tab, controls, inputs) -> None:
@@ -62,23 +44,22 @@ def hand_over(tab: gr.Tab, controls, inputs) -> None:
                queue=False, show_progress="hidden", api_visibility="private").then(**inputs.show)
 
 
-def build(engine, answered: list | None = None, shop=None) -> gr.Blocks:
-    """The page over one engine. `answered`: the first question's columns, shown when it opens; `shop`: the trainings
-    (workshop.py), where they are open."""
-    loaded = Loaded(engine)
+def build(engine: Engine, answered: list | None = None, trainings=None) -> gr.Blocks:
+    """The page over one engine. `answered`: the first question's columns, shown when it opens; `trainings`: the
+    server's (compare/server/trainings), where they are open."""
     with gr.Blocks(title="LoRA Lens", analytics_enabled=False, fill_width=True) as page:
-        own(banner(loaded))
+        piece(draw("page", "banner", **loaded.lora_share(engine)))
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("并排比较", id="compare"):
                 controls = compare.build(page, engine, answered)
-                own(f'<p class="lens-caption">{CAPTION.html()}</p>')
+                piece(draw("page", "caption"))
             for tab, label in TABS.items():
                 with gr.Tab(label, id=tab.__name__.split(".")[-2]) as shown:
-                    inputs = tab.build(engine, shop) if tab is training else tab.build(engine)
+                    inputs = tab.build(engine, trainings) if tab is training else tab.build(engine)
                 if inputs:
                     hand_over(shown, controls, inputs)
-        programs.offer(engine)
-        own(loaded.chips(), elem_id="loaded")
+        api.offer(engine)
+        piece(draw("page", "loaded", facts=loaded.facts(engine)), elem_id="loaded")
         with gr.Accordion("换成你自己的模型", open=False, elem_id="own"):
-            own(loaded.own())
+            piece(draw("page", "your_own_model"))
     return page

@@ -61,8 +61,9 @@ def exact(text: str, reference: str) -> bool | None:
 
 
 def all_keywords(text: str, keywords: Sequence[str]) -> bool | None:
-    """Is every keyword in the text, whatever its case?"""
-    return all(k.casefold() in text.casefold() for k in keywords) if keywords else None
+    """Is every keyword in the text, whatever its case? `a|b` is there where a or b is."""
+    has = text.casefold()
+    return all(any(way in has for way in k.casefold().split("|")) for k in keywords) if keywords else None
 
 
 @cache

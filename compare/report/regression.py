@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lens.errors import BadQuestion
+from lens.errors import BadSetting
 
 MARGIN = 0.02  # share of questions by which accuracy may drop
 
@@ -33,17 +33,16 @@ class Verdict:
 
 
 def read_report(directory: Path) -> dict:
-    """The report.json of a directory. Raises BadQuestion when there is none, or none that can be read."""
+    """The report.json of a directory. Raises BadSetting when there is none, or none that can be read."""
     path = directory / "report.json"
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         right_answers(report)
         return report
     except OSError as err:
-        raise BadQuestion(f"--against {directory}: no report.json there ({err.strerror}); give a directory that "
-                          "`python -m compare.evaluate` wrote") from err
-    except (ValueError, KeyError, TypeError, IndexError) as err:
-        raise BadQuestion(f"--against {path} cannot be read as a report ({err!r}); write it again") from err
+        raise BadSetting("against-missing", path=directory, reason=err.strerror or err) from err
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as err:
+        raise BadSetting("against-no-report", path=path, reason=repr(err)[:160]) from err
 
 
 def right_answers(report: dict) -> dict[int, bool]:
@@ -57,14 +56,13 @@ def asked(report: dict) -> list[tuple]:
 
 
 def gate(old: dict, new: dict, margin: float = MARGIN) -> Verdict:
-    """Raises BadQuestion when the two do not answer the same questions with answers of the same length."""
+    """Raises BadSetting when the two do not answer the same questions with answers of the same length."""
     if asked(old) != asked(new):
         sizes = [f"{len(report['questions'])} rows of {report['data']['name']}" for report in (old, new)]
-        raise BadQuestion(f"--against: the old report is of {sizes[0]}, the new of {sizes[1]}, not all the same; "
-                          "evaluate both on one file")
+        raise BadSetting("against-other-rows", old=sizes[0], new=sizes[1])
     if old["settings"]["max_new_tokens"] != new["settings"]["max_new_tokens"]:
-        raise BadQuestion(f"--against: max_new_tokens was {old['settings']['max_new_tokens']} and is "
-                          f"{new['settings']['max_new_tokens']}; evaluate both with the same")
+        raise BadSetting("against-other-length", old=old["settings"]["max_new_tokens"],
+                         new=new["settings"]["max_new_tokens"])
     before, after = right_answers(old), right_answers(new)
     texts = {q["index"]: q["input"] for q in new["questions"]}
     return Verdict(sum(before.values()) - sum(after.values()) <= margin * len(after) + 1e-9,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from compare.engine.interface import Sampling, step_of
-from lens.errors import BadAdapter, BadQuestion
-
-LARGEST_STRENGTH = 10.0
+from compare.engine.interface import RANGES, Sampling, step_of
+from lens.base_files import find_base
+from lens.base_identity import base_identity
+from lens.errors import BadAdapter
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class ReportSettings:
 
     def __post_init__(self) -> None:
         for strength in self.strengths:
-            if not -LARGEST_STRENGTH <= strength <= LARGEST_STRENGTH:
-                raise BadQuestion(f"--strength is {strength:g}; allowed: {-LARGEST_STRENGTH:g} to {LARGEST_STRENGTH:g}")
+            RANGES["strength"].check("strength", strength)
 
     @property
     def other_strengths(self) -> list[float]:
@@ -42,13 +40,8 @@ class ReportSettings:
 
 @cache
 def base_sha256(base: str) -> str:
-    """Of a base directory's weights, file after file; of a hub name: of the name. For keys, not for trust."""
-    digest = hashlib.sha256(b"" if Path(base).is_dir() else base.encode())
-    for file in sorted(Path(base).glob("*.safetensors")) if Path(base).is_dir() else ():
-        with file.open("rb") as opened:
-            while piece := opened.read(1 << 20):
-                digest.update(piece)
-    return digest.hexdigest()
+    """The base's identity by content. Raises BadBase."""
+    return base_identity(find_base(base))
 
 
 def checkpoint_directories(given: tuple[Path, ...]) -> list[Path]:
@@ -57,6 +50,6 @@ def checkpoint_directories(given: tuple[Path, ...]) -> list[Path]:
     for path in given:
         below = [p for p in path.glob("checkpoint-*") if p.is_dir()]
         if not below and not path.is_dir():
-            raise BadAdapter(f"--checkpoints {path}: no such directory; give one that `python -m train` wrote")
+            raise BadAdapter("checkpoints-missing", path=path)
         found += sorted(below, key=lambda p: step_of(p) or 0) or [path]
     return found

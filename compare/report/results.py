@@ -14,6 +14,7 @@ from pathlib import Path
 
 from compare.report.measures import Answer
 from compare.report.rows import Row
+from lens.strict_json import dumps, loads
 
 FORMAT = 1  # raised when an answer's fields change their meaning
 
@@ -33,15 +34,15 @@ class Result:
     answers: tuple[Answer, ...]
 
     def as_line(self) -> str:
-        return json.dumps({"key": self.key, "answers": [a.as_dict() for a in self.answers]}, ensure_ascii=False)
+        return dumps({"key": self.key, "answers": [a.as_dict() for a in self.answers]})
 
 
 def from_line(line: str) -> Result | None:
     """A line read back; None for one that was cut by an interruption or is of another version."""
     try:
-        value = json.loads(line)
+        value = loads(line)
         return Result(value["key"], tuple(Answer.from_dict(a) for a in value["answers"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lens.errors import BadQuestion
+from lens.errors import BadRows, BadSetting, first_line
+from lens.strict_json import loads
+from lens.terminal_text import one_line
 
 OFF_TOPIC = "unknown"  # the `kind` of rows that ask about something else
 
@@ -42,19 +43,19 @@ class Data:
 
 
 def read_text(path: Path, option: str) -> str:
-    """A file's text, without a byte order mark. Raises BadQuestion naming option and file."""
+    """A file's text, without a byte order mark. Raises BadRows naming option and file."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as err:
-        raise BadQuestion(f"{option} {path} is not UTF-8 text (byte {err.start}); save it as UTF-8") from err
-    except OSError as err:
-        raise BadQuestion(f"{option} {path} cannot be read ({err.strerror}); give a text file") from err
+        raise BadRows("report-file-not-text", option=option, path=path, byte=err.start) from err
+    except (OSError, ValueError) as err:  # ValueError: a name no file system takes
+        raise BadRows("report-file-unreadable", option=option, path=path, reason=getattr(err, "strerror", err)) from err
 
 
 def read_data(path: Path, limit: int | None = None) -> Data:
-    """The rows of a JSON-lines file, or of its first `limit` rows. Raises BadQuestion naming the line."""
+    """The rows of a JSON-lines file, or of its first `limit` rows. Raises BadRows naming the line."""
     if limit is not None and limit < 1:
-        raise BadQuestion(f"--limit is {limit}; allowed: 1 or more")
+        raise BadSetting("setting-out-of-range", option="--limit", value=limit, allowed="1 or more")
     text = read_text(path, "--data")
     rows: list[Row] = []
     for where, value in objects(path, text):
@@ -62,9 +63,9 @@ def read_data(path: Path, limit: int | None = None) -> Data:
             break
         rows.append(checked(where, value, len(rows)))
     if not rows:
-        raise BadQuestion(f"--data {path} holds no row; expected one JSON object a line with input and output")
+        raise BadRows("report-rows-none", path=path)
     if all(row.off_topic for row in rows):
-        raise BadQuestion(f"--data {path} holds only rows of kind {OFF_TOPIC!r}; expected some with a right answer")
+        raise BadRows("report-rows-off-topic", path=path, kind=OFF_TOPIC)
     return Data(path.name, hashlib.sha256(text.encode()).hexdigest(), tuple(rows))
 
 
@@ -75,35 +76,34 @@ def objects(path: Path, text: str) -> Iterator[tuple[str, object]]:
             continue
         where = f"{path} line {number}"
         try:
-            yield where, json.loads(line)
+            yield where, loads(line)
         except (ValueError, RecursionError) as err:
-            raise BadQuestion(f"{where} is not JSON ({err}); expected one object a line") from err
+            raise BadRows("report-row-not-json", where=where, reason=first_line(err)) from err
 
 
 def checked(where: str, value: object, index: int) -> Row:
-    """A parsed line as a row. Raises BadQuestion with what is wrong."""
+    """A parsed line as a row. Raises BadRows with what is wrong."""
     if not isinstance(value, dict):
-        raise BadQuestion(f"{where}: found {type(value).__name__}, expected an object with input and output")
+        raise BadRows("report-row-no-object", where=where, found=type(value).__name__)
     texts = {}
     for field in ("input", "instruction", "output", "kind"):
         text = value.get(field)
         if text is not None and not isinstance(text, str):
-            raise BadQuestion(f"{where}: field {field!r} is {type(text).__name__}, expected text")
+            raise BadRows("report-row-not-text", where=where, field=field, found=type(text).__name__)
         texts[field] = text or ""
     keywords = value.get("keywords") or []
     if not isinstance(keywords, list) or not all(isinstance(k, str) and k.strip() for k in keywords):
-        raise BadQuestion(f"{where}: field 'keywords' is {str(keywords)[:60]!r}, expected a list of words")
+        raise BadRows("report-row-keywords", where=where, found=one_line(keywords)[:60])
     if not texts["input"].strip():
-        raise BadQuestion(f"{where}: field 'input' is empty or missing, expected a question")
+        raise BadRows("report-row-no-question", where=where)
     if not texts["output"].strip() and not keywords:
-        raise BadQuestion(f"{where} has no reference; give the right answer in `output`, or words that it "
-                          "must contain in `keywords`")
+        raise BadRows("report-row-no-reference", where=where)
     return Row(index=index, keywords=tuple(keywords), **texts)
 
 
 def read_plain(path: Path) -> list[str]:
-    """The sentences of a plain-text file, one a line. Raises BadQuestion when there are none."""
+    """The sentences of a plain-text file, one a line. Raises BadRows when there are none."""
     lines = [line.strip() for line in read_text(path, "--plain").splitlines() if line.strip()]
     if not lines:
-        raise BadQuestion(f"--plain {path} holds no text; expected one sentence a line")
+        raise BadRows("report-plain-empty", path=path)
     return lines

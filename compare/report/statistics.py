@@ -14,6 +14,8 @@ import numpy as np
 
 RESAMPLES = 5000
 LEVEL = 0.95
+WORST = 1e12  # perplexity of what predicts nothing any more; exp soon leaves what a float holds
+LOG_WORST = math.log(WORST)
 DRAWS_AT_ONCE = 2_000_000  # resampled indices in memory
 
 
@@ -61,10 +63,11 @@ def difference(before: Sequence[float], after: Sequence[float], seed: int) -> Fi
 
 
 def perplexity(losses: Sequence[float], tokens: Sequence[int], seed: int) -> Figure:
-    """exp(sum of losses ÷ sum of tokens), sentences resampled; losses in nats, one a sentence."""
+    """exp(sum of losses ÷ sum of tokens), sentences resampled; losses in nats, one a sentence. At most WORST."""
     pairs = np.column_stack([np.asarray(losses, dtype=float), np.asarray(tokens, dtype=float)])
     drawn = resampled_means(pairs, seed)
-    return figure(math.exp(pairs[:, 0].sum() / pairs[:, 1].sum()), np.exp(drawn[:, 0] / drawn[:, 1]), len(pairs))
+    whole, parts = pairs[:, 0].sum() / pairs[:, 1].sum(), drawn[:, 0] / drawn[:, 1]
+    return figure(np.exp(min(whole, LOG_WORST)), np.exp(np.minimum(parts, LOG_WORST)), len(pairs))
 
 
 @dataclass(frozen=True)

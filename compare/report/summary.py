@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compare.report import statistics
+from compare.report.answers import Losses
 from compare.report.measures import Answer
-from compare.report.plain import Losses
 from compare.report.rows import Row
 
 

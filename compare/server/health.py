@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import gradio as gr
 from starlette.requests import Request
@@ -15,9 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from compare import __version__
-
-if TYPE_CHECKING:  # the page is given its engine, and loads none
-    from compare.engine.engine import Engine
+from compare.engine.interface import Engine
 
 ANSWERING = ("idle", "running", "restarted", "none", "remote")  # states of the model's thread in which all is well
 
@@ -33,11 +30,11 @@ class Health:
     def facts(self) -> dict:
         """Seconds, counts and names. `queue`: questions in line and under way; `batch`: columns that advance together
         and for how many there is room (fewer than usual where memory ran out)."""
-        engine, load, line = self.engine, self.engine.load(), self.page._queue
+        known, load, line = self.engine.facts, self.engine.load(), self.page._queue
         running = sum(len(events) for events in line.active_jobs if events)
         return {"status": "ok" if load.thread in ANSWERING else "down", "version": __version__,
-                "base": engine.base_name, "adapters": list(engine.shown), "device": str(engine.device),
-                "dtype": str(engine.dtype).removeprefix("torch."), "uptime_seconds": int(time.monotonic() - self.began),
+                "base": known.base_name, "adapters": [a.name for a in self.engine.adapters.values() if a.shown],
+                "device": known.device, "dtype": known.dtype, "uptime_seconds": int(time.monotonic() - self.began),
                 "queue": {"waiting": len(line) + load.waiting, "running": running, "most": line.max_size},
                 "batch": {"columns": load.columns, "room": load.room},
                 "model_thread": {"state": load.thread, "restarts": load.restarts}}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from compare import event_log as events
 from compare.server.permissions import Permission
-from compare.server.request_filter import MEGABYTE, Doors, Rules, is_loopback, name_of
+from compare.server.request_filter import MEGABYTE, RequestFilter, Rules, is_loopback, name_of
 
 LOOPBACK = "127.0.0.1"
 SESSIONS = 500  # visitors whose state is kept; the one that asked longest ago is forgotten first
@@ -91,18 +91,17 @@ class Serving:
         from starlette.middleware import Middleware  # here: reading arguments waits for no page
 
         from compare.page.page import head
-        from compare.page.shared import notice
         from compare.page.shared.api import speaks_mcp
-        from compare.page.shared.theme import THEME
+        from compare.page.shared.theme import theme
         from compare.server.health import Health
-        from compare.server.sessions import Sweep
+        from compare.server.sessions import SessionCleaner
 
         events.listen(self.log_questions)
         os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", str(EVENTS))
         page.queue(max_size=self.queue)
-        before = [Middleware(Doors, rules=self.rules()), Middleware(Sweep, page=page)]
+        before = [Middleware(RequestFilter, rules=self.rules()), Middleware(SessionCleaner, page=page)]
         page.launch(server_name=self.address, server_port=self.port, share=self.share, auth=self.auth,
-                    root_path=self.root_path, theme=THEME, head=head() + notice.head(), footer_links=["api"],
+                    root_path=self.root_path, theme=theme(), head=head(), footer_links=["api"],
                     run_history=False, max_file_size=int(self.max_upload_mb * MEGABYTE), ssr_mode=False,
                     show_error=False, enable_monitoring=False, mcp_server=speaks_mcp(), state_session_capacity=SESSIONS,
                     app_kwargs={"middleware": before, "routes": [Health(engine, page).route()]}, **options)

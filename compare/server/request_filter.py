@@ -1,7 +1,7 @@
 """Which requests the page answers: under which host names, from which pages, at which addresses, of which size.
 
 Pure ASGI, in front of Gradio's own routes, so that it holds for every one of them, streams and sockets too. What is
-not named here is shut: a door that a later Gradio adds stays shut until someone opens it.
+not named here is shut: what a later Gradio adds stays shut until someone opens it.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def fits(name: str, allowed: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer to a request that goes no further; the sentence is for whoever asked."""
+    """An answer to a request that goes no further; the reason is for whoever asked."""
 
     status: int
-    said: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Rules:
         return None
 
     def of_path(self, path: str) -> Refusal | None:
-        """Gradio's doors that nothing of ours needs, and the fetching of other sites' files."""
+        """Gradio's addresses that nothing of ours needs, and the fetching of other sites' files."""
         first, _, rest = path.removeprefix("/").partition("/")
         part, _, value = (rest if first == API else "").partition("=")
         part = part.partition("/")[0]
@@ -130,7 +130,7 @@ def is_upload(path: str) -> bool:
 
 
 @dataclass
-class Doors:
+class RequestFilter:
     """ASGI middleware over `Rules`; counts uploads, and tells of each refusal in the log."""
 
     app: ASGIApp
@@ -144,10 +144,10 @@ class Doors:
         method, path, headers = scope.get("method", "GET"), scope["path"], Headers(scope=scope)
         refused = self.rules.refusal(method, path, headers) or self.too_many(method, path)
         if refused:
-            event("refused", status=refused.status, reason=refused.said)
-            await PlainTextResponse(refused.said, refused.status, NOSNIFF)(scope, receive, send)
+            event("refused", status=refused.status, reason=refused.reason)
+            await PlainTextResponse(refused.reason, refused.status, NOSNIFF)(scope, receive, send)
         elif path.endswith("/queue/join"):
-            await self.app(scope, receive, telling_of_a_full_line(send))
+            await self.app(scope, receive, logging_a_full_line(send))
         else:
             await self.app(scope, receive, send)
 
@@ -166,10 +166,10 @@ class Doors:
 NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 
 
-def telling_of_a_full_line(send: Send) -> Send:
+def logging_a_full_line(send: Send) -> Send:
     """`send` that also tells the log where Gradio's queue takes no more (503)."""
-    async def told(message: Message) -> None:
+    async def logged(message: Message) -> None:
         if message.get("status") == 503:
             event("refused", status=503, reason="the line is full")
         await send(message)
-    return told
+    return logged

@@ -2,7 +2,7 @@
 
 Gradio drops a visitor's messages only when 2,000 others came later, and a session's state never before its capacity
 is reached; of whoever closed the connection in the middle of an answer all of it stays. ASGI middleware, because what
-grows by requests can be swept by requests.
+grows by requests can be cleaned by requests.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from compare.server.freed_memory import give_back
 
-EVERY = 30.0  # seconds between two sweeps; a reader who is there has read what was sent to it by the second
+EVERY = 30.0  # seconds between two cleanings; a reader who is there has read what was sent to it by the second
 IDLE = timedelta(hours=1)  # after which an open page begins with Gradio's defaults again
 GONE = timedelta(minutes=1)  # likewise for who never held a page open, such as a script that asked once
 
 
-class Nothing(dict):
+class NoSettings(dict):
     """Takes and keeps no setting of any component, and says of each that it is there."""
 
     def __contains__(self, key: object) -> bool:
@@ -48,8 +48,8 @@ def stream_of(scope: Scope) -> tuple[str, bool] | None:
 
 
 @dataclass
-class Sweep:
-    """Sweeps at most every `EVERY` seconds, before a request is passed on."""
+class SessionCleaner:
+    """Cleans at most every `EVERY` seconds, before a request is passed on."""
 
     app: ASGIApp
     page: gr.Blocks
@@ -62,7 +62,7 @@ class Sweep:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.clock() - self.last >= EVERY:
             self.last = self.clock()
-            self.sweep()
+            self.clean()
         if not (stream := stream_of(scope)):
             return await self.app(scope, receive, send)
         session, is_browser = stream
@@ -74,7 +74,7 @@ class Sweep:
             self.streams[session] -= 1
             self.streams += Counter()  # without those that reached zero
 
-    def sweep(self) -> None:
+    def clean(self) -> None:
         queue = self.page._queue
         busy = {event.session_hash for event in list(queue.event_ids_to_events.values())}
         here = busy | set(self.streams)
@@ -85,7 +85,7 @@ class Sweep:
             give_back()
 
     def messages(self, here: set[str]) -> None:
-        """Those of sessions that were not here at two sweeps, nor asked for anything in between: who asks again and
+        """Those of sessions that were not here at two cleanings, nor asked for anything in between: who asks again and
         again may by chance be between two questions at both."""
         queue, since = self.page._queue, datetime.now() - timedelta(seconds=EVERY)
         asked = {session for session, used in list(self.page.app.state_holder.time_last_used.items()) if used > since}
@@ -97,7 +97,7 @@ class Sweep:
 
     def sessions(self, here: set[str]) -> None:
         """State of visitors who have asked for nothing since an hour, of scripts since a minute, and of everybody the
-        settings of every component, which Gradio keeps for a door that is shut (`/deep_link`)."""
+        settings of every component, which Gradio keeps for an address that is shut (`/deep_link`)."""
         holder = self.page.app.state_holder
         now = datetime.now()
         for session, used in list(holder.time_last_used.items()):
@@ -106,6 +106,6 @@ class Sweep:
                     holder.session_data.pop(session, None)
                     holder.time_last_used.pop(session, None)
         for state in list(holder.session_data.values()):
-            if not isinstance(state.config_values, Nothing):
-                state.config_values = Nothing()
+            if not isinstance(state.config_values, NoSettings):
+                state.config_values = NoSettings()
         self.browsers &= here | set(holder.session_data)

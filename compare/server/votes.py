@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lens.data_home import data_home
-from lens.errors import LensError
+from lens.errors import BadSetting, Unavailable, first_line
 
 VERDICTS = ("better", "worse", "both", "neither")  # of the adapted answer, against the base's
 PATIENCE = 30.0  # seconds to wait for another writer
@@ -33,10 +33,6 @@ SCHEMA = """CREATE TABLE IF NOT EXISTS votes (
  adapter TEXT NOT NULL, adapter_sha256 TEXT NOT NULL, base_text TEXT NOT NULL, adapted_text TEXT NOT NULL,
  adapted_left INTEGER NOT NULL CHECK (adapted_left IN (0, 1)),
  verdict TEXT NOT NULL CHECK (verdict IN ('better', 'worse', 'both', 'neither')))"""
-
-
-class VotesUnavailable(LensError):
-    """The votes' file cannot be opened, read or written."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ class Votes:
     def connection(self) -> Iterator[sqlite3.Connection]:
         """A connection of its own for each use: none is shared by threads, none outlives a fork.
 
-        Raises VotesUnavailable.
+        Raises Unavailable.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,8 +128,7 @@ class Votes:
             finally:
                 db.close()
         except (sqlite3.Error, OSError) as err:
-            raise VotesUnavailable(f"the votes in {self.path} cannot be kept ({err}); name a file that can be "
-                                   "written in LENS_VOTES") from err
+            raise Unavailable("votes-unavailable", path=self.path, reason=first_line(err)) from err
 
     @staticmethod
     def prepare(db: sqlite3.Connection) -> None:
@@ -155,10 +150,10 @@ class Votes:
     def add(self, vote: Vote) -> bool:
         """Keep a vote; False where its ballot was voted on before. Returns after the commit.
 
-        Raises VotesUnavailable, and ValueError for a verdict that is none.
+        Raises Unavailable, and BadSetting for a verdict that is none.
         """
         if vote.verdict not in VERDICTS:
-            raise ValueError(f"verdict is {vote.verdict!r}; allowed: {', '.join(VERDICTS)}")
+            raise BadSetting("vote-verdict", value=repr(vote.verdict)[:40], allowed=", ".join(VERDICTS))
         values = {**asdict(vote), "at": vote.at or datetime.now(UTC).isoformat(timespec="seconds")}
         with self.connection() as db:
             cursor = db.execute(f"INSERT INTO votes ({', '.join(NAMES)}) VALUES ({', '.join(':' + n for n in NAMES)}) "
@@ -166,12 +161,12 @@ class Votes:
             return cursor.rowcount == 1
 
     def tally(self) -> Tally:
-        """Raises VotesUnavailable."""
+        """Raises Unavailable."""
         with self.connection() as db:
             return Tally(**dict(db.execute("SELECT verdict, count(*) FROM votes GROUP BY verdict").fetchall()))
 
     def all(self) -> Iterator[Vote]:
-        """Every vote, oldest first. Raises VotesUnavailable."""
+        """Every vote, oldest first. Raises Unavailable."""
         with self.connection() as db:
             for row in db.execute(f"SELECT {', '.join(NAMES)} FROM votes ORDER BY at, ballot"):
                 found = dict(zip(NAMES, row, strict=True))

@@ -1,72 +1,83 @@
-"""Which column of the data holds which field of a row: `--columns`, and HC3's own layout. Standard library only."""
+"""Which column of the data holds which field of a row: `--columns`, and keys that differ from a known one by case,
+spaces or punctuation. Standard library only."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from lens.errors import BadInput
+from lens.errors import BadRows, BadSetting
 
-FIELDS = ("instruction", "input", "output")
-NEEDED = ("input", "output")
+FIELDS = ("instruction", "input", "output", "system", "history", "messages")  # that `--columns` can name
+UNUSED = "unused"
+# The keys by which formats are known, and other spellings of them.
+ALSO = {"指令": "instruction", "输入": "input", "输出": "output", "问题": "question", "问": "question",
+        "答案": "answer", "回答": "answer", "答": "answer", "conversation": "conversations"}
+KNOWN = ("instruction", "input", "output", "system", "history", "question", "answer", "prompt", "completion",
+         "response", "messages", "conversations", "chosen", "rejected", "text", "humananswers", "chatgptanswers")
+TEXTS = frozenset(KNOWN) - {"text", "chosen", "rejected"}  # `--columns` leaves none of these out without a word
 
-# HC3 (Guo et al. 2023, "How Close is ChatGPT to Human Experts?"): one question, lists of answers. The
-# original experiment trained on the ChatGPT answers of its Chinese half.
-HC3 = ("question", "human_answers", "chatgpt_answers")
 
-# How a ChatGPT answer begins that does not answer. 作为一个 alone is no refusal (作为一个整体…): what follows decides.
-REFUSAL = re.compile(
-    r"\s*(?:(?:非常|十分|真的|很)?抱歉|对不起|不好意思|我(?:无法|不能|没有能力|没有办法)|无法(?:回答|提供|确定)"
-    r"|(?:作为|我(?:只)?是)(?:一个|一名|一款|一种)?.{0,12}?(?:AI|人工智能|语言模型|机器人|虚拟助手))", re.IGNORECASE)
+def plain_key(key: object) -> str:
+    """A key without case, spaces and punctuation: `"Instruction : "` → `"instruction"`."""
+    found = re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", str(key))).casefold()
+    return ALSO.get(found, found)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The column that each field is read from."""
+    """What `--columns` said: field → the column it is read from, and the columns left out on purpose."""
 
-    instruction: str = "instruction"
-    input: str = "input"
-    output: str = "output"
-    given: frozenset[str] = frozenset()  # fields that `--columns` named
+    given: dict[str, str] = field(default_factory=dict)
+    unused: frozenset[str] = frozenset()
 
-    def is_hc3(self, names: Collection[str]) -> bool:
-        """Is a table (or an object) with these column names laid out as HC3? Never where `--columns` was given."""
-        return not self.given and all(name in names for name in HC3)
+    def keys(self, names: Collection[str], where: str) -> dict[str, str]:
+        """Known name → the key that holds it, for a row with these keys. Raises BadRows where a column that was named
+        is not there, or two keys claim one name and neither is spelt as it is."""
+        found = dict(self.given)
+        for name, column in self.given.items():
+            if column not in names:
+                raise BadRows("row-column-missing", where=where, field=name, column=column[:40], found=shown(names),
+                              next="")
+        for key in names:
+            name = plain_key(key)
+            if name not in KNOWN or name in self.given or key in self.given.values() or key in self.unused:
+                continue
+            if name not in found or key == name:
+                found[name] = key
+            elif found[name] != name:
+                raise BadRows("row-keys-alike", where=where, one=found[name][:40], two=key[:40], field=name, next="")
+        return found
 
-    def wanted(self, names: Collection[str]) -> list[str]:
-        """Those of the table's columns that are worth reading."""
-        mine = HC3 if self.is_hc3(names) else [getattr(self, field) for field in FIELDS]
-        return [name for name in names if name in mine]
 
-    def problem(self, names: list[str]) -> str:
-        """What keeps a table with these columns from being read, or ''."""
-        if self.is_hc3(names):
-            return ""
-        for field in FIELDS:
-            column = getattr(self, field)
-            if names.count(column) > 1:
-                return f"column {column!r} stands twice, expected it once"
-            if column not in names and (field in NEEDED or field in self.given):
-                found = ", ".join(repr(str(name)[:40]) for name in list(names)[:12]) or "none"
-                return f"column {column!r} is missing, found {found}; say which it is by --columns {field}=NAME"
-        return ""
+def shown(names: Iterable[object], most: int = 8) -> str:
+    """A row's keys for a sentence."""
+    names = list(names)
+    return ", ".join(repr(str(key)[:40]) for key in names[:most]) or "none"
 
 
 def parse_columns(given: Iterable[str]) -> Columns:
-    """`["input=question", "output=answer"]` → Columns. Raises BadInput."""
+    """`["input=question", "output=answer"]` → Columns. Raises BadSetting."""
     names: dict[str, str] = {}
+    unused: set[str] = set()
     for pair in given:
-        field, equals, column = pair.partition("=")
-        if not equals or field not in FIELDS or not column:
-            raise BadInput(f"--columns {pair!r}: expected FIELD=COLUMN, FIELD being one of {', '.join(FIELDS)}, "
-                           "such as input=question output=answer")
-        if field in names:
-            raise BadInput(f"--columns names {field} twice ({names[field]!r}, {column!r}); name it once")
-        names[field] = column
-    return Columns(**names, given=frozenset(names))
-
-
-def is_refusal(answer: object) -> bool:
-    """Does an answer (of HC3) begin as those do that decline to answer?"""
-    return isinstance(answer, str) and REFUSAL.match(answer) is not None
+        name, equals, column = pair.partition("=")
+        if not equals or name not in (*FIELDS, UNUSED) or not column:
+            raise BadSetting("columns-malformed", pair=pair[:80], fields=", ".join(FIELDS))
+        if name == UNUSED:
+            unused.add(column)
+        elif name in names:
+            raise BadSetting("columns-field-twice", field=name, one=names[name][:40], two=column[:40])
+        elif column in names.values():
+            raise BadSetting("columns-source-twice", column=column[:40],
+                             one=next(one for one, other in names.items() if other == column), two=name)
+        else:
+            names[name] = column
+    if clash := unused & set(names.values()):
+        raise BadSetting("columns-source-twice", column=min(clash)[:40], one=UNUSED,
+                         two=next(one for one, other in names.items() if other in clash))
+    if "messages" in names and len(names) > 1 and set(names) - {"messages", "system"}:
+        raise BadSetting("columns-messages-alone", other=min(set(names) - {"messages", "system"}))
+    return Columns(names, frozenset(unused))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from lens.errors import BadInput
+from lens.errors import BadRows, Note
 from lens.rows.lines import LONGEST_LINE, Found, open_text, read_lines, undecodable
 
 SPACE = re.compile(r"[ \t\r\n]*")
@@ -35,25 +35,32 @@ DECODER = json.JSONDecoder(object_pairs_hook=_object)
 FAULTS = (ValueError, RecursionError)  # ValueError, because an integer of 5,000 digits is no JSONDecodeError
 
 
-def _not_json(err: Exception, text: TextIO) -> str:
+def _reason(err: Exception, text: TextIO) -> str:
+    """Why a text is no JSON, in the decoder's words; and its encoding where that is not UTF-8, and may be why."""
     what = getattr(err, "msg", "nested too deeply" if isinstance(err, RecursionError) else "a number too long")
-    if not text.encoding.startswith("utf-8"):
-        what += f"; read as {text.encoding.upper()}, not UTF-8, because of its byte order mark"
-    return f"is not JSON ({what})"
+    return what if text.encoding.startswith("utf-8") else f"{what}; read as {text.encoding.upper()}"
 
 
-def read_json_lines(path: Path) -> Iterator[Found]:
-    """The value of each line that is not blank. Raises BadInput where the file cannot be read."""
-    with open_text(path) as text:
+def read_json_lines(path: Path, encoding: str = "", notes: list[Note] | None = None) -> Iterator[Found]:
+    """The value of each line that is not blank. Raises BadRows where the file cannot be read, or is one JSON list."""
+    with open_text(path, encoding, notes) as text:
         for line in read_lines(path, text):
+            if line.problem and str(line.value or "").lstrip().startswith("[{"):
+                raise BadRows("json-list-in-lines", where=line.where, path=path)
             if line.problem:
                 yield line
             elif line.value.strip():
                 try:
-                    yield Found(line.where, DECODER.decode(line.value))
+                    value = DECODER.decode(line.value)
                 except FAULTS as err:
-                    yield Found(line.where, problem=f"{_not_json(err, text)}; expected one object a line, or "
-                                                    "a list in a .json file")
+                    if line.value.strip() in ("[", "{"):  # a list, or an object, over several lines
+                        raise BadRows("json-over-lines", where=line.where, path=path) from err
+                    yield Found(line.where, problem=BadRows("row-not-json", where=line.where, next="",
+                                                            reason=_reason(err, text)))
+                    continue
+                if isinstance(value, list) and value and isinstance(value[0], dict):
+                    raise BadRows("json-list-in-lines", where=line.where, path=path)
+                yield Found(line.where, value)
 
 
 class _Window:
@@ -84,54 +91,54 @@ class _Window:
     def step(self) -> None:
         self.advance(self.at + 1)
 
-    def value(self) -> tuple[Any, str]:
-        """(the value that begins here, what is wrong with its bytes), stepped over. Raises one of FAULTS."""
+    def value(self, where: str) -> Found:
+        """The value that begins here, stepped over. Raises one of FAULTS."""
         try:
             value, end = DECODER.raw_decode(self.held, self.at)
         except FAULTS:
             self.fill(LONGEST_LINE)  # it may only have been cut by the window's edge
             value, end = DECODER.raw_decode(self.held, self.at)
-        bad = undecodable(self.held[self.at:end], self.text.encoding)
+        bad = undecodable(where, self.held[self.at:end], self.text.encoding)
         self.advance(end)
-        return value, bad
+        return Found(where, value, bad)
 
-    def blame(self, path: Path, row: int, err: Exception) -> str:
-        """The sentence for a value that cannot be decoded."""
+    def blame(self, path: Path, row: int, err: Exception) -> BadRows:
+        """What to say of a value that cannot be decoded."""
         at = getattr(err, "pos", self.at)
         cut_off = at >= len(self.held) - 8 or "Unterminated" in str(err)
         if cut_off and len(self.held) - self.at >= LONGEST_LINE:
-            return (f"{path} line {self.line}, row {row} has more than {LONGEST_LINE:,} characters, "
-                    f"at most {LONGEST_LINE:,} are allowed")
+            return BadRows("row-line-too-long", where=f"{path} line {self.line}, row {row}", longest=LONGEST_LINE,
+                           next="")
         line = self.line + self.held.count("\n", self.at, at)
-        return f"{path} line {line}, row {row} {_not_json(err, self.text)}; expected a list of objects"
+        return BadRows("json-broken", where=f"{path} line {line}, row {row}", reason=_reason(err, self.text))
 
 
-def read_json(path: Path) -> Iterator[Found]:
-    """The elements of the list that a .json file holds. Raises BadInput where it is none, or breaks off:
+def read_json(path: Path, encoding: str = "", notes: list[Note] | None = None) -> Iterator[Found]:
+    """The elements of the list that a .json file holds. Raises BadRows where it is none, or breaks off:
     after a fault of syntax nobody can say where the next row begins."""
-    with open_text(path) as text:
+    with open_text(path, encoding, notes) as text:
         window, row = _Window(text), 0
         if not (first := window.next()):
             return
         if first != "[":
-            what = "an object" if first == "{" else f"text that begins with {first!r}"
-            raise BadInput(f"data file {path} line {window.line} holds {what}, expected a list of rows, "
-                           "[{…}, {…}]; if it has one object a line, let its name end in .jsonl")
+            raise BadRows("json-object" if first == "{" else "json-no-list", where=f"{path} line {window.line}",
+                          first=first)
         window.step()
         mark = window.next()
         while mark != "]":
             row, line = row + 1, window.line
             try:
-                value, bad = window.value()
+                found = window.value(f"{path} line {line}, row {row}")
             except FAULTS as err:
-                raise BadInput(window.blame(path, row, err)) from err
-            yield Found(f"{path} line {line}, row {row}", value, bad)
+                raise window.blame(path, row, err) from err
+            yield found
             if (mark := window.next()) not in (",", "]"):
-                raise BadInput(f"{path} line {window.line}: found {repr(mark) if mark else 'the end'} after row {row}, "
-                               "expected a comma or the list's end ]")
+                raise BadRows("json-no-comma" if mark else "json-cut-off", where=f"{path} line {window.line}",
+                              found=mark, row=row)
             if mark == ",":
                 window.step()
-                window.next()
+                if window.next() == "]":
+                    raise BadRows("json-trailing-comma", where=f"{path} line {window.line}", row=row)
         window.step()
         if rest := window.next():
-            raise BadInput(f"{path} line {window.line}: found {rest!r} after the list's end; expected nothing more")
+            raise BadRows("json-after-list", where=f"{path} line {window.line}", found=rest)

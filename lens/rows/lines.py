@@ -1,7 +1,7 @@
 """A data file → its lines of text, in bounded memory, whatever the file really is.
 
-Decides the encoding by byte order mark (UTF-8, UTF-16, UTF-32; UTF-8 without one), opens gzip, and refuses
-what is no text.
+The encoding is the one asked for, or what a byte order mark says (UTF-8, UTF-16, UTF-32), or UTF-8; text that is not
+UTF-8 and reads as Chinese in GB18030 is taken for that, and said. Opens gzip, and refuses what is no text.
 """
 
 from __future__ import annotations
@@ -16,88 +16,123 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from lens.errors import BadInput
+from lens.errors import BadRows, LensError, Note
 
 LONGEST_LINE = 1_000_000  # characters
-HEAD = 4096  # bytes looked at to tell what a file is
+SAMPLE = 1 << 18  # bytes looked at to tell what a file is
+COMMON = 0.7  # share of a text's non-ASCII characters that are everyday Chinese, above which it is taken for GB18030
 
 MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
          (codecs.BOM_UTF16_BE, "utf-16"), (codecs.BOM_UTF8, "utf-8-sig"))  # UTF-32's begins with UTF-16's
-KINDS = ((b"\x1f\x8b", "gzip: let its name end in .gz"), (b"PAR1", "Parquet: let its name end in .parquet"),
-         (b"PK\x03\x04", "a zip archive or spreadsheet: save the table as CSV"))
+KINDS = ((b"\x1f\x8b", "data-file-is-gzip"), (b"PAR1", "data-file-is-parquet"), (b"ARROW1", "data-file-is-arrow"),
+         (b"PK\x03\x04", "data-file-is-archive"))
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What stood in one place of the data (here a line, later a parsed row), or in `problem` why it cannot be used."""
+    """What stood in one place of the data (here a line, later a parsed row), or in `problem` why it cannot be used.
+
+    `unread`: names of columns beside it that were not read.
+    """
 
     where: str
     value: Any = None
-    problem: str = ""
+    problem: LensError | None = None
+    unread: tuple[str, ...] = ()
 
 
 def check_file(path: Path) -> None:
-    """Raises BadInput where `path` is no file that can be opened."""
+    """Raises BadRows where `path` is no file that can be opened."""
     if path.is_dir():
-        raise BadInput(f"data file {path} is a directory; name the files in it")
+        raise BadRows("data-file-directory", path=path)
     if not path.exists():
-        raise BadInput(f"data file {path} does not exist; give a file of rows")
+        raise BadRows("data-file-missing", path=path)
     if not path.is_file():
-        raise BadInput(f"data file {path} is a device or pipe; give an ordinary file")
+        raise BadRows("data-file-device", path=path)
+
+
+def check_encoding(name: str) -> str:
+    """The encoding of that name, as Python has it. Raises BadRows."""
+    try:
+        return {"utf-8": "utf-8-sig"}.get(known := codecs.lookup(name).name, known)
+    except LookupError as err:
+        raise BadRows("encoding-unknown", name=name[:40]) from err
 
 
 def encoding_of(path: Path, head: bytes) -> str:
-    """The encoding a file that begins with `head` is read in. Raises BadInput where it is no text."""
+    """The encoding a file that begins with `head` is read in. Raises BadRows where it is no text."""
     for mark, encoding in MARKS:
         if head.startswith(mark):
             return encoding
-    for magic, kind in KINDS:
+    for magic, code in KINDS:
         if head.startswith(magic):
-            raise BadInput(f"data file {path} is not text but {kind}")
+            raise BadRows(code, path=path)
     if (at := head.find(b"\0")) >= 0:
-        raise BadInput(f"data file {path} is not UTF-8 text (byte {at} is 0: binary, or UTF-16 without a byte "
-                       "order mark); save it as UTF-8")
-    return "utf-8"
+        zeros = [head[start:4096:2].count(b"\0") for start in (0, 1)]  # ASCII in UTF-16 has them at every other place
+        if min(zeros) * 4 < max(zeros):
+            raise BadRows("data-file-utf-16", path=path, encoding="utf-16-be" if zeros[0] > zeros[1] else "utf-16-le")
+        raise BadRows("data-file-binary", path=path, at=at)
+    return "gb18030" if is_gb18030(head) else "utf-8"
+
+
+def is_gb18030(sample: bytes) -> bool:
+    """Is this the beginning of a Chinese text in GB18030, and not in UTF-8?"""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(sample)
+        return False
+    except UnicodeDecodeError:
+        pass
+    try:
+        text = codecs.getincrementaldecoder("gb18030")().decode(sample)
+    except UnicodeDecodeError:
+        return False
+    others = [char for char in text if not char.isascii()]
+    # GB2312's first level holds the 3,755 everyday characters, its first rows the punctuation.
+    common = sum(0xb0 <= (found := char.encode("gb2312", "ignore")[:1] or b"\0")[0] <= 0xd7
+                 or 0xa1 <= found[0] <= 0xa3 for char in others)
+    return bool(others) and common >= COMMON * len(others)
 
 
 @contextlib.contextmanager
-def open_text(path: Path) -> Iterator[TextIO]:
-    """The file as text, line ends as they stand. Raises BadInput, for faults met while reading too.
+def open_text(path: Path, encoding: str = "", notes: list[Note] | None = None) -> Iterator[TextIO]:
+    """The file as text, line ends as they stand. Raises BadRows, for faults met while reading too.
 
-    A byte that is not UTF-8 becomes a lone surrogate, which `undecodable` finds in its own line; an exception
-    of the decoder would only name a block of some thousand characters.
+    `encoding`: the one to read it in, "" to find out; one that had to be guessed is told in `notes`. A byte that is
+    not of it becomes a lone surrogate, which `undecodable` finds in its own line; an exception of the decoder would
+    only name a block of some thousand characters.
     """
     check_file(path)
     try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as raw:
-            encoding = encoding_of(path, _peek(raw))
-            with io.TextIOWrapper(raw, encoding=encoding, errors="surrogateescape", newline="") as text:
-                yield text
+        with _open(path) as raw:
+            head = raw.read(SAMPLE)
+        known = check_encoding(encoding) if encoding else encoding_of(path, head)
+        if not encoding and known == "gb18030" and notes is not None:
+            notes.append(Note("read-as-gb18030", path=path))
+        with _open(path) as raw, io.TextIOWrapper(raw, encoding=known, errors="surrogateescape", newline="") as text:
+            yield text
     except (EOFError, zlib.error, gzip.BadGzipFile) as err:
-        raise BadInput(f"data file {path} is broken gzip ({err}); compress or download it again") from err
+        raise BadRows("data-file-broken-gzip", path=path, reason=err) from err
     except UnicodeDecodeError as err:
-        raise BadInput(f"data file {path} is not {err.encoding.upper()} as its byte order mark says ({err.reason}); "
-                       "save it as UTF-8") from err
+        raise BadRows("data-file-broken-encoding", path=path, encoding=err.encoding.upper(), reason=err.reason) from err
     except OSError as err:
-        raise BadInput(f"data file {path} cannot be read ({err.strerror or err}); check the file and its "
-                       "permissions") from err
+        raise BadRows("data-file-unreadable", path=path, reason=err.strerror or err) from err
 
 
-def _peek(raw: gzip.GzipFile | io.BufferedReader) -> bytes:
-    return raw.peek(HEAD)[:HEAD]
+def _open(path: Path) -> Any:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
-def undecodable(text: str, encoding: str) -> str:
-    """Where `text` holds bytes that its encoding could not read, or ''."""
+def undecodable(where: str, text: str, encoding: str) -> BadRows | None:
+    """What to say where `text` holds bytes that its encoding could not read."""
     if text.isascii():
-        return ""
+        return None
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as err:
         name = "UTF-8" if encoding.startswith("utf-8") else encoding.upper()
-        return (f"is not {name} text (byte 0x{ord(text[err.start]) & 0xff:02x} at character {err.start + 1}); "
-                "save the file as UTF-8")
-    return ""
+        return BadRows("row-undecodable", where=where, encoding=name, byte=f"0x{ord(text[err.start]) & 0xff:02x}",
+                       at=err.start + 1, next="")
+    return None
 
 
 def read_lines(path: Path, text: TextIO) -> Iterator[Found]:
@@ -107,9 +142,8 @@ def read_lines(path: Path, text: TextIO) -> Iterator[Found]:
         number += 1
         where = f"{path} line {number}"
         if len(piece) <= LONGEST_LINE or piece.endswith("\n"):
-            yield Found(where, piece, undecodable(piece, text.encoding))
+            yield Found(where, piece, undecodable(where, piece, text.encoding))
             continue
-        yield Found(where, problem=f"has more than {LONGEST_LINE:,} characters, at most {LONGEST_LINE:,} are allowed; "
-                                   "put one row on each line")
+        yield Found(where, piece[:100], BadRows("row-line-too-long", where=where, longest=LONGEST_LINE, next=""))
         while piece and not piece.endswith("\n"):
             piece = text.readline(LONGEST_LINE)

@@ -1,146 +1,185 @@
-"""Sources of instruction / input / output → checked rows → `input_ids` and `labels`.
-
-The prompt and the answer are encoded apart and joined as ids, so the prompt ids of training are
-the ids a comparison sends.
-"""
+"""Sources of question-answer data → checked rows, and all that is to be told of them before they are used."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from lens.errors import BadInput
-from lens.rows.columns import FIELDS, NEEDED, Columns, is_refusal, parse_columns
+from lens.errors import BadRows, LensError, Note
+from lens.rows.advice import suggest_columns
+from lens.rows.columns import Columns, parse_columns, plain_key
+from lens.rows.formats import Layout, Row, Taken, bad, recognise
 from lens.rows.json_values import RepeatedKey
-from lens.rows.lines import LONGEST_LINE, Found
-from lens.rows.sources import read_source
+from lens.rows.lines import Found
+from lens.rows.sources import Source
 
-HALF = re.compile("[\ud800-\udfff]")  # JSON can spell half of a character beyond U+FFFF; no tokenizer takes it
+__all__ = ["Row", "Rows", "read_rows"]
 MOST_SKIPPED = 100_000  # bad rows that `--skip-bad-rows` passes over; each leaves a sentence
-BATCH = 1000  # rows the tokenizer gets at a time
-GO_ON = "; --skip-bad-rows goes on without such rows"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One checked row and where it stood. Rows are equal when their texts are."""
-
-    instruction: str
-    input: str
-    output: str
-    where: str = field(compare=False)
+PROBED = 1000  # places of a source that are looked at for a good row, before skipping the bad ones is advised
 
 
 class Rows(list[Row]):
-    """The rows of a run, and what was passed over on the way to them."""
+    """The rows of a run, and what was passed over or guessed on the way to them."""
 
-    def __init__(self, rows: Iterable[Row] = (), skipped: Iterable[str] = (), refusals: int = 0):
+    def __init__(self, rows: Iterable[Row] = (), skipped: Iterable[LensError] = (), refusals: int = 0):
         super().__init__(rows)
-        self.skipped = list(skipped)  # a sentence for each bad row
+        self.skipped = list(skipped)  # one for each bad row
         self.refusals = refusals  # answers of HC3 that decline to answer, and questions without one
+        self.open_questions = 0  # conversations whose last turn asks, and nothing answers
+        self.formats: Counter[str] = Counter()  # format → places read as it
+        self.unused: Counter[str] = Counter()  # key → places where it held something and was not used
+        self.alike: Counter[tuple[str, str]] = Counter()  # (key, the known name it was read as) → places
+        self.guessed: list[Note] = []  # encodings, separators
 
     @property
     def duplicates(self) -> int:
         """Rows whose texts another row before them already has."""
         return len(self) - len(set(self))
 
-    def skip(self, problem: str) -> None:
-        """Count a bad row. Raises BadInput once there are so many that the file must be another than was meant."""
+    @property
+    def content(self) -> str:
+        """sha256 of all texts in their order, whatever file and format they came in."""
+        found = hashlib.sha256()
+        for row in self:
+            found.update(json.dumps([row.instruction, row.turns]).encode())
+        return found.hexdigest()
+
+    def of(self, rows: Iterable[Row]) -> Rows:
+        """Some of these rows, with all that is known of the whole."""
+        some = Rows(rows)
+        some.__dict__.update(self.__dict__)
+        return some
+
+    def skip(self, problem: LensError) -> None:
+        """Count a bad row. Raises BadRows once there are so many that the file must be another than was meant."""
         self.skipped.append(problem)
         if len(self.skipped) > MOST_SKIPPED:
-            raise BadInput(f"more than {MOST_SKIPPED:,} bad rows, the first: {self.skipped[0]}; check the data")
+            raise BadRows("rows-too-many-bad", most=MOST_SKIPPED, first=self.skipped[0])
+
+    def add(self, taken: Taken) -> None:
+        self.extend(taken.rows)
+        self.refusals += taken.refusals
+        self.open_questions += taken.open_questions
+
+    def notes(self) -> list[Note]:
+        """What is to be told of them, most important first."""
+        said = [Note("read-as", format=name, places=count) for name, count in self.formats.most_common()]
+        said += self.guessed
+        said += [Note("read-key-as", key=repr(key[:40]), name=name, places=count)
+                 for (key, name), count in self.alike.most_common(8)]
+        said += [Note("unused-field", key=repr(key[:40]), places=count) for key, count in self.unused.most_common(12)]
+        if len(self.unused) > 12:
+            said.append(Note("unused-fields-more", count=len(self.unused) - 12))
+        if self.open_questions:
+            said.append(Note("open-questions", count=self.open_questions))
+        if self.refusals:
+            said.append(Note("refusals-left-out", count=self.refusals))
+        if self.skipped:
+            said.append(Note("bad-rows-skipped", count=len(self.skipped), first=self.skipped[0]))
+        return said
 
 
-def _text_problem(name: str, value: object, special: Sequence[str]) -> str | None:
-    """What is wrong with one field's value, or None."""
-    if not isinstance(value, str):
-        found = "NaN" if isinstance(value, float) and math.isnan(value) else type(value).__name__
-        return f"field {name!r} is {found}, expected text"
-    if len(value) > LONGEST_LINE:
-        return f"field {name!r} has {len(value):,} characters, at most {LONGEST_LINE:,} are allowed"
-    for token in special:
-        if token in value:
-            return f"field {name!r} contains the special token {token!r}; take it out"
-    if half := HALF.search(value):
-        return f"field {name!r} holds half a character ({half[0]!r}), expected whole text"
-    return None
+class Reader:
+    """Turns what stands in one source into rows. `keep`: rows keep their unused fields."""
+
+    def __init__(self, source: Source, columns: Columns, answers: bool = True, keep: bool = False):
+        self.source, self.columns, self.answers, self.keep = source, columns, answers, keep
+        self.layouts: dict[tuple[str, ...], Layout] = {}  # by the keys of a row
+
+    def layout(self, names: tuple[str, ...], where: str) -> Layout:
+        if (known := self.layouts.get(names)) is None:
+            known = recognise(names, self.columns, where, self.answers)
+            if len(self.layouts) < 10_000:
+                self.layouts[names] = known
+        return known
+
+    def take(self, found: Found, rows: Rows) -> None:
+        """Append the row, or the rows, that stood in one place. Raises BadRows, none of them appended."""
+        if found.problem:
+            raise found.problem
+        value, where = found.value, found.where
+        if not isinstance(value, dict):
+            raise bad("row-no-object", where, found=type(value).__name__)
+        if isinstance(value, RepeatedKey):
+            raise bad("row-key-twice", where, key=repr(value.key[:40]))
+        layout = self.layout(tuple(value), where)
+        taken = layout.take(value, where, self.answers)
+        used = layout.used
+        rest = {key: held for key, held in value.items() if key not in used and held not in (None, "", [], {})}
+        if self.keep:
+            taken.rows = [Row(row.instruction, row.input, row.output, row.where, row.earlier, rest)
+                          for row in taken.rows]
+        rows.add(taken)
+        rows.formats[layout.format.name] += 1
+        rows.unused.update(() if self.keep else rest.keys())
+        rows.unused.update(found.unread)
+        rows.alike.update((key, name) for name, key in layout.keys.items()
+                          if key != name and name not in self.columns.given and plain_key(key) == name
+                          and key.replace("_", "") != name)
+
+    def good(self, most: int) -> Iterator[tuple[Any, Row | None]]:
+        """The first values of the source, each with the row that it gives or None. Stops at what cannot be read."""
+        try:
+            for found in islice(self.source, most):
+                rows = Rows()
+                try:
+                    self.take(found, rows)
+                except LensError:
+                    pass
+                yield found.value, rows[0] if rows else None
+        except LensError:
+            return
 
 
-def _row_problem(value: object, special: Sequence[str], columns: Columns) -> str | None:
-    """What is wrong with a parsed row, or None. `special` are the tokenizer's special tokens."""
-    if not isinstance(value, dict):
-        return f"found {type(value).__name__}, expected an object with instruction, input, output"
-    if isinstance(value, RepeatedKey):
-        return f"key {value.key[:40]!r} stands twice, expected each key once"
-    names = {name: getattr(columns, name) for name in FIELDS}
-    for name, column in names.items():
-        if column not in value and (name in NEEDED or name in columns.given):
-            found = ", ".join(repr(key[:40]) for key in list(value)[:8]) or "none"
-            return f"field {column!r} is missing, found {found}; say which it is by --columns {name}=NAME"
-        if value.get(column) is not None and (problem := _text_problem(column, value[column], special)):
-            return problem
-    if not any((value.get(names[name]) or "").strip() for name in ("instruction", "input")):
-        return "instruction and input are both empty, expected a question"
-    if not (value[names["output"]] or "").strip():
-        return f"field {names['output']!r} is empty, expected an answer"
-    return None
+def read_rows(paths: Iterable[str | Path], columns: Iterable[str] = (), skip_bad_rows: bool = False,
+              encoding: str = "", answers: bool = True, keep: bool = False) -> Rows:
+    """All rows of the files and datasets, checked.
 
-
-def _check(found: Found, special: Sequence[str], columns: Columns) -> Row:
-    """The row that stood there. Raises BadInput with its place, what was found, what is allowed."""
-    if problem := _row_problem(found.value, special, columns):
-        raise BadInput(f"{found.where}: {problem}")
-    return Row(**{name: found.value.get(getattr(columns, name)) or "" for name in FIELDS}, where=found.where)
-
-
-def _hc3_answers(found: Found) -> list[Found]:
-    """HC3's question with each of its ChatGPT answers, as rows of ours."""
-    value = found.value
-    answers = value["chatgpt_answers"]
-    if not isinstance(answers, list):
-        raise BadInput(f"{found.where}: field 'chatgpt_answers' is {type(answers).__name__}, expected a list of texts")
-    return [Found(found.where, {"input": value["question"], "output": answer}) for answer in answers]
-
-
-def _add(rows: Rows, found: Found, special: Sequence[str], columns: Columns) -> None:
-    """Append the row, or the rows, that stood in one place. Raises BadInput, none of them appended."""
-    if found.problem:
-        raise BadInput(f"{found.where} {found.problem}")
-    if not isinstance(found.value, dict) or isinstance(found.value, RepeatedKey) or not columns.is_hc3(found.value):
-        rows.append(_check(found, special, columns))
-        return
-    asked = _hc3_answers(found)
-    answered = [one for one in asked if not is_refusal(one.value["output"])]
-    rows.extend([_check(one, special, columns) for one in answered])
-    rows.refusals += len(asked) - len(answered) if asked else 1
-
-
-def read_rows(paths: Iterable[str | Path], special: Iterable[str] = (), columns: Iterable[str] = (),
-              skip_bad_rows: bool = False) -> Rows:
-    """All rows of the files and hub datasets, checked.
-
-    `special`: the tokenizer's special tokens, which no text may contain. `columns`: `input=question` and the
-    like, where the data calls its fields otherwise; HC3's layout is recognised without. Raises BadInput naming
-    file, line, what was found; with `skip_bad_rows` a bad row leaves its sentence in `Rows.skipped` instead, and
-    only a file that cannot be read on raises.
+    `columns`: `input=question` and the like, where the data calls its fields otherwise. `answers`: a row needs one.
+    `keep`: rows keep the fields that are not used, in `Row.rest`. Raises BadRows naming file, line, what was found
+    and a next step that was tried; with `skip_bad_rows` a bad row goes into `Rows.skipped` instead, and only a file
+    that cannot be read on raises.
     """
-    paths, special, layout, rows = list(paths), list(special), parse_columns(columns), Rows()
-    for source in paths:
-        for found in read_source(str(source), layout):
+    sources, layout, rows = list(map(str, paths)), parse_columns(columns), Rows()
+    for path in sources:
+        source = Source(path, layout, encoding, answers)
+        reader = Reader(source, layout, answers, keep)
+        before = len(rows)
+        for found in source:
             try:
-                _add(rows, found, special, layout)
-            except BadInput as err:
+                reader.take(found, rows)
+            except LensError as err:
                 if not skip_bad_rows:
-                    raise BadInput(f"{err}{GO_ON}") from None
-                rows.skip(str(err))
+                    raise advised(err, reader, len(rows) > before) from None
+                rows.skip(err)
+        rows.guessed += source.notes
     if not rows:
-        raise BadInput(f"no rows in {', '.join(map(str, paths))}; expected at least one{_passed_over(rows)}")
+        raise nothing_in(sources, rows)
     return rows
 
 
-def _passed_over(rows: Rows) -> str:
-    refused = f"; {rows.refusals:,} refusals left out" if rows.refusals else ""
-    return refused + (f"; {len(rows.skipped):,} skipped, the first: {rows.skipped[0]}" if rows.skipped else "")
+def advised(err: LensError, reader: Reader, had_rows: bool) -> LensError:
+    """The error of a bad row with the next step that helps, tried on the first rows; as it is where none does."""
+    if "next" not in err.values:
+        return err
+    columns = suggest_columns(err, reader)
+    if columns:
+        return type(err)(err.code, **{**err.values, "next": Note("next-columns", columns=columns)})
+    if had_rows or any(row for _, row in reader.good(PROBED)):
+        return type(err)(err.code, **{**err.values, "next": Note("next-skip")})
+    return err
+
+
+def nothing_in(paths: list[str], rows: Rows) -> BadRows:
+    """Why there is not a single row."""
+    names = ", ".join(paths)
+    if rows.skipped:
+        return BadRows("no-rows-all-bad", paths=names, count=len(rows.skipped), first=rows.skipped[0])
+    if rows.refusals:
+        return BadRows("no-rows-refusals", paths=names, count=rows.refusals)
+    return BadRows("no-rows", paths=names)

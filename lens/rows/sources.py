@@ -1,8 +1,8 @@
-"""Where rows come from: JSON, JSON lines, CSV (each also gzipped), Parquet, or a dataset of the hub.
+"""Where rows come from: JSON, JSON lines, CSV (each also gzipped), Parquet, Arrow, or a dataset of `datasets`.
 
 Yields what stood in each place, parsed and located; whether it is a good row is for `lens.rows.rows` to say.
 Text is read by the standard library, a row at a time, because only so a fault has a line and CSV keeps `007` as
-text; Parquet by pyarrow and the hub by `datasets`, memory-mapped, each imported when first needed.
+text; tables by pyarrow and `datasets`, memory-mapped, each imported when first needed.
 """
 
 from __future__ import annotations
@@ -11,129 +11,223 @@ import csv
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from lens.errors import BadInput, first_line
+from lens.errors import BadRows, LensError, Note, first_line
 from lens.rows.columns import Columns
+from lens.rows.formats import recognise
 from lens.rows.json_values import read_json, read_json_lines
 from lens.rows.lines import Found, check_file, open_text, read_lines
 
-ALLOWED = ".jsonl, .json, .csv, .tsv (each also with .gz), .parquet, or a hub dataset, OWNER/NAME or OWNER/NAME:CONFIG"
+ALLOWED = (".jsonl, .json, .csv, .tsv (each also with .gz), .parquet, .arrow, a folder that `datasets` saved, or a hub "
+           "dataset, OWNER/NAME or OWNER/NAME:CONFIG")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
-BATCH = 1000  # rows of a Parquet file in memory at a time
-
-Reader = Callable[[Path, Columns], Iterator[Found]]
-
-
-def read_source(source: str, columns: Columns) -> Iterator[Found]:
-    """Every row-to-be of one file or hub dataset. Raises BadInput where all of it cannot be used."""
-    path = Path(source)
-    if is_hub_name(source):
-        return _read_hub(source, columns)
-    check_file(path)
-    if reader := _reader(path):
-        return reader(path, columns)
-    raise BadInput(f"data file {path} ends in {repr(path.suffix) if path.suffix else 'no suffix'}; allowed: {ALLOWED}")
+BATCH = 1000  # rows of a table in memory at a time
+SEPARATORS = (",", ";", "\t")
+SAVED = ("dataset_info.json", "dataset_dict.json")  # what `save_to_disk` leaves in a folder
 
 
-def is_hub_name(source: str) -> bool:
-    """Does `source` name a dataset of the hub rather than a file?"""
-    return HUB_NAME.fullmatch(source) is not None and not _reader(Path(source)) and not Path(source).exists()
+class Source:
+    """One file, folder or hub dataset. Raises BadRows where all of it cannot be used.
 
+    `columns` chooses what is read of a table; `encoding`: of a text file, "" to find out; `notes` gets what had to be
+    guessed.
+    """
 
-def describe_source(source: str) -> dict[str, str | None]:
-    """How `training.json` names a source: no path of this machine, and the bytes' hash where it is a file."""
-    if is_hub_name(source):
-        return {"name": source, "sha256": None}
-    with Path(source).open("rb") as f:
-        return {"name": Path(source).name, "sha256": hashlib.file_digest(f, "sha256").hexdigest()}
+    def __init__(self, name: str, columns: Columns, encoding: str = "", answers: bool = True):
+        self.name, self.path, self.columns, self.encoding, self.answers = name, Path(name), columns, encoding, answers
+        self.notes: list[Note] = []
 
+    def __iter__(self) -> Iterator[Found]:
+        """Every row-to-be."""
+        self.notes.clear()
+        if is_hub_name(self.name):
+            return self._table(_load_hub(self.name))
+        if is_saved_dataset(self.path):
+            return self._table(_load_saved(self.path))
+        check_file(self.path)
+        if reader := self._reader():
+            return reader()
+        if self.path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+            raise BadRows("data-file-spreadsheet", path=self.path, allowed=ALLOWED)
+        raise BadRows("data-file-suffix" if self.path.suffix else "data-file-no-suffix", path=self.path,
+                      suffix=self.path.suffix, allowed=ALLOWED)
 
-def _reader(path: Path) -> Reader | None:
-    """How a file of this name is read."""
-    name = path.name.lower()
-    readers: dict[str, Reader] = {
-        ".jsonl": _read_json_lines, ".ndjson": _read_json_lines, ".json": _read_json, ".csv": _read_csv,
-        ".tsv": partial(_read_csv, delimiter="\t"), ".parquet": _read_parquet}
-    return readers.get(Path(name.removesuffix(".gz")).suffix)
+    def _reader(self) -> Callable[[], Iterator[Found]] | None:
+        """How a file of this name is read."""
+        known: dict[str, Callable[[], Iterator[Found]]] = {
+            ".jsonl": self._json_lines, ".ndjson": self._json_lines, ".json": self._json, ".csv": self._csv,
+            ".tsv": self._csv, ".parquet": self._parquet, ".arrow": self._arrow}
+        return known.get(Path(self.path.name.lower().removesuffix(".gz")).suffix)
 
+    def _json_lines(self) -> Iterator[Found]:
+        return read_json_lines(self.path, self.encoding, self.notes)
 
-def _read_json_lines(path: Path, columns: Columns) -> Iterator[Found]:
-    return read_json_lines(path)
+    def _json(self) -> Iterator[Found]:
+        return read_json(self.path, self.encoding, self.notes)
 
+    def _csv(self) -> Iterator[Found]:
+        """Rows of a table whose first line names the columns; every cell is text."""
+        with open_text(self.path, self.encoding, self.notes) as text:
+            lines = _sound_lines(self.path, text)
+            usual, before, first = "\t" if ".tsv" in self.path.name.lower() else ",", 0, next(lines, "")
+            while first and (not first.strip() or re.fullmatch(r"sep=.\s*", first)):
+                usual = first[4] if first.strip() else usual  # Excel's own note of the separator
+                before, first = before + 1, next(lines, "")
+            separator = self._separator(first, usual)
+            if separator != usual:
+                self.notes.append(Note("read-separator", path=self.path, separator=repr(separator)))
+            cells = csv.reader(chain([first], lines), delimiter=separator, strict=True)
+            yield from self._cells(cells, before + 1)
 
-def _read_json(path: Path, columns: Columns) -> Iterator[Found]:
-    return read_json(path)
+    def _separator(self, line: str, usual: str) -> str:
+        """The separator that gives a first line its columns: the usual one where it does that as well as another."""
+        def fit(separator: str) -> tuple[bool, int, bool]:
+            try:
+                names = next(csv.reader([line], delimiter=separator), [])
+                recognise(names, self.columns, "", self.answers)
+                return True, len(names), separator == usual
+            except (LensError, csv.Error):
+                return False, line.count(separator), separator == usual
+        return max((usual, *SEPARATORS), key=fit)
 
-
-def _check_columns(where: str, names: list[str], columns: Columns) -> None:
-    if problem := columns.problem(names):
-        raise BadInput(f"{where}: {problem}")
-
-
-def _sound_lines(path: Path, text: TextIO) -> Iterator[str]:
-    for line in read_lines(path, text):
-        if line.problem:  # inside a quoted cell nobody can say where the next row begins
-            raise BadInput(f"{line.where} {line.problem}")
-        yield line.value
-
-
-def _read_csv(path: Path, columns: Columns, delimiter: str = ",") -> Iterator[Found]:
-    """Rows of a table whose first line names the columns; every cell is text."""
-    with open_text(path) as text:
-        cells = csv.reader(_sound_lines(path, text), delimiter=delimiter, strict=True)
+    def _cells(self, cells: Any, offset: int) -> Iterator[Found]:
         header: list[str] = []
         while True:
-            where = f"{path} line {cells.line_num + 1}"
+            where = f"{self.path} line {cells.line_num + offset}"
             try:
                 row = next(cells, None)
             except csv.Error as err:
-                raise BadInput(f"{where} begins no whole CSV row ({err}); put text with commas, quotes or line ends "
-                               'in double quotes, and double the quotes in it ("")') from err
+                raise BadRows("csv-broken", where=where, reason=err) from err
             if row is None:
                 return
             if not row:  # a blank line
                 continue
             if not header:
-                header = row
-                _check_columns(where, header, columns)
+                header = [name or f"column {number}" for number, name in enumerate(row, 1)]
+                _check_once(where, header)
             elif len(row) == len(header):
                 yield Found(where, dict(zip(header, row, strict=True)))
             else:
-                yield Found(where, problem=f"has {len(row)} cells, expected {len(header)} as in the first line; put "
-                                           "text with commas in double quotes")
+                yield Found(where, problem=BadRows("row-cells", where=where, cells=len(row), expected=len(header),
+                                                   next=""))
 
+    def _parquet(self) -> Iterator[Found]:
+        import pyarrow.parquet
 
-def _read_parquet(path: Path, columns: Columns) -> Iterator[Found]:
-    import pyarrow
-    import pyarrow.parquet
+        def batches() -> Iterator[Any]:
+            with pyarrow.parquet.ParquetFile(self.path, memory_map=True) as file:
+                names = file.schema_arrow.names
+                wanted = self._wanted(names)
+                yield names, wanted
+                yield from file.iter_batches(batch_size=BATCH, columns=wanted)
+        return self._batches(batches(), "Parquet")
 
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
-            names = file.schema_arrow.names
-            _check_columns(f"data file {path}", names, columns)
-            for batch in file.iter_batches(batch_size=BATCH, columns=columns.wanted(names)):
+    def _arrow(self) -> Iterator[Found]:
+        import pyarrow
+
+        def batches() -> Iterator[Any]:
+            with pyarrow.memory_map(str(self.path)) as held:
+                try:
+                    file = pyarrow.ipc.open_file(held)
+                    parts = (file.get_batch(i) for i in range(file.num_record_batches))
+                except pyarrow.ArrowInvalid:  # `datasets` writes streams
+                    held.seek(0)
+                    parts = file = pyarrow.ipc.open_stream(held)
+                wanted = self._wanted(file.schema.names)
+                yield file.schema.names, wanted
+                for batch in parts:
+                    for start in range(0, batch.num_rows, BATCH):
+                        yield batch.slice(start, BATCH).select(wanted)
+        return self._batches(batches(), "Arrow")
+
+    def _batches(self, batches: Iterator[Any], kind: str) -> Iterator[Found]:
+        """Rows of a file's batches, whose first item is the names of its columns and those wanted."""
+        import pyarrow
+
+        number = 0
+        try:
+            names, wanted = next(batches)
+            unread = tuple(name for name in names if name not in wanted)
+            for batch in batches:
                 for value in batch.to_pylist():
                     number += 1
-                    yield Found(f"{path} row {number}", value)
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as err:
-        place = f" after row {number}" if number else ""
-        raise BadInput(f"data file {path} is broken as Parquet{place} ({first_line(err)}); write or download it "
-                       "again") from err
+                    yield Found(f"{self.path} row {number}", value, unread=unread)
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as err:
+            raise BadRows("table-broken" if number else "table-broken-at-once", path=self.path, kind=kind, row=number,
+                          reason=first_line(err)) from err
+
+    def _table(self, dataset: Any) -> Iterator[Found]:
+        """Rows of a loaded dataset, memory-mapped."""
+        wanted = self._wanted(dataset.column_names)
+        unread = tuple(name for name in dataset.column_names if name not in wanted)
+        for number, value in enumerate(dataset.select_columns(wanted), 1):
+            yield Found(f"{self.name} row {number}", value, unread=unread)
+
+    def _wanted(self, names: list[str]) -> list[str]:
+        """Those of a table's columns that are worth reading: all of them where it is not known what they are."""
+        _check_once(f"data file {self.name}", names)
+        try:
+            layout = recognise(names, self.columns, self.name, self.answers)
+        except LensError:
+            return names
+        return [name for name in names if name in layout.used or name in layout.left_out]
 
 
-def _read_hub(source: str, columns: Columns) -> Iterator[Found]:
-    """The split `train` of a hub dataset, memory-mapped from the cache that `datasets` keeps."""
-    dataset = _load_hub(source)
-    _check_columns(f"dataset {source}", dataset.column_names, columns)
-    for number, value in enumerate(dataset.select_columns(columns.wanted(dataset.column_names)), 1):
-        yield Found(f"{source} row {number}", value)
+def _sound_lines(path: Path, text: TextIO) -> Iterator[str]:
+    for line in read_lines(path, text):
+        if line.problem:  # inside a quoted cell nobody can say where the next row begins
+            raise line.problem
+        yield line.value
 
 
-def _load_hub(source: str):
+def _check_once(where: str, names: list[str]) -> None:
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise BadRows("column-twice", where=where, column=twice[:40])
+
+
+def is_hub_name(source: str) -> bool:
+    """Does `source` name a dataset of the hub rather than a file?"""
+    path = Path(source)
+    return HUB_NAME.fullmatch(source) is not None and not path.exists() and not Source(source, Columns())._reader()
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Is this a folder that `datasets` saved?"""
+    return any((path / name).is_file() for name in SAVED)
+
+
+def describe_source(source: str) -> dict[str, str | None]:
+    """How `training.json` names a source: no path of this machine, and the bytes' hash where it lies here."""
+    if is_hub_name(source):
+        return {"name": source, "sha256": None}
+    path, found = Path(source), hashlib.sha256()
+    for file in sorted(path.rglob("*.arrow")) if path.is_dir() else [path]:
+        with file.open("rb") as f:
+            while part := f.read(1 << 20):
+                found.update(part)
+    return {"name": path.resolve().name, "sha256": found.hexdigest()}
+
+
+def _load_saved(path: Path) -> Any:
+    """A folder that `datasets` saved; of several splits the one called `train`. Raises BadRows."""
+    import datasets
+
+    try:
+        found = datasets.load_from_disk(str(path))
+    except (OSError, ValueError, KeyError, TypeError, datasets.exceptions.DatasetsError) as err:
+        raise BadRows("saved-dataset-broken", path=path, reason=first_line(err)) from err
+    if not isinstance(found, dict):
+        return found
+    if "train" not in found and len(found) != 1:
+        raise BadRows("saved-dataset-splits", path=path, splits=", ".join(found))
+    return found["train"] if "train" in found else next(iter(found.values()))
+
+
+def _load_hub(source: str) -> Any:
+    """The split `train` of a hub dataset, memory-mapped from the cache that `datasets` keeps. Raises BadRows."""
     import datasets
 
     name, _, config = source.partition(":")
@@ -146,5 +240,4 @@ def _load_hub(source: str):
             # HC3 has a loading script; the hub keeps a Parquet copy of such datasets (huggingface/datasets 8012)
             return datasets.load_dataset(name, config or None, split="train", revision="refs/convert/parquet")
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as err:
-        raise BadInput(f"{source} is no file here, and as a hub dataset it cannot be loaded ({first_line(err)}); "
-                       "check the name and the network, or download a file of rows and name that") from err
+        raise BadRows("hub-dataset", source=source, reason=first_line(err)) from err

@@ -1,84 +1,88 @@
 """Checked rows → `input_ids` and `labels`.
 
-The prompt and the answer are encoded apart and joined as ids, so the prompt ids of training are the ids a comparison
-sends.
+Questions are encoded by what comparing asks them with (`lens.chat.Prompt`), apart from the answers, and joined as ids;
+so the prompt ids of training are the ids a comparison sends, and text that spells a special token is text in both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from lens.chat import messages
-from lens.errors import BadInput
-from lens.rows.rows import GO_ON, Row
+from lens.chat import ENDINGS, Prompt, valid_text
+from lens.errors import BadRows, LensError, Note
+from lens.rows.rows import Row, Rows
 from train.data.encoded import Encoded, EncodedRows
 
 BATCH = 1000  # rows the tokenizer gets at a time
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """A row's ids: prompt, answer and ending, each encoded apart."""
+def encode_all(rows: Sequence[Row], tokenizer, max_length: int, ending: str, whole_text: bool) -> Iterator[Encoded]:
+    """The rows as they are taught, `BATCH` rows a call: a quarter less time than one by one.
 
-    row: Row
-    prompt: list[int]
-    answer: list[int]
-    ending: list[int]
-
-    def join(self, max_length: int, whole_text: bool) -> Encoded:
-        """The row as it is taught. Raises BadInput where the prompt leaves no room for the answer."""
-        if len(self.prompt) >= max_length and not whole_text:
-            raise BadInput(f"{self.row.where}: the prompt alone is {len(self.prompt):,} tokens, --max-length "
-                           f"{max_length:,}: nothing of the answer would be learnt; raise --max-length or shorten the "
-                           "question")
-        text = self.prompt + self.answer
-        length = len(text) + len(self.ending)
-        ids = text + self.ending if length <= max_length else text[:max_length]
-        return Encoded(ids, 0 if whole_text else len(self.prompt), length)
-
-
-def _encode(rows: Sequence[Row], tokenizer, ending: str) -> Iterator[_Parts]:
-    """The rows' ids, `BATCH` rows a call: a quarter less time than one by one, at 0.3 ms a row of 200 tokens."""
-    end = tokenizer.encode(ending, add_special_tokens=False)
+    Every answer of a conversation is learnt. A row that is cut loses all of an ending first, so a cut answer is never
+    taught as a finished one; nothing after the last that is learnt is kept.
+    """
+    if not rows:
+        return
+    prompt, end = Prompt(tokenizer), tokenizer.encode(ending, add_special_tokens=False)
     for start in range(0, len(rows), BATCH):
         some = rows[start:start + BATCH]
-        asked = [messages(row.instruction, row.input) for row in some]
-        prompts = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True)
-        answers = tokenizer([row.output for row in some], add_special_tokens=False)
-        for row, prompt, answer in zip(some, prompts["input_ids"], answers["input_ids"], strict=True):
-            yield _Parts(row, prompt, answer, end)
+        first = iter(prompt.encode_all((row.instruction, row.turns[0][0]) for row in some))
+        later = iter(prompt.encode_later(question for row in some for question, _ in row.turns[1:]))
+        answers = iter(prompt.encode_texts(valid_text(answer) for row in some for _, answer in row.turns))
+        for row in some:
+            encoded = Encoded(max_length)
+            for number in range(len(row.turns)):
+                encoded.ask(next(later) if number else next(first), whole_text)
+                encoded.add(next(answers), True)
+                encoded.add(end, True, ending=True)
+            yield encoded
 
 
-def encode_row(row: Row, tokenizer, max_length: int, ending: str = "</s>",
+def no_room(row: Row, encoded: Encoded, max_length: int) -> BadRows | None:
+    """What to say of a row whose first prompt leaves no room for anything to learn."""
+    if any(label >= 0 for label in encoded.labels):
+        return None
+    return BadRows("row-no-room", where=row.where, tokens=encoded.prompt, max_length=max_length, next="")
+
+
+def encode_row(row: Row, tokenizer, max_length: int, ending: str = ENDINGS["lens"],
                whole_text: bool = False) -> dict[str, list[int]]:
     """`input_ids` and `labels` of one row, at most `max_length` tokens.
 
-    Labels cover the answer and its ending alone, or everything when `whole_text` (recipe `seed`).
-    A row that is cut loses all of its ending first, so a cut answer is never taught as a finished one.
-    Raises BadInput where the prompt alone fills `max_length`: no label would be left to learn from.
+    Labels cover the answers and their endings alone, or everything when `whole_text` (recipe `seed`). Raises BadRows
+    where the prompt alone fills `max_length`: no label would be left to learn from.
     """
-    [parts] = _encode([row], tokenizer, ending)
-    return parts.join(max_length, whole_text).features()
+    [encoded] = encode_all([row], tokenizer, max_length, ending, whole_text)
+    if problem := no_room(row, encoded, max_length):
+        raise problem
+    return encoded.features()
 
 
-def encode_rows(rows: list[Row], tokenizer, max_length: int, ending: str = "</s>", whole_text: bool = False,
-                skipped: list[str] | None = None) -> EncodedRows:
-    """`encode_row` of every row, compactly. Raises BadInput.
+def encode_rows(rows: Rows | list[Row], tokenizer, max_length: int, ending: str = ENDINGS["lens"],
+                whole_text: bool = False, skipped: list[LensError] | None = None,
+                drop_cut: bool = False) -> EncodedRows:
+    """`encode_row` of every row, compactly. Raises BadRows.
 
-    Where a list `skipped` is given (`--skip-bad-rows`), a row whose prompt alone fills `max_length` is taken out
-    of `rows`, so that both stay of one length, and its sentence put there.
+    Rows are taken out of `rows`, so that both stay of one length: where a list `skipped` is given
+    (`--skip-bad-rows`), those whose prompt alone fills `max_length`, told there; where `drop_cut`, all that would be
+    cut, counted in `EncodedRows.dropped`.
     """
-    encoded, kept = EncodedRows(), []
-    for parts in _encode(rows, tokenizer, ending):
-        try:
-            encoded.append(parts.join(max_length, whole_text))
-            kept.append(parts.row)
-        except BadInput as err:
+    found = EncodedRows()
+    kept: list[Row] = []
+    for row, encoded in zip(rows, encode_all(rows, tokenizer, max_length, ending, whole_text), strict=True):
+        if drop_cut and encoded.length > max_length:
+            found.dropped += 1
+        elif problem := no_room(row, encoded, max_length):
             if skipped is None:
-                raise BadInput(f"{err}{GO_ON}") from None
-            skipped.append(str(err))
-    if rows and skipped and not kept:
-        raise BadInput(f"no row is left to learn from; the first: {skipped[-len(rows)]}")
+                raise BadRows(problem.code, **{**problem.values, "next": Note("next-skip")} if kept else problem.values)
+            skipped.append(problem)
+        else:
+            found.append(encoded)
+            kept.append(row)
+    if rows and not kept:
+        if drop_cut:
+            raise BadRows("rows-all-dropped", max_length=max_length)
+        raise BadRows("rows-none-left", first=skipped[-len(rows)] if skipped else "")
     rows[:] = kept
-    return encoded
+    return found

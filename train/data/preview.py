@@ -7,30 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from operator import itemgetter
 
 from rich.console import Console, Group
 from rich.text import Text
 
-from lens.errors import BadInput
+from lens.errors import BadBase, Note
 from lens.rows.rows import Rows
+from lens.terminal_text import one_line, visible
 from train.data.encoded import IGNORED, EncodedRows
 
 BAR = 30  # characters of the longest bar
 PROMPT, ANSWER, SPECIAL = "dim", "bold bright_green", "bold reverse bright_green"
-CONTROLS = {n: "\N{REPLACEMENT CHARACTER}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
 
 
 def draw_counts(rows: Rows, encoded: EncodedRows, max_length: int) -> Text:
-    """How many rows there are, and what became of the others; one line, one more for each thing to look at."""
-    cut = sum(length > max_length for length in encoded.lengths)
-    text = Text(f"{len(rows):,} rows, {cut / max(1, len(encoded)):.1%} cut at --max-length {max_length:,}")
-    if rows.refusals:
-        text.append(f"\n{rows.refusals:,} answers that refuse, or are missing, left out")
-    if rows.skipped:
-        text.append(f"\n{len(rows.skipped):,} bad rows skipped, the first: {rows.skipped[0].translate(CONTROLS)}",
-                    "yellow")
-    if duplicates := rows.duplicates:
-        text.append(f"\n{duplicates:,} rows say again what another row says; they count twice", "yellow")
+    """How many rows there are, what they were read as, and what was left out of them."""
+    text = Text(f"{len(rows):,} rows, {encoded.cut(max_length):,} cut at --max-length {max_length:,}")
+    for note in rows.notes():
+        plain = note.code in ("read-as", "refusals-left-out")
+        text.append(f"\n{one_line(note)}", "" if plain else "yellow")
     return text
 
 
@@ -48,43 +44,50 @@ def draw_lengths(lengths: Sequence[int], max_length: int) -> Text:
     return text
 
 
-def draw_row(ids: list[int], at: int, tokenizer) -> Text:
-    """One row, learnt from position `at` on: prompt dimmed, answer bright, its special tokens (its end) reversed.
-
-    Both halves are named as well, for a log file that has no colours.
-    """
-    special = set(tokenizer.all_special_ids)
+def draw_row(row: dict[str, list[int]], tokenizer) -> Text:
+    """What of a row is read and what is learnt, in words and colours."""
+    ids, labels, special = row["input_ids"], row["labels"], set(tokenizer.all_special_ids)
+    at = first_learnt(labels)
     text = Text(f"first row, read ({at:,} tokens):\n" if at else "")
     text.append(_decode(tokenizer, ids[:at]), PROMPT)
-    text.append(f"\nfirst row, learnt ({len(ids) - at:,} tokens):\n")
-    for is_special, run in groupby(ids[at:], key=special.__contains__):
-        text.append(_decode(tokenizer, list(run)), SPECIAL if is_special else ANSWER)
+    text.append(f"\nfirst row, learnt ({len(ids) - labels.count(IGNORED):,} tokens):\n")
+    styles = (PROMPT if label == IGNORED else SPECIAL if label in special else ANSWER for label in labels[at:])
+    for style, run in groupby(zip(styles, ids[at:], strict=True), key=itemgetter(0)):
+        text.append(_decode(tokenizer, [i for _, i in run]), style)
     return text
+
+
+def first_learnt(labels: Sequence[int]) -> int:
+    """The position of the first label; all of them where there is none."""
+    return next((at for at, label in enumerate(labels) if label != IGNORED), len(labels))
 
 
 def _decode(tokenizer, ids: list[int]) -> str:
     """Text without control characters: a row must not be able to steer the terminal."""
-    return tokenizer.decode(ids, skip_special_tokens=False).translate(CONTROLS)
+    return visible(tokenizer.decode(ids, skip_special_tokens=False))
 
 
-def show_rows(rows: Rows, encoded: EncodedRows, tokenizer, max_length: int, console: Console | None = None) -> None:
-    """Print counts, lengths and the first row as it will be learnt; to stderr unless a console is given."""
+def show_rows(rows: Rows, encoded: EncodedRows, tokenizer, max_length: int, console: Console | None = None,
+              notes: Sequence[Note] = (), calm: Sequence[str] = ()) -> None:
+    """Print counts, lengths, the first row as it will be learnt, and notes, those whose code is not `calm` as
+    warnings; to stderr unless a console is given."""
     console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-    first = draw_row(encoded[0]["input_ids"], encoded.learnt_from[0], tokenizer) if len(encoded) else Text()
-    console.print(Group(draw_counts(rows, encoded, max_length), draw_lengths(encoded.lengths, max_length), first))
+    first = draw_row(encoded[0], tokenizer) if len(encoded) else Text()
+    console.print(Group(draw_counts(rows, encoded, max_length), draw_lengths(encoded.lengths, max_length), first,
+                        *(Text(one_line(note), "" if note.code in calm else "yellow")
+                          for note in notes)))
 
 
 def check_encoded(encoded: Sequence[dict[str, list[int]]], tokenizer, max_length: int,
                   ending_ids: Sequence[int]) -> None:
     """Assert that every whole row ends in its ending, learnt, and that no cut row does.
 
-    `ending_ids`: the ids of the recipe's ending; may be none. Raises BadInput where the tokenizer pads with its end
+    `ending_ids`: the ids of the recipe's ending; may be none. Raises BadBase where the tokenizer pads with its end
     token (the base is at fault), AssertionError where labels are wrong (we are).
     """
     pad, ending = tokenizer.pad_token_id, list(ending_ids)
     if pad is None or pad in ending:
-        what = "no pad token" if pad is None else f"{tokenizer.pad_token!r} for padding and as the end of an answer"
-        raise BadInput(f"the base's tokenizer has {what}; set a pad_token of its own in its tokenizer_config.json")
+        raise BadBase("base-no-pad") if pad is None else BadBase("base-pad-is-end", pad=tokenizer.pad_token)
     marker = next((i for i in ending if i in tokenizer.all_special_ids), None)  # no answer contains it
     for number, row in enumerate(encoded, 1):
         ids, labels = row["input_ids"], row["labels"]
@@ -93,5 +96,6 @@ def check_encoded(encoded: Sequence[dict[str, list[int]]], tokenizer, max_length
             raise AssertionError(f"row {number}: {len(ids)} ids, {len(labels)} labels, at most {max_length}")
         if not ends and len(ids) + len(ending) <= max_length:
             raise AssertionError(f"row {number} is whole, yet its labels do not end in {ending}")
-        if not ends and labels[0] == IGNORED and marker in labels:
+        last = labels[len(labels) - next((n for n, label in enumerate(reversed(labels)) if label == IGNORED), 0):]
+        if not ends and labels[0] == IGNORED and marker in last:
             raise AssertionError(f"row {number} is cut, yet the ending's token {marker} is among its labels")

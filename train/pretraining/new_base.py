@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from lens.chat import MARKERS
-from lens.errors import BadInput
-from train.base import load_base
 
 
 def new_tokenizer(corpus: Path, s):
@@ -37,13 +35,14 @@ def new_tokenizer(corpus: Path, s):
 def load(s):
     """(model, tokenizer), trained on from `--base` or made anew."""
     import torch
-    from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM
+    from transformers import BloomConfig, BloomForCausalLM
 
     torch.manual_seed(s.seed)
     if s.base:
-        if not (Path(s.base) / "config.json").is_file():
-            raise BadInput(f"--base {s.base}: no config.json there; give a BLOOM model directory")
-        return load_base(s.base), AutoTokenizer.from_pretrained(s.base, local_files_only=True)
+        from lens.base import load_base
+
+        base = load_base(s.base, "cpu", "float32")
+        return base.model, base.tokenizer
     tokenizer = new_tokenizer(Path(s.corpus), s)
     config = BloomConfig(vocab_size=len(tokenizer) - 2 + 64, hidden_size=s.hidden_size, n_layer=s.n_layer,
                          n_head=s.n_head, hidden_dropout=0.0, attention_dropout=0.0,

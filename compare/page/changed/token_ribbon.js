@@ -1,4 +1,4 @@
-// Runs in gr.HTML's js_on_load: the closer look at one token of ribbon.py's ribbons, by hover, tap or arrow keys, where
+// Runs in gr.HTML's js_on_load: the closer look at one token of the ribbons, by hover, tap or arrow keys, where
 // an answer is turned, and the switches of colour and scale. `element` stays while its children are replaced; all text goes in as text.
 const SIDES = { base: ["原模型", "base"], adapted: ["适配后", "adapted"] };
 const WHOSE = { ...SIDES, crossed: ["改道后", "crossed"] };
@@ -10,7 +10,7 @@ const make = (tag, name, ...children) => {
   return made;
 };
 const both = (zh, en) => {
-  const spans = [make("span", "zh lang-zh", zh), make("span", "en lang-en", en)];
+  const spans = [make("span", "lang-zh", zh), make("span", "lang-en", en)];
   spans[0].lang = "zh-CN"; spans[1].lang = "en";
   return make("span", "", ...spans);
 };
@@ -118,7 +118,7 @@ const cross = ({ dataset: { id, by } }) => {  // a token is forced where there i
   unseen = true;
   trigger("cross", { ...JSON.parse(element.querySelector(".shift").dataset.asked), ids, kept, by });
 };
-element.addEventListener("crossed", (event) => {  // crossing.js has drawn
+element.addEventListener("crossed", (event) => {  // turned_answer.js has drawn
   const place = event.target, first = place.querySelector(".ribbon button");
   if (first) first.tabIndex = 0;
   // On a narrow page the closer look lies over the lower part.

@@ -1,44 +1,35 @@
-"""Crossing over: an answer turned at one of its tokens, which goes on under either model beside the one it left.
+"""An answer turned at one of its tokens, which goes on under either model beside the one it left.
 
-Reads what ribbon.js sends, asks the engine, draws the answer while it grows and then token by token; crossing.js puts
-the drawing in its place.
+Reads what token_ribbon.js sends, asks the engine, draws the answer while it grows and then token by token;
+turned_answer.js puts the drawing in its place.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from typing import TYPE_CHECKING
 
 import gradio as gr
+from markupsafe import Markup
 
-from compare.analysis.token_shift import Position, answer_ids, score
-from compare.analysis.token_text import Pieces
-from compare.engine.interface import BASE, Continuation, Variant
-from compare.page.changed import token_ribbon as ribbon
-from compare.page.shared.error_text import Told
-from compare.page.shared.question import LONGEST_TEXT
-from compare.page.shared.words import BROKEN, WHY, both
+from compare.analysis.token_shift import whole_answer
+from compare.engine.answers import compare
+from compare.engine.interface import BASE, Continuation, Engine, Question, Variant
+from compare.page.changed.token_ribbon import ribbon, stand_in
+from compare.page.shared.question import checked_texts, loaded_adapter
+from compare.page.shared.templates import draw
+from compare.page.shared.updates import paced, updates
 from compare.server.running_answers import Run, Runs
 from lens.errors import BadQuestion, LensError
 
-if TYPE_CHECKING:  # the page is given its engine, and loads none
-    from compare.engine.engine import Engine
-
-LENGTH, ROOM, LONGEST = 128, 64, 512  # tokens: of the whole answer, at least after the turn, at most in all
-BETWEEN = 0.1  # seconds between two drawings
-MODELS = {"base": ("原模型", "the base"), "adapted": ("适配后的模型", "the adapted model")}
-TURN = f'<span class="parts">{both("在此改道", "turned here")}</span>'
-CLOSE = ('<button type="button" class="close" data-close="" aria-label="收起 · Close" title="收起 · Close">'
-         '<span aria-hidden="true">×</span></button>')
+LENGTH, AFTER, LONGEST = 128, 64, 512  # tokens: of the whole answer, at least after the turn, at most in all
+MODELS = ("base", "adapted")
 
 
 @dataclass(frozen=True)
 class Turn:
     """Of whose answer, to what, and where: it begins with `ids`, of which the first `kept` are its own and one more
-    may be forced. `by`: the model that goes on, a key of `MODELS`."""
+    may be forced. `by`: the model that goes on, one of `MODELS`."""
 
     question: str
     instruction: str
@@ -49,26 +40,42 @@ class Turn:
 
     @classmethod
     def read(cls, sent: object) -> Turn:
-        """From a browser, which may send anything. Raises BadQuestion."""
+        """From a browser, which may send anything. Raises LensError."""
         sent = sent if isinstance(sent, dict) else {}
-        texts = question, instruction, adapter = [sent.get(name) for name in ("question", "instruction", "adapter")]
+        question, instruction, adapter = checked_texts(
+            **{name: sent.get(name) for name in ("question", "instruction", "adapter")})
         ids, kept, by = (sent.get(name) for name in ("ids", "kept", "by"))
-        if not all(isinstance(text, str) and len(text) <= LONGEST_TEXT for text in texts):
-            raise BadQuestion(f"question, instruction and adapter are to be texts of at most {LONGEST_TEXT} characters")
-        if not isinstance(ids, list) or not all(type(i) is int for i in ids) or len(ids) > LONGEST - ROOM:
-            raise BadQuestion(f"ids are to be a list of at most {LONGEST - ROOM} token ids; turn the answer earlier")
-        if type(kept) is not int or not len(ids) - 1 <= kept <= len(ids) or kept < 0 or by not in tuple(MODELS):
-            raise BadQuestion(f"kept is {kept!r} of {len(ids)} and by is {by!r}; allowed: all or all but the last, and "
-                              f"{' or '.join(MODELS)}")
+        if not isinstance(ids, list) or not all(type(i) is int for i in ids) or len(ids) > LONGEST - AFTER:
+            raise BadQuestion("turn-ids", most=LONGEST - AFTER)
+        if type(kept) is not int or not len(ids) - 1 <= kept <= len(ids) or kept < 0 or by not in MODELS:
+            raise BadQuestion("turn-place", kept=repr(kept)[:40], ids=len(ids), by=repr(by)[:40])
         return cls(question, instruction, adapter, tuple(ids), kept, by)
 
     @property
     def sampling(self) -> Continuation:
-        return Continuation(max(LENGTH, len(self.ids) + ROOM), prefix_ids=self.ids)
+        return Continuation(max(LENGTH, len(self.ids) + AFTER), prefix_ids=self.ids)
+
+    def draw(self, macro: str, forced: str, **values: object) -> Markup:
+        """`forced`: the text of the forced token, "" where none is."""
+        return draw("changed/token_ribbon", macro, by=self.by, kept=self.kept, forces=len(self.ids) > self.kept,
+                    forced=stand_in(forced) or forced, **values)
+
+    def growing(self, texts: Sequence[str]) -> Markup:
+        """The answer so far, from its tokens' texts."""
+        texts = list(texts)
+        if texts:
+            texts[-1] = texts[-1].rstrip("\ufffd")  # a character that is not whole yet
+        taken, forced, since = ("".join(part) for part in
+                                (texts[:self.kept], texts[self.kept:len(self.ids)], texts[len(self.ids):]))
+        return self.draw("growing", forced, texts={"taken": taken, "forced": forced, "since": since})
+
+
+def draw_error(error: LensError) -> Markup:
+    return draw("changed/token_ribbon", "problem", error=error)
 
 
 @dataclass(frozen=True)
-class Crossing:
+class TurnedAnswers:
     """Turned answers over one engine, one at a time for each visitor."""
 
     engine: Engine
@@ -76,78 +83,24 @@ class Crossing:
 
     def page(self, event: gr.EventData, request: gr.Request) -> Iterator[str]:
         """Drawings of the answer that the visitor asked for; an earlier one of theirs ends."""
-        visit = request.session_hash or ""
-        run = self.runs.begin(visit)
-        try:
-            yield from self.stream(Turn.read(event._data), run)
-        except LensError as err:
-            yield ribbon.problem(Told.of(err))
-        except Exception:
-            yield ribbon.problem(BROKEN)
-            raise
-        finally:
-            self.runs.end(visit, run)
+        yield from updates(lambda run: self.stream(Turn.read(event._data), run), draw_error, self.runs, request)
 
     def stop(self, request: gr.Request) -> None:
         self.runs.stop(request.session_hash or "")
 
     def stream(self, turn: Turn, run: Run) -> Iterator[str]:
         """First where it turns, then the answer as it grows, then its tokens under both models."""
-        adapted = Variant.of(turn.adapter or next(iter(self.engine.adapters)))
-        if adapted.adapter not in self.engine.adapters:
-            raise BadQuestion(f"adapter is {turn.adapter!r}; allowed: {', '.join(self.engine.adapters)}")
-        by = {"base": BASE, "adapted": adapted}[turn.by]
-        grown = self.engine.compare(turn.question, turn.instruction, [by], turn.sampling, run.cancelled)
-        pieces, drawn = Pieces(self.engine.tokenizer), 0.0
-        yield growing(turn, pieces, turn.ids)
-        for columns in grown:
-            if run.superseded:
-                return
-            if time.monotonic() - drawn >= BETWEEN:
-                drawn = time.monotonic()
-                yield growing(turn, pieces, columns[0].token_ids)
-        ids = answer_ids(self.engine, columns[0])
-        yield whole(turn, self.positions(turn, ids, adapted), columns[0], self.engine.tokenizer.eos_token_id)
-
-    def positions(self, turn: Turn, ids: Sequence[int], adapted: Variant) -> list[Position]:
-        """The answer's tokens under both models, from one forward."""
-        prompt = self.engine.prompt.encode(turn.question, turn.instruction)
-        states = self.engine.states([[*prompt, *ids]] * 2, [BASE, adapted])
-        return list(score(self.engine, ids, *states[:, len(prompt) - 1:]))
-
-
-def sentence(turn: Turn, forced: str) -> str:
-    """Where the answer turns and who goes on. `forced`: the text of the forced token, "" where none is."""
-    zh, en = MODELS[turn.by]
-    shown = escape(ribbon.visible(forced) or forced)
-    if len(turn.ids) > turn.kept:
-        return both(f"第 {turn.kept + 1} 个 token 改写成“{shown}”，由{zh}接着写。",
-                    f"Token {turn.kept + 1} is forced to “{shown}”; {en} goes on.")
-    return both(f"留下前 {turn.kept} 个 token，由{zh}接着写。", f"The first {turn.kept} tokens stay; {en} goes on.")
-
-
-def article(turn: Turn, forced: str, figures: str, body: str, busy: bool) -> str:
-    return (f'<article data-side="crossed" data-by="{turn.by}" aria-busy="{str(busy).lower()}"><header>'
-            f'<h3>{both(*ribbon.SIDES["crossed"])}</h3><p class="fine">{figures}</p>{CLOSE}</header>'
-            f'<p class="turn">{sentence(turn, forced)}</p>{body}</article>')
-
-
-def growing(turn: Turn, pieces: Pieces, ids: Sequence[int]) -> str:
-    """The answer so far: what was taken over, what was forced, what came since."""
-    texts = [piece.text for piece in pieces.spell(ids)]
-    if texts:
-        texts[-1] = texts[-1].rstrip("\ufffd")  # a character that is not whole yet
-    taken, forced, since = ("".join(part) for part in
-                            (texts[:turn.kept], texts[turn.kept:len(turn.ids)], texts[len(turn.ids):]))
-    text = f'<span class="taken">{escape(taken)}</span><mark>{escape(forced)}</mark>{escape(since)}'
-    shown = f'<p class="plain" lang="zh-CN" tabindex="0">{text}</p>'
-    return article(turn, forced, WHY[None][0].html(), shown, busy=True)
-
-
-def whole(turn: Turn, positions: Sequence[Position], column, end_id: int) -> str:
-    """The finished answer as a ribbon, which may be turned again."""
-    forced = "".join(p.text for p in positions[turn.kept:len(turn.ids)])
-    figures = (f'{WHY[column.finish_reason][0].html()} · '
-               f'{both(f"{len(positions)} 个 token", f"{len(positions)} tokens")}')
-    body = ribbon.shares(positions) + ribbon.strip("crossed", positions, turn.kept, TURN, end_id) if positions else ""
-    return article(turn, forced, figures, body, busy=False)
+        tokens, adapted = self.engine.tokens, Variant.of(loaded_adapter(self.engine, turn.adapter).name)
+        yield turn.growing([piece.text for piece in tokens.spell(turn.ids)])
+        answer = compare(self.engine, Question(turn.question, turn.instruction),
+                         [BASE if turn.by == "base" else adapted], turn.sampling, run.cancelled)
+        columns: Sequence = ()
+        for columns in paced(answer, run):
+            yield turn.growing([piece.text for piece in tokens.spell(columns[0].token_ids)])
+        if run.superseded:
+            return
+        column = columns[0]
+        ids = whole_answer(column, tokens.end_id)
+        positions = self.engine.score(column.prompt_ids, [ids], BASE, adapted)[0] if ids else ()
+        forced = "".join(p.text for p in positions[turn.kept:len(turn.ids)])
+        yield turn.draw("finished", forced, reason=column.finish_reason, r=ribbon(positions, tokens.end_id))

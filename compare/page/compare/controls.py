@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import gradio as gr
 
 from compare.page.shared import question as limits
-from compare.page.shared.question import FIRST_INSTRUCTION, FIRST_QUESTION, Asked
+from compare.page.shared.question import FIRST_INSTRUCTION, FIRST_QUESTION, ComparisonRequest
 
 
 @dataclass(frozen=True)
 class Controls:
-    """The components whose values make an `Asked`, in its field order."""
+    """The components whose values make a `ComparisonRequest`, in its field order."""
 
     question: gr.Textbox
     instruction: gr.Textbox
@@ -27,18 +27,17 @@ class Controls:
     def all(self) -> list:
         return list(vars(self).values())
 
-
-def asked_from(question, instruction, on, extras, max_new_tokens, temperature, top_p, seed) -> Asked:
-    """The values of `Controls`, as Gradio hands them over."""
-    return Asked(question or "", instruction or "", bool(on), tuple(extras or ()), int(max_new_tokens), temperature,
-                 top_p, int(seed or 0))
+    @staticmethod
+    def read(question, instruction, on, extras, max_new_tokens, temperature, top_p, seed) -> ComparisonRequest:
+        """The values, as Gradio hands them over."""
+        return ComparisonRequest(question or "", instruction or "", bool(on), tuple(extras or ()), int(max_new_tokens),
+                                 temperature, top_p, int(seed or 0))
 
 
 def ask_bar(has_adapter: bool) -> tuple[gr.Textbox, gr.Checkbox, gr.Button, gr.Button]:
     with gr.Row(elem_classes="lens-ask", equal_height=True):
         question = gr.Textbox(FIRST_QUESTION, label="问题", placeholder="用中文问一个问题", lines=1, max_lines=6,
-                              scale=8, autofocus=True, max_length=limits.LONGEST_TEXT, elem_id="question",
-                              container=False)
+                              scale=8, autofocus=True, elem_id="question", container=False)
         on = gr.Checkbox(has_adapter, label="适配器", elem_id="switch", interactive=has_adapter, container=False,
                          scale=0, min_width=120)
         ask = gr.Button("提问", variant="primary", scale=0, min_width=96, elem_id="ask")
@@ -47,7 +46,7 @@ def ask_bar(has_adapter: bool) -> tuple[gr.Textbox, gr.Checkbox, gr.Button, gr.B
 
 
 @dataclass(frozen=True)
-class More:
+class NewColumn:
     """What adds a further column: an adapter at a strength, or the base asked in plain text."""
 
     fold: gr.Accordion
@@ -57,22 +56,21 @@ class More:
     plain: gr.Button
 
 
-def settings(question, on, extras, adapters: list[str]) -> tuple[Controls, More]:
+def settings(question, on, extras, adapters: list[str]) -> tuple[Controls, NewColumn]:
     """Below the result: settings in view; folded away, the instruction and what adds a column of these adapters."""
     with gr.Row(elem_classes="lens-folds"):
         with gr.Accordion("设置：长度、温度、种子", open=True, elem_id="settings"):
             with gr.Row():
                 length = gr.Slider(*limits.LENGTHS, 128, step=8, label="最大长度（token）", elem_id="length")
-                heat = gr.Slider(*limits.TEMPERATURES, 0, step=0.1, label="温度", elem_id="temperature",
-                                 info="0：每步都取最可能的 token")
+                temperature = gr.Slider(*limits.TEMPERATURES, 0, step=0.1, label="温度", elem_id="temperature",
+                                        info="0：每步都取最可能的 token")
             with gr.Row():
                 top_p = gr.Slider(*limits.TOP_PS, 1, step=0.05, label="top-p", elem_id="top-p",
                                   info="只从概率最大的一部分里抽")
                 seed = gr.Number(0, label="随机种子", info="同一种子，同一结果", precision=0, minimum=limits.SEEDS[0],
                                  maximum=limits.SEEDS[1], elem_id="seed")
         with gr.Accordion("指令（系统）", open=False, elem_id="instruction-fold"):
-            instruction = gr.Textbox(FIRST_INSTRUCTION, label="指令", max_length=limits.LONGEST_TEXT,
-                                     elem_id="instruction")
+            instruction = gr.Textbox(FIRST_INSTRUCTION, label="指令", elem_id="instruction")
         with gr.Accordion("再加一列：换适配器或提示", open=False, elem_id="more") as fold:
             adapter = gr.Dropdown(adapters, value=next(iter(adapters), None), label="哪个适配器",
                                   visible=len(adapters) > 1, elem_id="more-adapter")
@@ -80,5 +78,5 @@ def settings(question, on, extras, adapters: list[str]) -> tuple[Controls, More]
                                  info="0 是原模型，1 是训练所得，其余是外推")
             add = gr.Button("＋ 加一列", size="sm", elem_id="add")
             plain = gr.Button("＋ 加一列原模型，不套对话格式", size="sm", elem_id="add-plain")
-    controls = Controls(question, instruction, on, extras, length, heat, top_p, seed)
-    return controls, More(fold, adapter, strength, add, plain)
+    controls = Controls(question, instruction, on, extras, length, temperature, top_p, seed)
+    return controls, NewColumn(fold, adapter, strength, add, plain)

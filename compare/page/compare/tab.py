@@ -1,6 +1,6 @@
 """The Compare tab: one question, the base answer beside the adapted one, streaming from one batch.
 
-Lays out the tab and joins its controls to the answers; what a result looks like is result.py's.
+Lays out the tab and joins its controls to the answers; what a result looks like is result.html.jinja's.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from dataclasses import replace
 
 import gradio as gr
 
+from compare.engine.interface import Engine
 from compare.page.compare.answering import Answering
-from compare.page.compare.controls import Controls, ask_bar, asked_from, settings
-from compare.page.compare.result import draw_nothing
-from compare.page.shared import examples
-from compare.page.shared import held_out as heldout
+from compare.page.compare.controls import Controls, ask_bar, settings
+from compare.page.compare.result import draw_result
+from compare.page.shared import held_out, loaded
 from compare.page.shared import question as limits
 from compare.page.shared.api import endpoint
-from compare.page.shared.html import own, picker, read
-from compare.page.shared.loaded import NO_ADAPTER, Loaded
-from compare.page.shared.question import Asked
-from compare.server.running_answers import Runs
+from compare.page.shared.question import ComparisonRequest, first_adapter
+from compare.page.shared.templates import draw, picker, piece, read
+from compare.page.shared.words import Words
+from lens.errors import Unavailable
 
 # The strength as it stands in the field: Gradio hears of a number that was typed a moment later than of the press.
 TYPED = """(extras, strength, adapter) =>
@@ -28,50 +28,50 @@ TYPED = """(extras, strength, adapter) =>
 AT_ONCE = 20  # answers under way at once; more visitors wait in Gradio's queue, which tells them their place
 
 
-def build(page: gr.Blocks, engine, answered: list | None) -> Controls:
+def build(page: gr.Blocks, engine: Engine, answered: list | None) -> Controls:
     """Lay the tab out inside `page`. `answered`: the first question's columns, shown when it opens."""
-    answering = Answering(engine, Runs(), Loaded(engine).facts)
-    extras = gr.State([])
-    question, on, ask, stop = ask_bar(engine.files is not None)
-    drawn = answering.draw(Asked(), answered, precomputed=True) if answered else draw_nothing()
-    result = own(drawn, js_on_load=read("compare/result.js"), elem_id="result")
+    answering = Answering(engine, loaded.facts(engine))
+    question, on, ask, stop = ask_bar(bool(engine.adapters))
+    drawn = (draw_result(ComparisonRequest(), answered, answering.loaded, precomputed=True) if answered
+             else draw("compare/result", "nothing"))
+    result = piece(drawn, js_on_load=read("compare/result.js"), elem_id="result")
     with gr.Row(elem_classes="lens-try"):
-        chips = picker(examples.chips(), elem_id="examples")
-        lucky = gr.Button("随机抽一道没练过的题", size="sm", elem_id="lucky", visible=bool(heldout.every_row()))
-    controls, more = settings(question, on, extras, list(engine.adapters))
-    wire(page, answering, controls, result, (ask, stop, chips, lucky, more))
+        chips = picker(draw("compare/examples", "examples"), elem_id="examples")
+        random = gr.Button("随机抽一道没练过的题", size="sm", elem_id="lucky", visible=bool(held_out.every_row()))
+    controls, more = settings(question, on, gr.State([]), list(engine.adapters))
+    wire(page, answering, controls, result, (ask, stop, chips, random, more))
     return controls
 
 
-def plain_too(extras: list) -> list:
+def with_plain(extras: list) -> list:
     """The further columns with that of the base in plain text as the last."""
-    return [*(extra for extra in extras if extra != limits.PLAIN), limits.PLAIN][-limits.MOST_EXTRAS:]
+    return [*(extra for extra in extras if extra != limits.PLAIN_COLUMN), limits.PLAIN_COLUMN]
 
 
-def one_less(extras: list, event: gr.EventData) -> list:
+def without(extras: list, event: gr.EventData) -> list:
     """The further columns without the one whose sign was pressed."""
     return [extra for i, extra in enumerate(extras) if i != event.index]
 
 
-def lucky_question() -> tuple[str, str]:
-    row = heldout.any_row(off_topic=True)
+def random_question() -> tuple[str, str]:
+    row = held_out.any_row(off_topic=True)
     return (row.input, row.instruction) if row else (limits.FIRST_QUESTION, limits.FIRST_INSTRUCTION)
 
 
 def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.HTML, buttons: tuple) -> None:
     """Join the controls to the engine."""
-    ask, stop, chips, lucky, more = buttons
+    ask, stop, chips, random, more = buttons
 
     def answer(request: gr.Request, *values) -> Iterator[str]:
-        yield from answering.page(asked_from(*values), request)
+        yield from answering.page(Controls.read(*values), request)
 
-    def one_more(extras: list, strength: float, adapter: str | None) -> list:
+    def with_adapter(extras: list, strength: float, adapter: str | None) -> list:
         low, high = limits.STRENGTHS
-        held, name = min(max(strength, low), high), adapter or next(iter(answering.engine.adapters), None)
-        if name is None:
-            gr.Info(NO_ADAPTER.text())
+        held, first = min(max(strength, low), high), first_adapter(answering.engine)
+        if first is None:
+            gr.Info(str(Words.of(Unavailable("page-without-adapter"))))
             return extras
-        return [*extras, held if name in answering.engine.shown[:1] else f"{name}@{held:g}"][-limits.MOST_EXTRAS:]
+        return [*extras, held if adapter in (None, "", first.name) else f"{adapter}@{held:g}"]
 
     def choices() -> gr.Dropdown:
         names = list(answering.engine.adapters)  # a training adds to them while the page is open
@@ -82,12 +82,12 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
 
     def follow(request: gr.Request) -> Iterator[list]:
         """A link's question, settings and answer; nothing where the address asks nothing."""
-        asked = Asked.from_link(dict(request.query_params))
+        asked = ComparisonRequest.from_link(dict(request.query_params))
         unchanged = [gr.skip()] * len(controls.all)
         if asked is None:
             yield [*unchanged, gr.skip()]
             return
-        asked = replace(asked, on=asked.on and answering.engine.files is not None)
+        asked = replace(asked, on=asked.on and bool(answering.engine.adapters))
         yield [*vars(asked).values(), gr.skip()]
         for drawing in answering.page(asked, request):
             yield [*unchanged, drawing]
@@ -98,12 +98,12 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
               "api_visibility": "private"}
     gr.on([ask.click, controls.question.submit, controls.on.input], **asking)
     chips.pick(lambda text: text, chips, controls.question, queue=False, **quiet).then(**asking)
-    lucky.click(lucky_question, None, [controls.question, controls.instruction], queue=False, **quiet).then(**asking)
-    more.add.click(one_more, [controls.extras, more.strength, more.adapter], controls.extras, js=TYPED, queue=False,
-                   **quiet).then(**asking)
-    more.plain.click(plain_too, controls.extras, controls.extras, queue=False, **quiet).then(**asking)
+    random.click(random_question, None, [controls.question, controls.instruction], queue=False, **quiet).then(**asking)
+    more.add.click(with_adapter, [controls.extras, more.strength, more.adapter], controls.extras, js=TYPED,
+                   queue=False, **quiet).then(**asking)
+    more.plain.click(with_plain, controls.extras, controls.extras, queue=False, **quiet).then(**asking)
     gr.on([more.fold.expand, more.adapter.focus], choices, None, more.adapter, queue=False, **quiet)
-    result.dismiss(one_less, controls.extras, controls.extras, queue=False, **quiet).then(**asking)
+    result.dismiss(without, controls.extras, controls.extras, queue=False, **quiet).then(**asking)
     stop.click(end, None, None, queue=False, **quiet)
     # A line of its own: who only opens the page has nothing to wait for.
     page.load(follow, None, [*controls.all, result], concurrency_limit=AT_ONCE, concurrency_id="links",

@@ -1,4 +1,4 @@
-// Runs in gr.HTML's js_on_load: moves the picture and the figures of drawing.py with rank, modules and step.
+// Runs in gr.HTML's js_on_load: moves the picture and the figures of lora_drawing.html.jinja with rank, modules and step.
 const box = element.querySelector('.explorer');
 const put = (name, text) => box.querySelectorAll(`[data-n="${name}"]`).forEach(e => { e.textContent = text; });
 const human = size => {

@@ -1,19 +1,12 @@
-"""The report's figures as small pictures: cards with intervals, and curves over strengths and steps.
-
-HTML and inline SVG from report.json's dictionaries, coloured by reported.css, so that they follow the page's theme
-and language.
-"""
+"""The report's figures as small pictures, from report.json's dictionaries: cards with intervals, and curves over
+strengths and steps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 
-from compare.page.shared.words import both
 from compare.report.pictures import step_points, strength_points
-from compare.report.verdict import direction
-from compare.report.words import MEASURES, Measure
+from compare.report.words import MEASURES, Measure, direction
 
 BIG = ("right", "ended", "loops")
 PERPLEXITY = Measure("perplexity", "perplexity of plain text", "普通文本的困惑度", "", ".1f", -1)
@@ -22,93 +15,61 @@ PANELS = (("measures", NAMED["right"]), ("measures", NAMED["loops"]), ("plain", 
 TOP = 8  # per cent of a panel's height that stay free above
 
 
-def chip(level: str, zh: str, en: str) -> str:
-    return f'<span class="chip" data-level="{level}">{both(zh, en)}</span>'
-
-
-def change(measure: Measure, figure: dict) -> str:
+def change(measure: Measure, figure: dict) -> tuple[str, str]:
     """A paired difference in words: points for shares, else a plain number."""
     if measure.form.endswith("%"):
         value = f"{figure['value'] * 100:+.1f}"
-        return chip(direction(figure, measure.better), f"{value} 个百分点", f"{value} points")
-    return chip(direction(figure, measure.better), *[f"{figure['value']:+{measure.form}}"] * 2)
+        return f"{value} 个百分点", f"{value} points"
+    value = f"{figure['value']:+{measure.form}}"
+    return value, value
 
 
-def bars(measure: Measure, base: dict, adapted: dict, whole: float) -> str:
-    """Base and adapted as bars of `whole`, each with its interval."""
-    rows = []
-    for side, name, figure in (("adapted", both("适配后", "adapted"), adapted), ("base", both("原模型", "base"), base)):
-        low, high = 100 * figure["low"] / whole, 100 * figure["high"] / whole
-        rows.append(f'<div class="row" data-side="{side}"><span>{name}</span><div class="bar"><i style="width:'
-                    f'{100 * figure["value"] / whole:.2f}%"></i><b style="left:{low:.2f}%;width:{high - low:.2f}%"></b>'
-                    f"</div><span>{measure.value(figure)}</span></div>")
-    return "".join(rows)
+def card(measure: Measure, figures: dict[str, dict], level: str, moved: tuple[str, str], whole: float) -> dict:
+    """One headline figure. `figures`: by side; `whole`: what a full bar is."""
+    bars = {side: {"width": 100 * f["value"] / whole, "low": 100 * f["low"] / whole, "high": 100 * f["high"] / whole,
+                   "label": measure.value(f)} for side, f in figures.items()}
+    return {"zh": measure.chinese, "en": measure.title, "value": measure.value(figures["adapted"]), "bars": bars,
+            "interval": measure.interval(figures["adapted"]), "level": level, "change": moved}
 
 
-def card(measure: Measure, base: dict, adapted: dict, moved: str, whole: float) -> str:
-    """One headline figure: large, with its interval, and the base's under it."""
-    return (f'<article class="card"><h3>{both(escape(measure.chinese), escape(measure.title))}</h3>'
-            f'<p><strong>{measure.value(adapted)}</strong> {moved}</p>'
-            f'<p class="fine">95%: {measure.interval(adapted)}</p>{bars(measure, base, adapted, whole)}</article>')
-
-
-def cards(report: dict) -> str:
+def cards(report: dict) -> list[dict]:
     """Right, ended, loops, perplexity."""
     base, adapted = report["variants"][:2]
-    found = [card(NAMED[name], base["measures"][name], adapted["measures"][name],
-                  change(NAMED[name], adapted["difference"][name]), 1.0) for name in BIG]
-    before, after, ratio = base["plain"]["perplexity"], adapted["plain"]["perplexity"], adapted["plain"]["ratio"]
-    times = chip(report["verdict"]["forgetting"]["level"], *[f"× {ratio['value']:.2f}"] * 2)
-    found.append(card(PERPLEXITY, before, after, times, max(before["high"], after["high"])))
-    return f'<div class="cards">{"".join(found)}</div>'
+    found = []
+    for measure in map(NAMED.__getitem__, BIG):
+        difference = adapted["difference"][measure.name]
+        figures = {"base": base["measures"][measure.name], "adapted": adapted["measures"][measure.name]}
+        found.append(card(measure, figures, direction(difference, measure.better), change(measure, difference), 1.0))
+    plain = {"base": base["plain"]["perplexity"], "adapted": adapted["plain"]["perplexity"]}
+    times = f"× {adapted['plain']['ratio']['value']:.2f}"
+    found.append(card(PERPLEXITY, plain, report["verdict"]["forgetting"]["level"], (times, times),
+                      max(figure["high"] for figure in plain.values())))
+    return found
 
 
-@dataclass(frozen=True)
-class Point:
-    """A figure at a place across (per cent) with the label under it."""
-
-    x: float
-    label: str
-    figure: dict
-
-
-def places(points: Sequence[tuple[float, dict]], section: str, measure: Measure) -> list[Point]:
-    """Points equally wide apart; those without the figure are left out."""
+def panel(points: Sequence[tuple[float, dict]], section: str, measure: Measure, adapted: dict) -> dict:
+    """One measure over equally spaced points; those without the figure are left out."""
     last = max(len(points) - 1, 1)
-    return [Point(100 * i / last, f"{at:g}", v[section][measure.name]) for i, (at, v) in enumerate(points)
-            if v[section].get(measure.name)]
-
-
-def panel(points: Sequence[tuple[float, dict]], section: str, measure: Measure, adapted: dict) -> str:
-    """One measure as a curve with its interval shaded and the base as a dashed line; over it base → adapted."""
-    known = places(points, section, measure)
-    whole = 1.0 if measure.form.endswith("%") else max(p.figure["high"] for p in known)
+    known = [(100 * i / last, f"{at:g}", v[section][measure.name]) for i, (at, v) in enumerate(points)
+             if v[section].get(measure.name)]
+    whole = 1.0 if measure.form.endswith("%") else max(f["high"] for _, _, f in known)
 
     def y(value: float) -> float:
         return 100 - (100 - TOP) * value / whole
 
-    line = " ".join(f"{p.x:.2f},{y(p.figure['value']):.2f}" for p in known)
-    band = " ".join([*(f"{p.x:.2f},{y(p.figure['high']):.2f}" for p in known),
-                     *(f"{p.x:.2f},{y(p.figure['low']):.2f}" for p in reversed(known))])
+    def path(name: str) -> list[str]:
+        return [f"{x:.2f},{y(f[name]):.2f}" for x, _, f in known]
+
     base = next(v[section][measure.name]["value"] for _, v in points if v["adapter"] is None)
-    dots = "".join(f'<i class="dot" style="left:{p.x:.2f}%;top:{y(p.figure["value"]):.2f}%" '
-                   f'title="{p.label}: {measure.value(p.figure)} ({measure.interval(p.figure)})"></i>' for p in known)
-    labels = "".join(f'<span style="left:{p.x:.2f}%">{p.label}</span>' for p in known)
-    ends = f"<em>{measure.value(known[0].figure)}</em><em>{measure.value(adapted[section][measure.name])}</em>"
-    return (f'<figure><figcaption>{both(escape(measure.chinese), escape(measure.title))}'
-            f'<span class="ends">{ends}</span></figcaption><div class="plot">'
-            f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">'
-            f'<polygon points="{band}"/><line x1="0" x2="100" y1="{y(base):.2f}" y2="{y(base):.2f}"/>'
-            f'<polyline points="{line}"/></svg>{dots}</div><div class="scale">{labels}</div></figure>')
+    return {"zh": measure.chinese, "en": measure.title, "first": measure.value(known[0][2]),
+            "last": measure.value(adapted[section][measure.name]), "base": y(base), "line": " ".join(path("value")),
+            "band": " ".join([*path("high"), *reversed(path("low"))]),
+            "dots": [{"x": x, "y": y(f["value"]), "label": label, "value": measure.value(f),
+                      "interval": measure.interval(f)} for x, label, f in known]}
 
 
-def curves(report: dict) -> str:
-    """A row of panels for strengths and one for training steps, where the report has such points."""
-    found = []
-    for points, zh, en in ((step_points(report), "训练步数", "Training steps"),
-                           (strength_points(report), "适配器强度", "Strength of the adapter")):
-        if points:
-            drawn = "".join(panel(points, section, measure, report["variants"][1]) for section, measure in PANELS)
-            key = both("阴影是 95% 区间，虚线是原模型", "shaded: 95% interval; dashed: base")
-            found.append(f'<h3 class="part">{both(zh, en)} <small>{key}</small></h3><div class="panels">{drawn}</div>')
-    return "".join(found)
+def curves(report: dict) -> list[tuple[str, str, list[dict]]]:
+    """A row of panels for training steps and one for strengths, where the report has such points."""
+    return [(zh, en, [panel(points, section, measure, report["variants"][1]) for section, measure in PANELS])
+            for points, zh, en in ((step_points(report), "训练步数", "Training steps"),
+                                   (strength_points(report), "适配器强度", "Strength of the adapter")) if points]

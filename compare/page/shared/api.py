@@ -1,6 +1,6 @@
 """What programs are offered that no tab shows: which adapters are loaded, and every named endpoint as an MCP tool.
 
-`compare` and `score` stand with the tabs that ask the same (answering.py, changed.py).
+`compare` and `score` stand with the tabs that ask the same (compare/answering.py, changed/tab.py).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from importlib.util import find_spec
 
 import gradio as gr
 
+from compare.engine.interface import Engine, LoadedAdapter
 from compare.page.shared.loaded import lora_parameters
-from compare.report.report_settings import step_of
 
 
 def endpoint(fn: Callable, returns: type, **options) -> None:
@@ -24,18 +24,17 @@ def endpoint(fn: Callable, returns: type, **options) -> None:
     gr.api(fn, api_name=fn.__name__, **options)
 
 
-def entry(files, timeline: bool) -> dict:
-    """One loaded adapter, from a `lens.adapter_dir.AdapterFiles`."""
-    settings = files.settings
-    return {"name": files.name, "sha256": files.sha256, "base_sha256": files.base_sha256, "r": settings.r,
+def as_dict(adapter: LoadedAdapter) -> dict:
+    settings = adapter.settings
+    return {"name": adapter.name, "sha256": adapter.sha256, "base_sha256": adapter.base_sha256, "r": settings.r,
             "lora_alpha": settings.lora_alpha, "use_rslora": settings.use_rslora,
-            "target_modules": list(files.modules),
+            "target_modules": list(adapter.files.modules),
             "layers_to_transform": settings.layers_to_transform and list(settings.layers_to_transform),
-            "parameters": lora_parameters(files.path / "adapter_model.safetensors"), "step": step_of(files.path),
-            "timeline": timeline}
+            "parameters": lora_parameters(adapter.path / "adapter_model.safetensors"), "step": adapter.step,
+            "timeline": not adapter.shown}
 
 
-def offer(engine) -> None:
+def offer(engine: Engine) -> None:
     """Add the endpoint `/adapters` to the current Blocks."""
     def adapters() -> list[dict]:
         """The LoRA adapters that are loaded, in the order of the columns of a comparison, none twice.
@@ -46,7 +45,7 @@ def offer(engine) -> None:
             `layers_to_transform` or null for all, `parameters`, training `step` or null, and `timeline`: true for a
             checkpoint that is no column of a comparison
         """
-        return [entry(files, name not in engine.shown) for name, files in engine.adapters.items()]
+        return [as_dict(adapter) for adapter in engine.adapters.values()]
 
     endpoint(adapters, list[dict])
 

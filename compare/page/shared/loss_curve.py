@@ -1,19 +1,17 @@
-"""A training's loss as a curve under its checkpoints: inline SVG that stretches, with labels and marker as HTML.
-
-Reads `training.json`; knows no engine and no component. Across, every gap between two checkpoints is equally wide;
-upwards the loss is on a logarithmic scale.
-"""
+"""A training's loss as a curve: read from `training.json`, averaged, and laid on a logarithmic scale."""
 
 from __future__ import annotations
 
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare.page.shared.words import both
+from markupsafe import Markup
+
+from compare.page.shared.templates import as_json, draw
 
 WINDOW = 5  # logged losses that one point of the drawn curve averages
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
@@ -69,32 +67,25 @@ class Scale:
         return 100 * (MARGIN + (1 - 2 * MARGIN) * share)
 
 
-def curves(scale: Scale, raw: str, mean: str) -> str:
-    """The losses' ticks and two lines, each given as an SVG polyline's points in percent."""
-    ticks = "".join(f'<span class="tick" style="top:{scale.top(t):.2f}%">{t:g}</span>'
-                    for t in TICKS if scale.low <= t <= scale.high)
-    return (f'{ticks}<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" '
-            f'aria-label="训练损失 Training loss">'
-            f'<polyline class="raw" points="{raw}"/><polyline class="mean" points="{mean}"/></svg>')
+def draw_curve(losses: Sequence[Loss], across: Callable[[float], float], lines: Sequence[int],
+               points: bool = False) -> Markup:
+    """Raw losses faint, their running mean bold, a line at each of the steps `lines`, a marker at the end.
 
-
-def curve(losses: Sequence[Loss], steps: Sequence[int]) -> str:
-    """The plot: raw losses faint, their running mean bold, a line a checkpoint, and the marker that timeline.js moves.
-
-    `data-points` holds the bold curve as [position among the checkpoints, per cent from the top, loss].
+    `across`: step → per cent from the left. `points`: for timeline.js, which moves the marker: `data-points` then has
+    the bold curve as [place among the lines, per cent from the top, loss].
     """
-    inside = [loss for loss in losses if loss.step <= steps[-1]]
-    last = len(steps) - 1
-    lines = "".join(f'<i class="line" style="left:{100 * i / last:.2f}%"></i>' for i in range(last + 1))
-    if len(inside) < 2:
-        none = both("没有记录损失", "no loss was logged")
-        return f'<div class="plot" data-points="[]">{lines}<p class="fine none">{none}</p></div>'
-    scale, mean = Scale.of(inside), smoothed(inside)
+    if len(losses) < 2:
+        return draw("shared/loss_curve", "plot", lines=[across(step) for step in lines], ticks=(), raw="", mean="",
+                    marker=None, attributes={"points": "[]"} if points else {})
+    scale, mean = Scale.of(losses), smoothed(losses)
 
-    def path(points: Sequence[Loss]) -> str:
-        return " ".join(f"{100 * position(p.step, steps) / last:.2f},{scale.top(p.loss):.2f}" for p in points)
+    def path(some: Sequence[Loss]) -> str:
+        return " ".join(f"{across(p.step):.2f},{scale.top(p.loss):.2f}" for p in some)
 
-    points = [[round(position(p.step, steps), 3), round(scale.top(p.loss), 2), round(p.loss, 3)] for p in mean]
-    return (f'<div class="plot" data-points="{json.dumps(points, separators=(",", ":"))}">{lines}'
-            f'{curves(scale, path(inside), path(mean))}<i class="rule" style="left:100%"></i>'
-            f'<i class="marker" style="left:100%;top:{points[-1][1]}%"></i></div>')
+    found = [[round(across(p.step) / 100 * (len(lines) - 1), 3), round(scale.top(p.loss), 2), round(p.loss, 3)]
+             for p in mean]
+    last = mean[-1]
+    return draw("shared/loss_curve", "plot", lines=[across(step) for step in lines], raw=path(losses), mean=path(mean),
+                ticks=[(f"{t:g}", scale.top(t)) for t in TICKS if scale.low <= t <= scale.high],
+                marker=(100 if points else across(last.step), scale.top(last.loss)), rule=points,
+                attributes={"points": as_json(found)} if points else {"losses": len(losses)})

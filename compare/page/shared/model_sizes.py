@@ -77,11 +77,6 @@ SIZES = (EMBEDDED, Shape("bloom-560m", 1024, 24), Shape("bloom-1b1", 1536, 24), 
          Shape("bloom-3b", 2560, 30), Shape("bloom-7b1", 4096, 30), Shape("bloom-176b", 14336, 70))
 
 
-def loaded_shape(name: str, config) -> Shape:
-    """The shape that a transformers BloomConfig names."""
-    return Shape(name, config.hidden_size, config.n_layer, config.vocab_size)
-
-
 def table_shapes(loaded: Shape) -> tuple[Shape, ...]:
     """The known sizes, with the loaded model first where it is none of them."""
     same = any((s.hidden_size, s.n_layer, s.vocab_size) == (loaded.hidden_size, loaded.n_layer, loaded.vocab_size)

@@ -1,24 +1,54 @@
-"""What a visitor asked: question, instruction, columns and settings, and the same as a link."""
+"""What a visitor asks for a comparison: question, instruction, columns and settings, and the same as a link."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from compare.engine.interface import Sampling
+from compare.engine.interface import PLAIN, Engine, LoadedAdapter, Sampling, Variant, unique_names
+from lens.chat import valid_text
+from lens.errors import BadQuestion, BadSetting
 
 FIRST_QUESTION, FIRST_INSTRUCTION = "哈工大有多少杰出人才", "请回答下面的问题"
-ANOTHER = re.compile(r"[\w-]{1,120}@-?\d{1,2}(\.\d{1,4})?")  # an adapter at a strength, as a column of its own
+AT_STRENGTH = re.compile(r".{1,120}@-?\d{1,2}(\.\d{1,4})?")  # an adapter at a strength, as a column of its own
 LONGEST_LINK = 2000  # characters of query; what every browser and proxy carries
-LONGEST_TEXT = 4000  # characters of a question or an instruction
-PLAIN = "plain"  # a further column: the base, asked in plain text
-MOST_COLUMNS = 4
-MOST_EXTRAS = MOST_COLUMNS - 2  # beyond base and adapted
+PLAIN_COLUMN = "plain"  # a further column: the base, asked in plain text
+MOST_COLUMNS = 64  # of one comparison
+# What the page's sliders offer.
 LENGTHS, TEMPERATURES, TOP_PS, STRENGTHS = (8, 512), (0.0, 2.0), (0.05, 1.0), (-0.5, 2.0)
 SEEDS = (0, 2**31 - 1)
+
+
+def first_adapter(engine: Engine) -> LoadedAdapter | None:
+    return next(iter(engine.adapters.values()), None)
+
+
+def loaded_adapter(engine: Engine, name: object) -> LoadedAdapter:
+    """The adapter of that name. Raises BadSetting naming those there are."""
+    if isinstance(name, str) and name in engine.adapters:
+        return engine.adapters[name]
+    shown = name[:80] if isinstance(name, str) else name
+    if not engine.adapters:
+        raise BadSetting("no-adapter-loaded", name=shown)
+    raise BadSetting("adapter-not-loaded", name=shown, loaded=", ".join(engine.adapters)[:400])
+
+
+def columns_of(variants: Sequence[Variant]) -> list[Variant]:
+    """The variants under unique names. Raises BadQuestion where one question cannot have as many."""
+    if len(variants) > MOST_COLUMNS:
+        raise BadQuestion("too-many-columns", columns=len(variants), most=MOST_COLUMNS)
+    return unique_names(variants)
+
+
+def checked_texts(**texts: object) -> list[str]:
+    """The same texts. Raises BadSetting for one that is none, as a program may send."""
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise BadSetting("text-expected", name=name, value=repr(text)[:80])
+    return [str(text) for text in texts.values()]
 
 
 def bounded(text: str | None, default: float, limits: tuple[float, float]) -> float:
@@ -31,9 +61,9 @@ def bounded(text: str | None, default: float, limits: tuple[float, float]) -> fl
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question as asked. `on`: the adapter switch; `extras`: of each further column the first adapter's strength,
-    or another adapter with its strength, as `trained-1@0.5`, or PLAIN."""
+class ComparisonRequest:
+    """One question with its columns. `on`: the adapter switch; `extras`: of each further column the first adapter's
+    strength, or another adapter with its strength, as `trained-1@0.5`, or PLAIN_COLUMN."""
 
     question: str = FIRST_QUESTION
     instruction: str = FIRST_INSTRUCTION
@@ -44,14 +74,34 @@ class Asked:
     top_p: float = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("question", "instruction"):  # no half characters, which neither a link nor JSON can carry
+            object.__setattr__(self, name, valid_text(getattr(self, name)))
+
     @property
     def sampling(self) -> Sampling:
         """Raises BadQuestion where a setting is out of range."""
         return Sampling(int(self.max_new_tokens), float(self.temperature), float(self.top_p), int(self.seed))
 
+    def variants(self, engine: Engine) -> list[Variant]:
+        """The columns, base first. Raises BadSetting for an adapter that is not loaded, BadQuestion for too many."""
+        more = [self.further(engine, extra) for extra in self.extras]
+        return columns_of([*engine.variants([1.0 if self.on else 0.0]), *filter(None, more)])
+
+    @staticmethod
+    def further(engine: Engine, extra: float | str) -> Variant | None:
+        """The column of one of `extras`; None for a strength where no adapter is loaded."""
+        if extra == PLAIN_COLUMN:
+            return PLAIN
+        if not isinstance(extra, str):
+            first = first_adapter(engine)
+            return Variant.of(first.name, extra) if first else None
+        name, _, strength = extra.rpartition("@")
+        return Variant.of(loaded_adapter(engine, name).name, bounded(strength, 1.0, STRENGTHS))
+
     def link(self) -> str | None:
         """`?q=…`, with only what differs from a fresh page; None where it would be too long."""
-        first = Asked()
+        first = ComparisonRequest()
         words = {"q": self.question, "i": self.instruction, "on": int(self.on), "n": self.max_new_tokens,
                  "t": f"{self.temperature:g}", "p": f"{self.top_p:g}", "seed": self.seed,
                  "s": ",".join(f"{s:g}" for s in self.extras if not isinstance(s, str)),
@@ -62,15 +112,13 @@ class Asked:
         return f"?{query}" if len(query) <= LONGEST_LINK else None
 
     @classmethod
-    def from_link(cls, params: Mapping[str, str]) -> Asked | None:
+    def from_link(cls, params: Mapping[str, str]) -> ComparisonRequest | None:
         """What a link asks; None where it asks nothing. Odd values become the nearest allowed ones."""
-        question = params.get("q", "")[:LONGEST_TEXT]
+        question = params.get("q", "")
         if not question.strip():
             return None
-        strengths = [s for s in params.get("s", "").split(",")[:MOST_EXTRAS] if s]
-        extras: list[float | str] = [bounded(s, 1.0, STRENGTHS) for s in strengths]
-        extras += [a for a in params.get("a", "").split(",") if a == PLAIN or ANOTHER.fullmatch(a)]
-        return cls(question, params.get("i", FIRST_INSTRUCTION)[:LONGEST_TEXT], params.get("on", "1") != "0",
-                   tuple(extras[:MOST_EXTRAS]), int(bounded(params.get("n"), 128, LENGTHS)),
-                   bounded(params.get("t"), 0.0, TEMPERATURES), bounded(params.get("p"), 1.0, TOP_PS),
-                   int(bounded(params.get("seed"), 0, SEEDS)))
+        extras: list[float | str] = [bounded(s, 1.0, STRENGTHS) for s in params.get("s", "").split(",") if s]
+        extras += [a for a in params.get("a", "").split(",") if a == PLAIN_COLUMN or AT_STRENGTH.fullmatch(a)]
+        return cls(question, params.get("i", FIRST_INSTRUCTION), params.get("on", "1") != "0", tuple(extras),
+                   int(bounded(params.get("n"), 128, LENGTHS)), bounded(params.get("t"), 0.0, TEMPERATURES),
+                   bounded(params.get("p"), 1.0, TOP_PS), int(bounded(params.get("seed"), 0, SEEDS)))

@@ -17,6 +17,9 @@ COLOURS = {
     "button_primary_background_fill_hover": ("#0b544e", "#8ff0e3"), "button_primary_text_color": ("#ffffff", "#04211d"),
     "slider_color": ("#0d9488", "#2dd4bf"),
 }
-THEME = gr.themes.Base(primary_hue="teal", secondary_hue="teal", neutral_hue="slate", radius_size="lg", font=FONTS,
-                       font_mono=MONO).set(**{name: light for name, (light, _) in COLOURS.items()},
-                                           **{f"{name}_dark": dark for name, (_, dark) in COLOURS.items()})
+
+
+def theme() -> gr.themes.Base:
+    return gr.themes.Base(primary_hue="teal", secondary_hue="teal", neutral_hue="slate", radius_size="lg", font=FONTS,
+                          font_mono=MONO).set(**{name: light for name, (light, _) in COLOURS.items()},
+                                              **{f"{name}_dark": dark for name, (_, dark) in COLOURS.items()})

@@ -30,8 +30,6 @@ from pathlib import Path
 
 import psutil  # comes with accelerate
 
-from compare.page.shared.loss_curve import Loss
-
 ROOT = Path(__file__).resolve().parents[3]  # where `python -m train` is found
 FINAL = "adapter_config.json"  # the last file that a finished training moves into its adapter directory
 SAME = 10  # seconds by which two tellings of when a process began may differ: clocks are set
@@ -200,10 +198,10 @@ class Job:
         """The last step that is known of."""
         return max([0, *(record["step"] for record in self.log()), *self.checkpoints()])
 
-    def losses(self) -> tuple[Loss, ...]:
-        """What was logged and can be drawn."""
+    def losses(self) -> list[tuple[int, float]]:
+        """(step, loss) of what was logged and can be drawn."""
         found = ((record["step"], record.get("loss")) for record in self.log())
-        return tuple(Loss(step, loss) for step, loss in found if isinstance(loss, float) and 0 < loss < math.inf)
+        return [(step, loss) for step, loss in found if isinstance(loss, float) and 0 < loss < math.inf]
 
     def probes(self) -> list[Probe]:
         found = read_records(self.output / "probes.jsonl")

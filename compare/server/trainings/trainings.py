@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compare.page.shared.words import Words
-from compare.server.permissions import Permission, Refused
-from compare.server.trainings import memory as footprint
+from compare.engine.interface import Engine
+from compare.server.permissions import Permission
+from compare.server.trainings import memory
 from compare.server.trainings.job import Job, Plan, find_jobs
 from lens.data_home import data_home
-from lens.errors import LensError
+from lens.errors import BadSetting, LensError, Unavailable, first_line
 
 RECIPES = ("lens", "seed")
 STEPS = (1, 10_000)
@@ -29,15 +29,6 @@ ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 LOOK = 1.0  # seconds between two looks at a training under way
 PACE = 30  # looks at which a step was seen, from which the time left is told
 SMALL = 30_000_000  # parameters; below, a training has one thread, for the page's sake
-BUSY = Words("已有一个训练在进行（训练 {n}，第 {step} 步）。一次只能有一个：等它结束，或先停止它。",
-             "A training is under way (number {n}, step {step}). One at a time: wait for its end, or stop it first.")
-NO_MEMORY = Words("内存不够：这样训练大约要 {needed} GB，这里只剩 {free} GB。关掉别的程序，或换一个小一点的底座。",
-                  "Not enough memory: this training takes about {needed} GB, and {free} GB are free here. Close other "
-                  "programs, or take a smaller base.")
-BAD_SETTING = Words("{name} 是 {value}；可以是：{allowed}。", "{name} is {value}; allowed: {allowed}.")
-NOTHING = Words("没有可以继续的训练。", "There is no training to go on with.")
-NO_FILE = Words("没有选文件：上传一个问答文件，或改用自带的问答。",
-                "No file was chosen: upload a file of rows, or take the shipped ones.")
 
 
 @dataclass(frozen=True)
@@ -49,9 +40,9 @@ class Upload:
 
     @classmethod
     def of(cls, path: str | None, folder: Path) -> Upload:
-        """The file at `path` inside Gradio's upload `folder`. Raises Refused for none, or one that lies elsewhere."""
+        """The file at `path` inside Gradio's upload `folder`. Raises BadSetting for none, or another file."""
         if not path:
-            raise Refused(NO_FILE)
+            raise BadSetting("training-no-file")
         found = Path(path)
         try:
             whole = found.resolve()
@@ -59,9 +50,9 @@ class Upload:
         except (OSError, ValueError):  # a name that no file system takes
             inside = False
         if not inside:
-            raise Refused(BAD_SETTING, name="file", value=repr(found.name[:80]), allowed="an upload · 上传的文件")
+            raise BadSetting("training-file", value=repr(found.name[:80]))
         if whole.suffix.lower() not in ENDINGS:
-            raise Refused(BAD_SETTING, name="file", value=repr(found.name[:80]), allowed=", ".join(ENDINGS))
+            raise BadSetting("training-setting", name="file", value=repr(found.name[:80]), allowed=", ".join(ENDINGS))
         return cls(whole, found.name)
 
 
@@ -72,17 +63,17 @@ def trainings_home(environ: Mapping[str, str] = os.environ) -> Path:
     return data_home(environ) / "trainings"
 
 
-class Workshop:
-    """Trainings of the engine's base. Its methods that change something raise Refused; whether the one who asks may
+class Trainings:
+    """Trainings of the engine's base. Its methods that change something raise LensError; whether the one who asks may
     is `permission`'s to say."""
 
-    def __init__(self, engine, permission: Permission, home: Path | None = None):
+    def __init__(self, engine: Engine, permission: Permission, home: Path | None = None):
         self.engine, self.permission, self.home = engine, permission, home or trainings_home()
-        base = "" if permission.closed else engine.base  # an engine that only lends its model may have none to name
-        self.base = str(Path(base).resolve()) if base and Path(base).is_dir() else base
+        base = engine.facts.base
+        self.base = str(Path(base).resolve()) if Path(base).is_dir() else base
         self.lock = threading.Lock()
         self.pace: deque[tuple[float, int]] = deque(maxlen=PACE)  # (seconds, step) as they were seen
-        self.problems: dict[str, str] = {}  # adapter directory → why it is no column
+        self.problems: dict[str, LensError] = {}  # adapter directory → why it is no column
         self.watched: int | None = None
         if not permission.closed and (job := self.current()):
             self.watch(job)
@@ -98,23 +89,23 @@ class Workshop:
             return False
 
     def check(self) -> None:
-        """Is there room for one more? Raises Refused."""
+        """Is there memory for one more? Raises Unavailable."""
         if busy := next((job for job in find_jobs(self.home) if job.process()), None):
-            raise Refused(BUSY, n=busy.number, step=busy.step())
-        needed = footprint.of_training(self.engine.parameters, self.engine.model.config)
-        if needed > (free := footprint.free(self.engine.device)):
-            raise Refused(NO_MEMORY, needed=f"{needed / 1e9:.1f}", free=f"{free / 1e9:.1f}")
+            raise Unavailable("training-under-way", number=busy.number, step=busy.step())
+        needed = memory.of_training(self.engine.facts.parameters, self.engine.facts.shape)
+        if needed > (free := memory.free(self.engine.facts.device)):
+            raise Unavailable("training-memory", needed=f"{needed / 1e9:.1f}", free=f"{free / 1e9:.1f}")
 
     def plan(self, recipe: str, steps: object, upload: Upload | None = None, skip_bad_rows: bool = False) -> Plan:
         """What would be done with these settings; its file is the upload itself."""
         if recipe not in RECIPES:
-            raise Refused(BAD_SETTING, name="recipe", value=repr(recipe)[:40], allowed=", ".join(RECIPES))
+            raise BadSetting("training-setting", name="recipe", value=repr(recipe)[:40], allowed=", ".join(RECIPES))
         low, high = STEPS
         if not isinstance(steps, int | float) or isinstance(steps, bool) or not low <= steps <= high or steps % 1:
-            raise Refused(BAD_SETTING, name="steps", value=repr(steps)[:40], allowed=f"{low} – {high:,}")
-        threads = 1 if self.engine.parameters < SMALL else max(1, (os.cpu_count() or 2) // 2)
+            raise BadSetting("training-setting", name="steps", value=repr(steps)[:40], allowed=f"{low} – {high:,}")
+        threads = 1 if self.engine.facts.parameters < SMALL else max(1, (os.cpu_count() or 2) // 2)
         return Plan(self.base, recipe, int(steps), upload.name if upload else "", str(upload.path) if upload else "",
-                    bool(skip_bad_rows), self.engine.device.partition(":")[0], threads)
+                    bool(skip_bad_rows), self.engine.facts.device.partition(":")[0], threads)
 
     def start(self, recipe: str, steps: object, upload: Upload | None = None, skip_bad_rows: bool = False) -> Job:
         """Begin a training of the shipped rows, or of a copy of the uploaded ones."""
@@ -148,7 +139,7 @@ class Workshop:
         with self.lock:
             job = self.current()
             if job is None or job.state() not in ("stopped", "failed"):
-                raise Refused(NOTHING)
+                raise Unavailable("training-nothing-to-resume")
             self.check()
             job.run()
         self.watch(job)
@@ -174,16 +165,18 @@ class Workshop:
 
     def take(self, path: Path) -> None:
         """Make a checkpoint a column, once."""
-        if str(path) in self.problems or any(files.path == path for files in list(self.engine.adapters.values())):
+        if str(path) in self.problems or self.column(path):
             return
         try:
             self.engine.load_adapter(path)
-        except (LensError, OSError, RuntimeError) as err:
-            self.problems[str(path)] = str(err)
+        except LensError as err:
+            self.problems[str(path)] = err
+        except (OSError, RuntimeError) as err:
+            self.problems[str(path)] = Unavailable("training-column", reason=first_line(err))
 
     def column(self, path: Path) -> str | None:
         """The name that an adapter directory has in the engine; None where it is not there."""
-        return next((name for name, files in list(self.engine.adapters.items()) if files.path == path), None)
+        return next((name for name, adapter in self.engine.adapters.items() if adapter.path == path), None)
 
     def seconds_left(self, job: Job) -> float | None:
         """By the pace so far; None where that is not known."""

@@ -1,0 +1,62 @@
+"""From an engine's growing columns to updates of the page: not too many, the last one always, errors as drawings.
+
+    for columns in paced(engine.compare(…), run):
+        yield draw(columns)
+
+`updates` runs such a generator for one visitor.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn, TypeVar
+
+import gradio as gr
+
+from compare.page.shared.words import Words, broken
+from compare.server.running_answers import Run, Runs
+from lens.errors import LensError
+
+BETWEEN = 1 / 15  # seconds between two drawings of one answer
+CHECK = "请检查 Please check"
+Update = TypeVar("Update")
+
+
+def paced(columns: Iterator[Sequence], run: Run | None = None) -> Iterator[Sequence]:
+    """The columns at most 15 times a second, and the last time; no more once the visitor has asked again."""
+    drawn, shown, latest = 0.0, True, None
+    for latest in columns:
+        if run and run.superseded:
+            return
+        if shown := time.monotonic() - drawn >= BETWEEN:
+            drawn = time.monotonic()
+            yield latest
+    if latest is not None and not shown:
+        yield latest
+
+
+def updates(start: Callable[[Run], Iterator[Update]], problem: Callable[[LensError], Update],
+            runs: Runs | None = None, request: gr.Request | None = None) -> Iterator[Update]:
+    """What `start` yields, and what goes wrong as one more update.
+
+    With `runs` it is the visitor's one answer: an earlier one ends, and Stop ends this one. An error without a
+    sentence is raised on, for the log, once the visitor has been told.
+    """
+    visit = request.session_hash or "" if request else ""
+    run = runs.begin(visit) if runs else Run()
+    try:
+        yield from start(run)
+    except LensError as err:
+        yield problem(err)
+    except Exception:
+        yield problem(broken())
+        raise
+    finally:
+        if runs:
+            runs.end(visit, run)
+
+
+def notify(error: LensError) -> NoReturn:
+    """A refusal as Gradio's own message, for views that keep what they show."""
+    raise gr.Error(str(Words.of(error)), title=CHECK, print_exception=error.code == broken().code)

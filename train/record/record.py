@@ -1,0 +1,71 @@
+"""`training.json`: what was trained, on what, with which settings, and how it went. No path of this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lens.base_files import BaseFiles
+from lens.base_identity import describe_base
+from lens.rows.sources import describe_source
+from train.data.dataset import Dataset
+from train.lora import Counts
+from train.resume import Start
+from train.settings import TrainSettings
+
+if TYPE_CHECKING:  # it brings torch
+    from lens.base import Compute
+
+# Paths, and names that are said elsewhere.
+LEFT_OUT = ("output", "base", "data", "eval_data", "resume", "new_data", "from_adapter", "push_to_hub")
+
+
+def about_rows(data: Dataset, max_length: int) -> dict[str, Any]:
+    """What `training.json` says of the rows."""
+    rows, encoded = data.rows, data.encoded
+    return {"rows": len(rows), "rows_sha256": rows.content, "formats": dict(rows.formats),
+            "skipped_rows": len(rows.skipped), "dropped_rows": encoded.dropped, "cut_rows": encoded.cut(max_length),
+            "endings_lost": encoded.endings_lost, "duplicates": rows.duplicates,
+            "contradictions": len(data.contradictions), "eval_rows": len(data.eval_rows),
+            "eval_rows_taught": len(data.leaked)}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known before the first step; `about` adds what the steps brought."""
+
+    settings: TrainSettings
+    compute: Compute
+    base: dict[str, str | None]
+    data: list[dict[str, str | None]]
+    eval_data: list[dict[str, str | None]]
+    rows: dict[str, Any]  # what is known of the rows: how many, their hash, what was cut, left out or repeated
+    counts: Counts
+    processes: int
+    changes: tuple[dict[str, Any], ...]  # settings that a resumed run changed, with the step
+    lineage: dict[str, Any] | None  # of the weights it started from
+
+    @classmethod
+    def begin(cls, s: TrainSettings, compute: Compute, files: BaseFiles, data: Dataset, start: Start, *,
+              counts: Counts, processes: int) -> Record:
+        return cls(s, compute, describe_base(files), [describe_source(d) for d in s.data],
+                   [describe_source(d) for d in s.eval_data], about_rows(data, s.max_length), counts, processes,
+                   start.changes, start.lineage)
+
+    def about(self, log: Sequence[dict], examples: Sequence[dict], seconds: float) -> dict:
+        """`training.json`'s contents, from the records of `log.jsonl` and the last probe answers."""
+        settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in LEFT_OUT}
+        packages = ("torch", "transformers", "peft", "accelerate")
+        return {
+            "recipe": self.settings.recipe, "settings": settings, "device": self.compute.device,
+            "dtype": self.compute.dtype_name, "processes": self.processes, "base": self.base, "data": self.data,
+            **self.rows, "eval_data": self.eval_data, "changes": list(self.changes), "lineage": self.lineage,
+            "parameters": {"trainable": self.counts.trainable, "all": self.counts.all},
+            "losses": [{"step": r["step"], "loss": r["loss"]} for r in log if "loss" in r],
+            "eval_losses": [{"step": r["step"], "loss": r["eval_loss"]} for r in log if "eval_loss" in r],
+            "examples": list(examples), "seconds": round(seconds, 1),
+            "versions": {name: importlib.metadata.version(name) for name in packages},
+        }

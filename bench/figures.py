@@ -67,7 +67,8 @@ def main() -> None:
     parser.add_argument("--answers", type=Path, help="also write every answer, as JSON lines")
     args = parser.parse_args()
     engine = LocalEngine(args.base, args.adapter, device="cpu", max_rows=96)
-    figures: dict = {"max_new_tokens": MAX_NEW_TOKENS, "adapter_sha256": next(iter(engine.adapters.values())).sha256, "sets": {}}
+    figures: dict = {"max_new_tokens": MAX_NEW_TOKENS, "sets": {},
+                     "adapter_sha256": next(iter(engine.adapters.values())).sha256}
     kept = []
     for name, rows in question_sets().items():
         figures["sets"][name] = {}

@@ -14,7 +14,7 @@ from lens.adapter_weights import load_weights
 from lens.errors import BadAdapter
 
 
-def attach(model, adapters: Sequence[AdapterFiles]):
+def attach(model: Any, adapters: Sequence[AdapterFiles]) -> Any:
     """The base with these adapters, as a PeftModel in evaluation mode with the first one active.
 
     `model` may be a PeftModel already; which of its adapters is active then stays as it is. Raises BadAdapter when a
@@ -35,7 +35,7 @@ def attach(model, adapters: Sequence[AdapterFiles]):
     return peft_model.eval()
 
 
-def config_of(files: AdapterFiles):
+def config_of(files: AdapterFiles) -> Any:
     """PEFT's LoraConfig with every module by its whole name, so that it has nothing to guess or to match."""
     from peft import LoraConfig
 
@@ -47,13 +47,13 @@ def config_of(files: AdapterFiles):
                       rank_pattern={re.escape(m): s.rank for m, s in at.items() if s.rank != given.r})
 
 
-def linear_layers(model) -> dict[str, Any]:
+def linear_layers(model: Any) -> dict[str, Any]:
     """Module name → layer, of all that an adapter may change in a BLOOM or in a PeftModel over one."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     return {name: layer for name, layer in base.named_modules() if MODULE.fullmatch(name)}
 
 
-def check_fit(model, adapters: Iterable[AdapterFiles]) -> None:
+def check_fit(model: Any, adapters: Iterable[AdapterFiles]) -> None:
     """Raises BadAdapter for an adapter that is not one of this model's size, or that lacks some of its layers."""
     layers = linear_layers(model)
     for files in adapters:
@@ -70,7 +70,7 @@ def check_fit(model, adapters: Iterable[AdapterFiles]) -> None:
                 raise BadAdapter("adapter-layer-missing", path=files.path, module=name)
 
 
-def put_weights(peft_model, files: AdapterFiles, key: str) -> None:
+def put_weights(peft_model: Any, files: AdapterFiles, key: str) -> None:
     """Copy a directory's A and B into the adapter that PEFT calls `key`. Raises BadAdapter unless all fit exactly."""
     layers, found = linear_layers(peft_model), load_weights(files.path, files.sites)
     there = {name for name, layer in layers.items() if key in getattr(layer, "lora_A", {})}

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lens.adapter_find import CONFIG, PROMPTS
 from lens.adapter_weights import WEIGHTS
@@ -16,7 +17,7 @@ PARTS = (WEIGHTS, *PROMPTS, "training.json", "README.md", CONFIG)  # moved in th
 PART = ".part"  # what is being written lies in here, inside --output
 
 
-def write_adapter(model, tokenizer, about: dict, card: str, output: Path) -> None:
+def write_adapter(model: Any, tokenizer: Any, about: dict[str, Any], card: str, output: Path) -> None:
     """Every part of an adapter directory into `output`, which is made.
 
     `model`: a PeftModel; `about`: `training.json`'s contents; `card`: the text of `README.md`.
@@ -30,7 +31,7 @@ def write_adapter(model, tokenizer, about: dict, card: str, output: Path) -> Non
     follow_umask(output)
 
 
-def save_tokenizer(tokenizer, output: Path) -> None:
+def save_tokenizer(tokenizer: Any, output: Path) -> None:
     """Raises OSError where it cannot be written: its Rust half says so by a plain `Exception`."""
     try:
         tokenizer.save_pretrained(output)

@@ -144,7 +144,7 @@ def test_stopping_and_leaving_end_an_answer(engine, leave):
 
 
 @pytest.mark.parametrize("question, variants, sampling, code", [
-    (Question("长" * 4000), None, Sampling(), "question-too-long"),
+    (Question("长" * 4000), None, Sampling(), "question-over-window"),
     (Question(MOTTO), [BASE, Variant.of("nobody")], Sampling(), "adapter-not-loaded"),
     (Question(MOTTO), None, Continuation(8, prefix_ids=(10**6,)), "prefix-id-not-allowed")],
     ids=["too long", "unknown adapter", "prefix"])

@@ -17,8 +17,8 @@ import compare.evaluate
 import train.merge
 from compare.engine.interface import BASE, Variant
 from lens.adapter_dir import read_adapter
-from lens.adapter_write import follow_umask
 from lens.errors import BadAdapter
+from lens.file_mode import follow_umask
 from tests.short import Engine
 from tools import convert_adapter
 

@@ -12,13 +12,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from lens.adapter_config import read_object
 from lens.adapter_dir import judge
 from lens.adapter_find import CONFIG, MLX, PICKLE, PROMPTS, find_adapter
 from lens.adapter_weights import WEIGHTS
-from lens.adapter_write import follow_umask
 from lens.cli import Parser
 from lens.errors import BadAdapter, BadSetting, LensError, first_line
+from lens.file_mode import follow_umask
+from lens.strict_json import read_object
 
 LARGEST = 8 << 30  # bytes
 

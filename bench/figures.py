@@ -14,9 +14,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bench.hit_qa import read
-from compare.engine.answers import Column
-from compare.engine.engine import Engine
+from compare.engine.answers import Column, answer_all
 from compare.engine.interface import Sampling
+from compare.engine.local import LocalEngine
 from compare.questions import Question
 from compare.report.measures import judge
 from compare.report.rows import Row
@@ -36,11 +36,11 @@ def question_sets() -> dict[str, list[dict]]:
             "unknown": [r for r in heldout if r["kind"] == "unknown"]}
 
 
-def answer(engine: Engine, rows: list[dict]) -> dict[str, list[Column]]:
+def answer(engine: LocalEngine, rows: list[dict]) -> dict[str, list[Column]]:
     """Base and adapted greedy columns of every row, in the order of the rows."""
     questions = [Question(r["input"], r["instruction"]) for r in rows]
     found: list[list[Column]] = [[] for _ in rows]
-    stream = engine.answer_all(questions, engine.variants(), Sampling(MAX_NEW_TOKENS))
+    stream = answer_all(engine, questions, engine.variants(), Sampling(MAX_NEW_TOKENS))
     for index, columns in tqdm(stream, total=len(rows), leave=False):
         found[index] = columns
     return {"base": [c[0] for c in found], "adapted": [c[1] for c in found]}
@@ -66,8 +66,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ASSETS / "figures.json")
     parser.add_argument("--answers", type=Path, help="also write every answer, as JSON lines")
     args = parser.parse_args()
-    engine = Engine(args.base, args.adapter, device="cpu", max_rows=96)
-    figures: dict = {"max_new_tokens": MAX_NEW_TOKENS, "adapter_sha256": engine.files.sha256, "sets": {}}
+    engine = LocalEngine(args.base, args.adapter, device="cpu", max_rows=96)
+    figures: dict = {"max_new_tokens": MAX_NEW_TOKENS, "sets": {},
+                     "adapter_sha256": next(iter(engine.adapters.values())).sha256}
     kept = []
     for name, rows in question_sets().items():
         figures["sets"][name] = {}

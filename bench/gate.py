@@ -17,26 +17,27 @@ import torch
 import torch.nn.functional as F
 
 from bench.engine import copies, seconds
-from compare.engine.engine import Engine
 from compare.engine.interface import Variant
+from compare.engine.local import LocalEngine
 from compare.models.lora_rows import gate_of, linear_of
+from lens.adapter_dir import peft_key
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 MODULE = "query_key_value"
 
 
-def measure(engine: Engine, rows: int, calls: int) -> tuple[float, float, float]:
+def measure(engine: LocalEngine, rows: int, calls: int) -> tuple[float, float, float]:
     """Median microseconds by PEFT and by the gate, and the largest difference of their results."""
     names = list(engine.adapters)
     variants = [Variant.of(names[i % len(names)], 0.5 + i / rows) for i in range(rows)]
-    layer = linear_of(engine.model.get_base_model().transformer.h[0], MODULE)
-    engine.model.base_model.set_adapter(names)
-    plain = {name: layer.scaling[name] for name in names}
-    for name in names:
-        layer.scaling[name] = torch.tensor([v.strength * plain[name] if v.adapter == name else 0.0
-                                            for v in variants])[:, None, None]
-    gate = gate_of(variants, engine.stack_of)
-    x, (weight, bias) = torch.randn(rows, 1, engine.bloom.hidden_size), engine.bloom.linears[0][MODULE]
+    layer = linear_of(engine.loaded.model.get_base_model().transformer.h[0], MODULE)
+    keys = {name: peft_key(name) for name in names}
+    engine.loaded.model.base_model.set_adapter(list(keys.values()))
+    for name, key in keys.items():
+        layer.scaling[key] = torch.tensor([v.strength * layer.scaling[key] if v.adapter == name else 0.0
+                                           for v in variants])[:, None, None]
+    gate = gate_of(variants, engine.loaded.stack_of)
+    x, (weight, bias) = torch.randn(rows, 1, engine.loaded.bloom.hidden_size), engine.loaded.bloom.linears[0][MODULE]
 
     def by_peft() -> torch.Tensor:
         return layer(x)
@@ -59,7 +60,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        engine = Engine(EMBEDDED_BASE, copies(Path(EMBEDDED_ADAPTER), Path(folder), args.adapters))
+        engine = LocalEngine(EMBEDDED_BASE, copies(Path(EMBEDDED_ADAPTER), Path(folder), args.adapters))
         peft, ours, apart = measure(engine, args.rows, args.calls)
     print(f"{args.rows} rows of {args.adapters} adapters: PEFT's scaling {peft:.0f} µs, stacked gate {ours:.0f} µs, "
           f"{peft / ours:.2f} times; largest difference {apart:.1e}")

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 from bench.engine import QUESTION, seconds, use_threads
-from compare.engine.engine import Engine
+from compare.engine.answers import compare
 from compare.engine.interface import Sampling, Variant
+from compare.engine.local import LocalEngine
 from compare.page.timeline.checkpoint_grid import LENGTH, STRENGTHS, CheckpointGrid
 from compare.page.timeline.tab import checkpoints
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE, TIMELINE
@@ -23,16 +24,16 @@ from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE, TIMELINE
 TARGET = 4.0  # times two columns
 
 
-def run(engine: Engine, variants: list[Variant]) -> None:
-    for _ in engine.compare(QUESTION, variants=variants, sampling=Sampling(LENGTH)):
+def run(engine: LocalEngine, variants: list[Variant]) -> None:
+    for _ in compare(engine, QUESTION, variants, Sampling(LENGTH)):
         pass
 
 
-def measure(engine: Engine, rounds: int) -> dict:
+def measure(engine: LocalEngine, rounds: int) -> dict:
     """Seconds of both sides, round by round, and the ratio of their medians."""
     film = CheckpointGrid(checkpoints(engine), [])
     sides = {"grid": film.variants, "two columns": engine.variants()}
-    engine.batch.eos = -1
+    engine.queue.batch.eos = -1
     for variants in sides.values():
         run(engine, variants)
     found: dict = {name: [] for name in sides}
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="of torch (default: as the engine chooses)")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     args = parser.parse_args()
-    engine = Engine(EMBEDDED_BASE, EMBEDDED_ADAPTER, timeline=[str(p) for p in sorted(TIMELINE.glob("step-*"))])
+    engine = LocalEngine(EMBEDDED_BASE, EMBEDDED_ADAPTER, timeline=[str(p) for p in sorted(TIMELINE.glob("step-*"))])
     threads, found = use_threads(engine, args.threads), measure(engine, args.rounds)
     times = " / ".join(f"{statistics.median(some):.3f} s" for some in found["seconds"].values())
     print(f"{threads} threads, {args.rounds} rounds, torch {torch.__version__}\n\n"

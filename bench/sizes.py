@@ -66,14 +66,15 @@ def write(name: str, folder: Path) -> None:
 
 def serve(folder: Path) -> dict:
     """Seconds to load base and adapter with its proof, and to answer in both columns, nobody ending before 128."""
-    from compare.engine.engine import Engine
-    from compare.engine.interface import Sampling
+    from compare.engine.answers import compare
+    from compare.engine.interface import Question, Sampling
+    from compare.engine.local import LocalEngine
 
     began = time.perf_counter()
-    engine = Engine(str(folder / "base"), str(folder / "adapter"), device="cpu", dtype="float32")
+    engine = LocalEngine(str(folder / "base"), str(folder / "adapter"), device="cpu", dtype="float32")
     loaded = time.perf_counter()
-    engine.batch.eos = -1
-    for _ in engine.compare(QUESTION, sampling=Sampling(TOKENS)):
+    engine.queue.batch.eos = -1
+    for _ in compare(engine, Question(QUESTION), sampling=Sampling(TOKENS)):
         pass
     return {"load": loaded - began, "answer": time.perf_counter() - loaded}
 

@@ -15,15 +15,18 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compare.engine.interface import Facts, GivenAnswer, Grown, LoadedAdapter, Question, Sampling, Step, Variant
-from compare.engine.local import LocalEngine
 from compare.engine.remote import RemoteEngine
 from compare.server.launch import Serving, add_serving_options
 from lens.cli import Parser, add_model_options, chosen_adapters, command, note_adapters, note_base_alone, same_place
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 from lens.errors import Unavailable
+from lens.threads import wait_passively
+
+if TYPE_CHECKING:  # a replica loads it
+    from compare.engine.local import LocalEngine
 
 ROOT = Path(__file__).resolve().parent.parent
 AT_ONCE = 32  # questions under way in one replica
@@ -34,6 +37,9 @@ class Replica:
 
     def __init__(self, base: str | None, adapters: Sequence[str] | None, device: str = "auto", dtype: str = "auto",
                  engine: LocalEngine | None = None):
+        wait_passively()
+        from compare.engine.local import LocalEngine
+
         self.engine = engine or LocalEngine(base or EMBEDDED_BASE, adapters or ([] if base else EMBEDDED_ADAPTER),
                                             device, dtype)
         self.threads = ThreadPoolExecutor(AT_ONCE)  # for waiting, so that Serve's own loop stays free

@@ -1,49 +1,100 @@
-"""adapter_config.json, judged before PEFT sees it: what rows can express, and nothing that names code or patterns.
+"""adapter_config.json, judged before PEFT sees it: what rows can express, and nothing that names code.
 
-PEFT takes any key and only warns of those it does not know: patterns that become regular expressions, packages to
-import, layers to repeat, ways of initialising that change the base. So a key passes when it is known to be
-harmless or says nothing, and PEFT is given the checked values alone.
+PEFT takes any key and only warns of those it does not know: patterns that backtrack for ever, packages to import,
+layers to repeat, ways of initialising that change the base. So a key passes when it is known to be harmless or says
+nothing. What it says of layers is worked out here, name by name, and PEFT is given the names and ranks alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lens.errors import BadAdapter
 from lens.strict_json import read_object
 
 LINEAR_LAYERS = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
+MODULE = re.compile(rf"transformer\.h\.(\d{{1,3}})\.(?:self_attention|mlp)\.({'|'.join(LINEAR_LAYERS)})")
 LARGEST_RANK, LARGEST_ALPHA = 1024, 65_536
-# Values that the comparison cannot express exactly, and the ones it can.
-EXACT: dict[str, list] = {
-    "peft_type": ["LORA"], "use_dora": [False, None], "bias": ["none", None], "modules_to_save": [None, []],
-    "trainable_token_indices": [None], "init_lora_weights": [True, False, "gaussian", None],
-    "use_qalora": [False, None], "rank_pattern": [{}, None], "alpha_pattern": [{}, None],
-    "megatron_core": ["megatron.core", None]}
+LONGEST_PATTERN, MOST_PATTERNS = 1000, 1000  # characters of one; BLOOM's largest has 280 layers to name
+PATIENCE = 1.0  # seconds of matching that one adapter's patterns may take in all
+NOTHING: tuple = (None, False, {}, [], "")
+# What one forward of rows cannot express: key → the values it can beside
+# none at all, and the code that says why not.
+EXACT: dict[str, tuple[tuple, str]] = {
+    "use_dora": ((), "adapter-dora"),
+    "bias": (("none",), "adapter-bias"),
+    "modules_to_save": ((), "adapter-saves-modules"),
+    "trainable_token_indices": ((), "adapter-trains-tokens"),
+    "init_lora_weights": ((True, "gaussian", "orthogonal"), "adapter-init-changes-base"),
+    "megatron_core": (("megatron.core",), "adapter-setting-unknown"),
+    "layers_pattern": (("h", ["h"]), "adapter-layers-pattern")}
 # Read here, or of no effect on an answer; every other key has to be empty.
-KNOWN = {*EXACT, "r", "lora_alpha", "use_rslora", "target_modules", "layers_to_transform", "lora_dropout", "task_type",
-         "base_model_name_or_path", "revision", "inference_mode", "peft_version", "qalora_group_size", "auto_mapping"}
+KNOWN = {*EXACT, "peft_type", "r", "lora_alpha", "use_rslora", "target_modules", "layers_to_transform", "rank_pattern",
+         "alpha_pattern", "lora_dropout", "task_type", "base_model_name_or_path", "revision", "inference_mode",
+         "peft_version", "qalora_group_size", "auto_mapping", "fan_in_fan_out", "ensure_weight_tying"}
+
+
+class Patterns:
+    """Regular expressions of another's making, matched against names within a time limit for all of them."""
+
+    def __init__(self, path: Path):
+        self.path, self.left = path, PATIENCE
+
+    def match(self, key: str, pattern: str, name: str) -> bool:
+        """Does the whole name match? `key`: the setting it stands in. Raises BadAdapter."""
+        import regex  # which can be told to give up, unlike `re`
+
+        began = time.perf_counter()
+        try:
+            return regex.fullmatch(pattern, name, timeout=max(self.left, 0.001)) is not None
+        except TimeoutError as err:
+            raise BadAdapter("adapter-pattern-slow", path=self.path, key=key, pattern=shown(pattern),
+                             seconds=PATIENCE) from err
+        except (regex.error, RecursionError, ValueError, OverflowError, MemoryError) as err:
+            raise BadAdapter("adapter-pattern-broken", path=self.path, key=key, pattern=shown(pattern),
+                             reason=str(err)[:80]) from err
+        finally:
+            self.left -= time.perf_counter() - began
 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """All that is taken over from a checked adapter_config.json."""
+    """All that is taken over from a checked adapter_config.json.
+
+    `target_modules`: ends of module names, or one regular expression for whole names; `rank_pattern` and
+    `alpha_pattern`: regular expression for the end of a name → its rank or alpha, of which the first that fits counts.
+    """
 
     r: int
     lora_alpha: float
     use_rslora: bool
-    target_modules: tuple[str, ...]
+    target_modules: tuple[str, ...] | str
     layers_to_transform: tuple[int, ...] | None
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
 
-    def for_peft(self):
-        from peft import LoraConfig
+    def targets(self, module: str, patterns: Patterns) -> bool:
+        """Does PEFT put A and B on the module of this name, such as `transformer.h.0.mlp.dense_h_to_4h`?"""
+        if isinstance(self.target_modules, str):
+            if self.target_modules.lower() == "all-linear":
+                return True
+            return patterns.match("target_modules", self.target_modules, module)
+        if not any(f".{module}".endswith(f".{name}") for name in self.target_modules):
+            return False
+        return self.layers_to_transform is None or int(module.split(".")[2]) in self.layers_to_transform
 
-        given: dict[str, Any] = vars(self) | {  # Any: an alpha need not be whole, though PEFT annotates it so
-            "target_modules": list(self.target_modules),
-            "layers_to_transform": self.layers_to_transform and list(self.layers_to_transform)}
-        return LoraConfig(task_type="CAUSAL_LM", inference_mode=True, **given)
+    def rank_of(self, module: str, patterns: Patterns) -> int:
+        return next((rank for end, rank in self.rank_pattern.items()
+                     if patterns.match("rank_pattern", rf"(.*\.)?({end})", module)), self.r)
+
+    def alphas_of(self, module: str, patterns: Patterns) -> list[float]:
+        """The alphas that the patterns give a module, in their order: the first counts."""
+        return [alpha for end, alpha in self.alpha_pattern.items()
+                if patterns.match("alpha_pattern", rf"(.*\.)?({end})", module)] or [self.lora_alpha]
 
 
 def read_config(path: Path) -> LoraSettings:
@@ -51,38 +102,62 @@ def read_config(path: Path) -> LoraSettings:
     try:
         config = read_object(path / "adapter_config.json")
     except (ValueError, RecursionError, OSError) as err:
-        raise BadAdapter(f"adapter {path}: adapter_config.json cannot be read ({str(err)[:160]})") from err
-    for key, allowed in EXACT.items():
-        if config.get(key) not in allowed:
-            raise BadAdapter(f"adapter {path}: {key} is {shown(config.get(key))}; only {allowed[0]!r} compares exactly")
+        raise BadAdapter("adapter-config-unreadable", path=path, reason=str(err)[:160]) from err
+    if config.get("peft_type") != "LORA":
+        raise BadAdapter("adapter-not-lora", path=path, value=shown(config.get("peft_type")))
+    for key, (allowed, code) in EXACT.items():
+        if not says_nothing(config.get(key)) and config[key] not in allowed:
+            raise BadAdapter(code, path=path, key=key, value=shown(config[key]))
     for key, value in config.items():
-        if key not in KNOWN and value not in (None, False, {}, []):
-            raise BadAdapter(f"adapter {path}: {key[:40]} is {shown(value)}; only plain LoRA compares exactly, so it "
-                             "has to be empty")
+        if key not in KNOWN and not says_nothing(value):
+            raise BadAdapter("adapter-setting-unknown", path=path, key=key[:40], value=shown(value))
     check_mapping(path, config.get("auto_mapping"))
-    return LoraSettings(number(path, config, "r", LARGEST_RANK), number(path, config, "lora_alpha", LARGEST_ALPHA),
-                        config.get("use_rslora") is True, targets(path, config), layers(path, config))
+    return LoraSettings(number(path, config, "r"), number(path, config, "lora_alpha"),
+                        config.get("use_rslora") is True, targets(path, config), layers(path, config),
+                        pattern(path, config, "rank_pattern"), pattern(path, config, "alpha_pattern"))
+
+
+def says_nothing(value: object) -> bool:
+    """Is it empty to PEFT: none, false, nothing in it, or a table of such values?"""
+    return value in NOTHING or isinstance(value, dict) and all(v in NOTHING for v in value.values())
 
 
 def shown(value: object) -> str:
     return repr(value)[:80]
 
 
-def number(path: Path, config: dict, key: str, largest: int):
+def number(path: Path, config: dict, key: str):
     """A rank (whole) or an alpha above 0."""
-    value, kind = config.get(key), int if key == "r" else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value <= largest:
-        raise BadAdapter(f"adapter {path}: {'rank' if key == 'r' else key} {shown(value)}; allowed: "
-                         f"{'1' if key == 'r' else 'above 0'} to {largest:,}")
-    return value
+    if key not in config:
+        raise BadAdapter("adapter-number-missing", path=path, key=key)
+    if not fits(key, config[key]):
+        raise BadAdapter(f"adapter-bad-{'rank' if key == 'r' else 'alpha'}", path=path, key=key,
+                         value=shown(config[key]), largest=LARGEST_RANK if key == "r" else LARGEST_ALPHA)
+    return config[key]
 
 
-def targets(path: Path, config: dict) -> tuple[str, ...]:
-    """Names of layers; never a string, which PEFT would read as a regular expression."""
+def fits(key: str, value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if key in ("r", "rank_pattern"):
+        return isinstance(value, int) and 0 < value <= LARGEST_RANK
+    return 0 < value <= LARGEST_ALPHA
+
+
+def targets(path: Path, config: dict) -> tuple[str, ...] | str:
+    """A regular expression, or ends of names of BLOOM's linear layers."""
     found = config.get("target_modules")
-    if not isinstance(found, list) or not found or not all(isinstance(t, str) and t in LINEAR_LAYERS for t in found):
-        raise BadAdapter(f"adapter {path}: target_modules {shown(found)}; allowed: a list of "
-                         f"{', '.join(LINEAR_LAYERS)}")
+    if isinstance(found, str) and found:
+        if len(found) > LONGEST_PATTERN:
+            raise BadAdapter("adapter-pattern-long", path=path, key="target_modules", largest=LONGEST_PATTERN)
+        if layers(path, config) is not None:
+            raise BadAdapter("adapter-pattern-and-layers", path=path)
+        return found
+    if not isinstance(found, list) or not found or not all(isinstance(t, str) for t in found):
+        raise BadAdapter("adapter-bad-targets", path=path, value=shown(found), allowed=", ".join(LINEAR_LAYERS))
+    if odd := [name for name in found if name.rpartition(".")[2] not in LINEAR_LAYERS]:
+        code = "adapter-on-embedding" if "embed" in odd[0] or "lm_head" in odd[0] else "adapter-bad-targets"
+        raise BadAdapter(code, path=path, value=shown(found), allowed=", ".join(LINEAR_LAYERS))
     return tuple(found)
 
 
@@ -93,13 +168,23 @@ def layers(path: Path, config: dict) -> tuple[int, ...] | None:
         return None
     numbers = [found] if isinstance(found, int) else found
     if not isinstance(numbers, list) or not all(type(n) is int and 0 <= n < 1000 for n in numbers):
-        raise BadAdapter(f"adapter {path}: layers_to_transform {shown(found)}; allowed: a list of layer numbers")
+        raise BadAdapter("adapter-bad-layers", path=path, value=shown(found))
     return tuple(numbers)
+
+
+def pattern(path: Path, config: dict, key: str) -> dict:
+    """End of a module's name → rank or alpha."""
+    found = config.get(key) or {}
+    if not isinstance(found, dict) or len(found) > MOST_PATTERNS or not all(fits(key, v) for v in found.values()):
+        raise BadAdapter("adapter-bad-pattern", path=path, key=key, value=shown(found),
+                         largest=LARGEST_RANK if key == "rank_pattern" else LARGEST_ALPHA)
+    if any(len(end) > LONGEST_PATTERN for end in found):
+        raise BadAdapter("adapter-pattern-long", path=path, key=key, largest=LONGEST_PATTERN)
+    return found
 
 
 def check_mapping(path: Path, mapping: object) -> None:
     """PEFT writes the base's class here where no task is named; it is never imported, and another's is refused."""
     if mapping and mapping != {"base_model_class": "BloomForCausalLM",
                                "parent_library": "transformers.models.bloom.modeling_bloom"}:
-        raise BadAdapter(f"adapter {path}: auto_mapping is {shown(mapping)}; allowed: none, or transformers' "
-                         "BloomForCausalLM")
+        raise BadAdapter("adapter-bad-mapping", path=path, value=shown(mapping))

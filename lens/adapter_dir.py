@@ -1,65 +1,110 @@
-"""Read and check an adapter directory. Only LoRA, only safetensors.
+"""The one judge of adapter directories, for comparing, merging, resuming, evaluating and the page.
 
-Config, weights and what else it brings are judged before PEFT sees any of it (adapter_config, adapter_weights,
-foreign); PEFT then gets checked values alone.
+Only LoRA, only safetensors. Config, weights and what else a directory brings are judged before PEFT sees any of it
+(adapter_config, adapter_weights, adapter_prompts); PEFT is then given checked values alone (adapter_peft).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lens.adapter_config import LINEAR_LAYERS, LoraSettings, read_config
+from lens.adapter_find import CONFIG, candidates, find_adapter, step_of
 from lens.adapter_prompts import brought, check_prompts
-from lens.adapter_weights import check_weights
+from lens.adapter_weights import WEIGHTS, Site, check_weights
 from lens.base_files import find_base
 from lens.base_identity import same_base
-from lens.errors import BadAdapter
+from lens.errors import BadAdapter, Note
 from lens.strict_json import read_object
 
-__all__ = ["LINEAR_LAYERS", "AdapterFiles", "check_base", "find_adapter", "read_adapter", "read_adapters"]
-TAKEN = ("__base__", "base_layer")  # names that mean something else to PEFT
+__all__ = ["LINEAR_LAYERS", "AdapterFiles", "check_base", "find_adapter", "read_adapter", "read_adapters", "unique"]
 LARGEST_RECORD = 16 << 20  # bytes of training.json
 
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """A checked adapter directory: its name, where it is, its settings, the sha256 of its weights and of its base's.
+    """A checked adapter directory.
 
-    `base_sha256` and `base_content` (lens.base_identity) are None where the directory does not say on which weights it
-    was trained.
+    `name`: what users call it; `sites`: module name → the LoRA there; `sha256`: of its weights; `base`: what
+    `training.json` says of the base it was trained on, {} where there is none; `notes`: what its user is to be told.
     """
 
     name: str
     path: Path
     settings: LoraSettings
+    sites: Mapping[str, Site]
     sha256: str
-    base_sha256: str | None = None
-    base_content: str | None = None
+    base: Mapping[str, object]
+    notes: tuple[Note, ...] = ()
 
     @property
     def r(self) -> int:
-        return self.settings.r
+        """The largest rank."""
+        return max(site.rank for site in self.sites.values())
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Those of LINEAR_LAYERS that it changes."""
+        return tuple(name for name in LINEAR_LAYERS if any(site.endswith(f".{name}") for site in self.sites))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the layers that it changes."""
+        return tuple(sorted({int(site.split(".")[2]) for site in self.sites}))
+
+    @property
+    def key(self) -> str:
+        return peft_key(self.name)
+
+    @property
+    def base_sha256(self) -> str | None:
+        """Of the weights it was trained on; None where the directory does not say."""
+        found = self.base.get("sha256")
+        return found if isinstance(found, str) else None
 
 
-def read_adapter(path: Path) -> AdapterFiles:
-    """Check a directory without loading it. Raises BadAdapter with what was found and what to do."""
-    if not path.is_dir():
-        raise BadAdapter(f"adapter {path}: no such directory; give one that `python -m train` wrote")
-    weights = path / "adapter_model.safetensors"
-    for file in (path / "adapter_config.json", weights):
-        if not file.is_file():
-            raise BadAdapter(f"adapter {path}: {file.name} is missing; give a directory that `python -m train` wrote")
-    for name in ("adapter_config.json", weights.name, "training.json", *brought(path)):
-        if leads_out(path / name):
-            raise BadAdapter(f"adapter {path}: {name} is a link that leads out of it; put the file itself there")
+def peft_key(name: str) -> str:
+    """What PEFT calls the adapter of that name: no dots, and nothing that a torch module is called already.
+
+    PEFT puts it into module names, so a folder called `model` or `1` must not reach it.
+    """
+    return f"lora_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def read_adapter(name: str | Path) -> AdapterFiles:
+    """Find and check an adapter without loading it. Raises BadAdapter with what was found and what to do."""
+    given = find_adapter(name)
+    passed_over: list[Note] = []
+    first: BadAdapter | None = None
+    for path, notes in candidates(given):
+        try:
+            return judge(path, name_of(path, given), [*passed_over, *notes])
+        except BadAdapter as err:
+            first = first or err
+            passed_over.append(Note("adapter-passed-over", path=path, reason=err))
+    raise first or BadAdapter("adapter-not-there", path=given)
+
+
+def judge(path: Path, name: str, notes: Iterable[Note] = ()) -> AdapterFiles:
+    """Check the directory itself. Raises BadAdapter."""
+    for file in (CONFIG, WEIGHTS, "training.json", *brought(path)):
+        if leads_out(path / file):
+            raise BadAdapter("adapter-leads-out", path=path, file=file)
     settings = read_config(path)
-    check_weights(path, settings.r)
-    base = trained_on(path)
-    return AdapterFiles(name_of(path), path, settings, sha256(weights), base.get("sha256"), base.get("content"))
+    sites = check_weights(path, settings)
+    notes = (*notes, *overlaps(path, sites))
+    return AdapterFiles(name, path, settings, sites, sha256(path / WEIGHTS), trained_on(path), notes)
+
+
+def overlaps(path: Path, sites: Mapping[str, Site]) -> list[Note]:
+    """PEFT writes patterns in alphabetical order: where two fit a layer, the first need not be the one it trained."""
+    found = next(((name, site.alphas) for name, site in sites.items() if len(set(site.alphas)) > 1), None)
+    return [Note("adapter-alphas-overlap", path=path, module=found[0], first=found[1][0],
+                 other=next(a for a in found[1] if a != found[1][0]))] if found else []
 
 
 def leads_out(file: Path) -> bool:
@@ -70,13 +115,14 @@ def leads_out(file: Path) -> bool:
     return not target.is_relative_to(home) and target.parent != home.parent.parent / "blobs"
 
 
-def name_of(path: Path) -> str:
-    """The directory's name as PEFT can carry it: no dots, nothing that a torch module is already called."""
-    from torch.nn import ModuleDict
-
-    own = path.resolve()
-    name = re.sub(r"[^\w-]", "_", f"{own.parent.name}-{own.name}" if own.name.startswith("checkpoint-") else own.name)
-    return f"{name}_" if hasattr(ModuleDict, name) or name in TAKEN else name
+def name_of(path: Path, given: Path) -> str:
+    """What users call the adapter at `path`: its folder's name, its run's with it, or its hub repository's."""
+    own = path.resolve() if step_of(path.resolve()) >= 0 else given.resolve()
+    name = f"{own.parent.name}-{own.name}" if step_of(own) >= 0 else own.name
+    if own.parent.name == "snapshots" and own.parent.parent.name.startswith("models--"):
+        name = own.parent.parent.name.removeprefix("models--").replace("--", "/")
+    name = "".join(c if c.isprintable() else "\ufffd" for c in name.encode("utf-8", "replace").decode())
+    return name if name.strip() else "adapter"
 
 
 def sha256(path: Path) -> str:
@@ -85,7 +131,7 @@ def sha256(path: Path) -> str:
 
 
 def trained_on(path: Path) -> dict:
-    """The base, as `training.json` records it; empty where it does not."""
+    """What `training.json` records of the base; {} where it does not."""
     try:
         base = read_object(path / "training.json", LARGEST_RECORD)["base"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -93,42 +139,54 @@ def trained_on(path: Path) -> dict:
     return base if isinstance(base, dict) else {}
 
 
-def check_base(base: str, adapters: Iterable[AdapterFiles]) -> None:
-    """Raises BadAdapter for an adapter of other weights than this directory's, or with prompts of its own."""
+def check_base(base: str, adapters: Iterable[AdapterFiles]) -> list[Note]:
+    """Raises BadAdapter for an adapter of other weights than this base's, or with prompts of its own."""
     adapters = list(adapters)
-    check_prompts(base, [files.path for files in adapters])
+    notes = check_prompts(base, [files.path for files in adapters])
     for files in adapters:
-        recorded = {"sha256": files.base_sha256, "content": files.base_content}
-        if any(recorded.values()) and same_base(recorded, find_base(base)) is False:
-            raise BadAdapter(f"adapter {files.path} was trained on another base (weights sha256 "
-                             f"{str(files.base_sha256)[:12]}, not those of {base}); give its own by --base")
+        if files.base and same_base(files.base, find_base(base)) is False:
+            raise BadAdapter("adapter-of-another-base", path=files.path, trained=str(files.base_sha256)[:12], base=base)
+    return notes
 
 
-def find_adapter(name: str) -> Path:
-    """The directory of that name, or a hub repository's files fetched to the hub's cache. Raises BadAdapter."""
-    path = Path(name)
-    try:
-        there = path.exists()
-    except (OSError, ValueError) as err:  # a name no file system takes
-        raise BadAdapter(f"adapter {name[:80]!r}: no directory can be called that; give one that `python -m train` "
-                         "wrote") from err
-    if there or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return path
-    from huggingface_hub import snapshot_download
+def read_adapters(names: Sequence[str | Path]) -> list[AdapterFiles]:
+    """Check several, in the order given; one given again is the same object again. Raises BadAdapter.
 
-    try:
-        return Path(snapshot_download(name, allow_patterns=["adapter_config.json", "adapter_model.safetensors"]))
-    except Exception as err:  # noqa: BLE001 (the hub's errors have no common ancestor)
-        raise BadAdapter(f"adapter {name}: no such directory, and the hub does not give it "
-                         f"({str(err).splitlines()[0]}); give a directory that `python -m train` wrote") from err
+    Names are made unique, which a note tells: a second `lens` is `runs/lens` where it lies in `runs`.
+    """
+    found: list[AdapterFiles] = []
+    for name in names:
+        files = read_adapter(name)
+        if known := same(files, found):
+            found.append(known)
+            continue
+        found.append(renamed(files, {other.name for other in found}))
+    return found
 
 
-def read_adapters(paths: Sequence[Path]) -> dict[str, AdapterFiles]:
-    """Check several directories; by name, in the order given. Raises BadAdapter for two of one name."""
-    found: dict[str, AdapterFiles] = {}
-    for path in paths:
-        files = read_adapter(path)
-        if files.name in found:
-            raise BadAdapter(f"adapter {path}: {found[files.name].path} has the same name {files.name!r}; rename one")
-        found[files.name] = files
+def same(files: AdapterFiles, others: Iterable[AdapterFiles]) -> AdapterFiles | None:
+    """That one of the others which is the very same directory."""
+    return next((other for other in others if other.path.resolve() == files.path.resolve()), None)
+
+
+def renamed(files: AdapterFiles, taken: set[str]) -> AdapterFiles:
+    """The same under a name that is not taken, with a note if it is another."""
+    if files.name not in taken:
+        return files
+    parent = files.path.resolve().parent.name
+    wanted = f"{parent}/{files.name}"
+    name = wanted if wanted not in taken else unique([*taken, wanted])[-1]
+    note = Note("adapter-renamed", path=files.path, name=files.name, new=name)
+    return dataclasses.replace(files, name=name, notes=(*files.notes, note))
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """The same names, a repeated one with its number: `lens`, `lens (2)`."""
+    found: list[str] = []
+    for name in names:
+        new, count = name, 1
+        while new in found:
+            count += 1
+            new = f"{name} ({count})"
+        found.append(new)
     return found

@@ -14,13 +14,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-from lens.errors import BadAdapter
+from lens.adapter_find import PROMPTS
+from lens.errors import BadAdapter, LensError, Note
 
-LARGEST = {"tokenizer.json": 64 << 20, "tokenizer_config.json": 1 << 20, "chat_template.jinja": 1 << 20}  # bytes
+LARGEST = dict(zip(PROMPTS, (64 << 20, 1 << 20, 1 << 20), strict=True))  # bytes
 SECONDS, MEMORY = 20, 16 << 30  # of processor time, and bytes of address space, that a child may take
 PATIENCE = 180  # seconds of wall time, on a busy machine
 PROBES = [("哈尔滨工业大学的校训是什么？", "请回答下面的问题"), ("校训", ""),
@@ -34,16 +34,17 @@ def brought(path: Path) -> list[str]:
     found = [name for name in LARGEST if (path / name).is_file()]
     for name in found:
         if (size := (path / name).stat().st_size) > LARGEST[name]:
-            raise BadAdapter(f"adapter {path}: {name} has {size:,} bytes, at most {LARGEST[name]:,} are allowed")
+            raise BadAdapter("adapter-file-huge", path=path, file=name, size=size, largest=LARGEST[name])
     return found
 
 
-def check_prompts(base: str, adapters: Iterable[Path]) -> None:
+def check_prompts(base: str, adapters: Iterable[Path]) -> list[Note]:
     """Raises BadAdapter for an adapter whose own tokenizer and template would give another prompt than the base's.
 
-    Where they differ and give the same ids, that is said in a warning.
+    Where they differ and give the same ids, a note says that the base's are used.
     """
-    judged: dict[str, str | None] = {}
+    notes: list[Note] = []
+    judged: dict[str, LensError | None] = {}
     for path in adapters:
         own = [name for name in brought(path) if not same_file(path / name, Path(base) / name)]
         if not own:
@@ -51,19 +52,18 @@ def check_prompts(base: str, adapters: Iterable[Path]) -> None:
         alike = hashlib.sha256(b"".join((path / name).read_bytes() for name in own)).hexdigest()
         if alike not in judged:
             judged[alike] = difference(base, path)
-        if judged[alike]:
-            raise BadAdapter(f"adapter {path} brings another chat template or tokenizer ({judged[alike]}); only the "
-                             f"base's prompts compare: take {', '.join(own)} out if it was trained on them")
-        warnings.warn(f"adapter {path.name} brings {', '.join(own)} of its own; they give the base's prompts, and the "
-                      "base's are used", stacklevel=2)
+        if reason := judged[alike]:
+            raise BadAdapter("adapter-other-prompts", path=path, files=", ".join(own), reason=reason)
+        notes.append(Note("adapter-own-prompts", path=path, files=", ".join(own)))
+    return notes
 
 
 def same_file(one: Path, two: Path) -> bool:
     return two.is_file() and one.stat().st_size == two.stat().st_size and one.read_bytes() == two.read_bytes()
 
 
-def difference(base: str, path: Path) -> str | None:
-    """What is another in the adapter's prompts, in a few words, found by a child process; None where nothing is."""
+def difference(base: str, path: Path) -> LensError | None:
+    """What is another in the adapter's prompts, found by a child process; None where nothing is."""
     home = Path(__file__).resolve().parent.parent
     where = str(Path(base).resolve()) if Path(base).is_dir() else base
     try:
@@ -71,17 +71,18 @@ def difference(base: str, path: Path) -> str | None:
                                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE,
                                env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"})
     except subprocess.TimeoutExpired:
-        return f"reading them takes more than {PATIENCE} s"
+        return LensError("prompts-slow", seconds=PATIENCE)
     if child.returncode < 0:
-        return f"reading them takes more than {SECONDS} s or {MEMORY >> 30} GB"
+        return LensError("prompts-beyond-limits", seconds=SECONDS, gigabytes=MEMORY >> 30)
     if child.returncode:
         said = (child.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return f"they cannot be read: {said[:160]}"
-    return json.loads(child.stdout.strip().splitlines()[-1])
+        return LensError("prompts-unreadable", reason=said[:160])
+    found = json.loads(child.stdout.strip().splitlines()[-1])
+    return LensError("prompts-differ", **found) if found else None
 
 
-def first_difference(base: str, path: Path) -> str | None:
-    """The same, in this process."""
+def first_difference(base: str, path: Path) -> dict | None:
+    """The first question whose ids differ, and how many each has; in this process."""
     from transformers import AutoTokenizer
 
     from lens.base import load_tokenizer
@@ -98,7 +99,7 @@ def first_difference(base: str, path: Path) -> str | None:
     for question, instruction in PROBES:
         right, found = one.encode(question, instruction), two.encode(question, instruction)
         if right != found:
-            return f"{question[:20]!r} is {len(found)} tokens, by the base's {len(right)}, and not the same ones"
+            return {"question": repr(question[:20]), "tokens": len(found), "base": len(right)}
     return None
 
 

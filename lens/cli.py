@@ -25,6 +25,7 @@ from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE, TIMELINE
 from lens.errors import LensError
 from lens.processes import is_first
 from lens.terminal_text import one_line
+from lens.threads import wait_passively
 
 BASE_HELP = "base model: a directory, or a hub name such as bigscience/bloom-1b1"
 DEVICE_HELP = "auto, cpu or cuda; auto: a GPU when there is one"
@@ -52,6 +53,7 @@ def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def mannered(argv: list[str] | None = None) -> int:
+        wait_passively()
         for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets its escape
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")

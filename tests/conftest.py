@@ -61,7 +61,7 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def engine():
     """The embedded pair."""
-    from compare.engine.engine import Engine
+    from tests.short import Engine
 
     return Engine(str(BASE), str(ADAPTER), device="cpu")
 

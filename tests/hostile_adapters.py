@@ -44,6 +44,15 @@ def _config(**changes) -> Callable[[Path], object]:
     return spoil
 
 
+def _without(key: str) -> Callable[[Path], object]:
+    def spoil(path: Path) -> None:
+        config = json.loads((path / CONFIG).read_text())
+        del config[key]
+        (path / CONFIG).write_text(json.dumps(config))
+
+    return spoil
+
+
 def _file(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda path: (path / name).write_bytes(content)
 
@@ -96,7 +105,8 @@ def _twice(path: Path) -> None:
 
 def _sparse(path: Path) -> None:
     """One matrix of 4 TB that takes no room on the disk."""
-    header = json.dumps({KEY_A: {"dtype": "F32", "shape": [8, 1 << 37], "data_offsets": [0, 1 << 42]}}).encode()
+    one = {"dtype": "F32", "shape": [8, 1 << 37], "data_offsets": [0, 1 << 42]}
+    header = json.dumps({KEY_A: one, KEY_B: {**ONE_B, "data_offsets": [1 << 42, (1 << 42) + 24576]}}).encode()
     with (path / WEIGHTS).open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         file.truncate(8 + len(header) + (1 << 40))
@@ -128,16 +138,17 @@ def _backtrack(tokenizer: dict) -> None:
 
 
 LAYER = "base_model.model.transformer.h.0.self_attention.query_key_value"
-KEY_A = f"{LAYER}.lora_A.weight"
+KEY_A, KEY_B = f"{LAYER}.lora_A.weight", f"{LAYER}.lora_B.weight"
 ONE = {"dtype": "F32", "shape": [8, 256], "data_offsets": [0, 8192]}
-REGEX_BOMB = "(a+)+$"
+ONE_B = {"dtype": "F32", "shape": [768, 8], "data_offsets": [8192, 8192 + 24576]}
+REGEX_BOMB = r"((.|.)+)+\d\d"  # 2^n steps on n letters
 LOOP = "{% for a in range(99999) %}" * 4 + "{% endfor %}" * 4
 FIXED_TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
 FIT, BROUGHT, ANOTHER = "does not fit this base", "chat template or tokenizer", "another chat template or tokenizer"
 EMBEDDING = "base_model.model.transformer.word_embeddings"
 CODE = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
 TWICE = f'{{"{KEY_A}": {json.dumps(ONE)}, "{KEY_A}": {json.dumps(ONE)}}}'.encode()
-NEGATIVE = json.dumps({KEY_A: {**ONE, "shape": [-8, -256]}}).encode()
+NEGATIVE = json.dumps({KEY_A: {**ONE, "shape": [-8, -256]}, KEY_B: ONE_B}).encode()
 MARKED = "{% for m in messages %}<|beginofutterance|>{{ m.content }}<|endofutterance|>{% endfor %}"
 
 
@@ -158,8 +169,12 @@ ADAPTERS: dict[str, Hostile] = {
     "a bias of B": Hostile(_add(f"{LAYER}.lora_B.bias", 768), "lora_B.bias"),
     "a key with a line end": Hostile(_add(KEY_A + "\n", 8, 256), "only lora_A and lora_B"),
     "a key as a path": Hostile(_add("../../../../tmp/owned.lora_A.weight", 8, 256), "only lora_A and lora_B"),
-    "a layer that is not there": Hostile(_add(KEY_A.replace("h.0.", "h.99."), 8, 256), FIT),
-    "half of the matrices": Hostile(_weights(lambda w: [w.pop(k) for k in list(w) if "lora_B" in k]), FIT),
+    "half of a layer": Hostile(_add(KEY_A.replace("h.0.", "h.99."), 8, 256), "has no lora_B"),
+    "a layer that is not there": Hostile(_weights(lambda w: w.update(
+        {k.replace("h.0.", "h.99."): v.clone() for k, v in w.items()})), FIT),
+    "a layer too few": Hostile(_weights(lambda w: [w.pop(k) for k in list(w) if ".h.0.mlp.dense_h" in k]), FIT),
+    "half of the matrices": Hostile(_weights(lambda w: [w.pop(k) for k in list(w) if "lora_B" in k]), "has no lora_B"),
+    "a matrix under two names": Hostile(_add(f"module.{KEY_A}", 8, 256), "the same matrix"),
     # weights
     "NaN": Hostile(_each(lambda v: v * float("nan")), "NaN or infinity"),
     "one infinity": Hostile(_weights(lambda w: w[KEY_A].view(-1)[5].fill_(float("inf"))), "NaN or infinity"),
@@ -173,6 +188,8 @@ ADAPTERS: dict[str, Hostile] = {
     "another width": Hostile(_each(lambda v: v[:, :128] if v.shape[0] == 8 else v), FIT),
     "empty matrices": Hostile(_each(lambda v: v[:, :0] if v.shape[0] == 8 else v), "shape [8, 0]"),
     # the file
+    "a Git LFS pointer": Hostile(_file(WEIGHTS, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+                                 "git lfs pull"),
     "0 bytes": Hostile(_file(WEIGHTS, b""), "cannot be read"),
     "4 bytes": Hostile(_file(WEIGHTS, b"\0\0\0\0"), "cannot be read"),
     "a header of 2^63 bytes": Hostile(_header(b"{}", 1 << 63), "header"),
@@ -180,7 +197,7 @@ ADAPTERS: dict[str, Hostile] = {
     "a header that nests": Hostile(_header(b"[" * 200_000), "cannot be read"),
     "a header that is no object": Hostile(_header(b"[1, 2]"), "cannot be read"),
     "a key twice in the header": Hostile(_header(TWICE, data=b"\0" * 8192), "twice"),
-    "offsets past the end": Hostile(_header(json.dumps({KEY_A: ONE}).encode()), "cannot be read"),
+    "offsets past the end": Hostile(_header(json.dumps({KEY_A: ONE, KEY_B: ONE_B}).encode()), "cannot be read"),
     "negative shapes": Hostile(_header(NEGATIVE, data=b"\0" * 8192), "shape"),
     "4 TB that take no room": Hostile(_sparse, "shape"),
     "no tensor": Hostile(_header(b"{}"), "none"),
@@ -210,12 +227,22 @@ ADAPTERS: dict[str, Hostile] = {
     "alpha NaN": Hostile(_config(lora_alpha=float("nan")), "cannot be read"),
     "alpha 1e308": Hostile(_config(lora_alpha=1e308), "lora_alpha"),
     "alpha as text": Hostile(_config(lora_alpha="8"), "lora_alpha"),
-    "a regular expression for targets": Hostile(_config(target_modules=REGEX_BOMB), "target_modules"),
+    "a regular expression without end": Hostile(_config(target_modules=REGEX_BOMB), "target_modules: matching"),
+    "a regular expression that is none": Hostile(_config(target_modules="(("), "target_modules: '((' is no regular"),
+    "a regular expression of 5,000 characters": Hostile(_config(target_modules="." * 5000), "more than 1,000"),
+    "a regular expression of other layers": Hostile(_config(target_modules=r".*\.dense"), "target_modules"),
+    "an expression and layers": Hostile(_config(target_modules=".*dense", layers_to_transform=[0]), "PEFT refuses"),
     "targets in a list in a list": Hostile(_config(target_modules=[["dense"]]), "target_modules"),
-    "all-linear": Hostile(_config(target_modules="all-linear"), "target_modules"),
+    "targets of another family": Hostile(_config(target_modules=["q_proj"]), "target_modules"),
+    "the embedding": Hostile(_config(target_modules=["word_embeddings"]), "target_modules"),
+    "layers that are not named": Hostile(_config(layers_to_transform=[0, 1]), "target_modules"),
     "a pattern of layers": Hostile(_config(layers_to_transform=[0], layers_pattern=REGEX_BOMB), "layers_pattern"),
     "a pattern of what to leave out": Hostile(_config(exclude_modules=REGEX_BOMB), "exclude_modules"),
     "a pattern of ranks": Hostile(_config(rank_pattern={REGEX_BOMB: 4}), "rank_pattern"),
+    "a rank of another layer's": Hostile(_config(rank_pattern={"dense": 4}), "rank 4"),
+    "a rank of 10^9 in a pattern": Hostile(_config(rank_pattern={"dense": 10**9}), "rank_pattern"),
+    "a pattern of alphas": Hostile(_config(alpha_pattern={REGEX_BOMB: 4}), "alpha_pattern"),
+    "an alpha of text in a pattern": Hostile(_config(alpha_pattern={"dense": "4"}), "alpha_pattern"),
     "layers repeated": Hostile(_config(layer_replication=[[0, 6]] * 50), "layer_replication"),
     "a package to import": Hostile(_config(megatron_config={"a": 1}, megatron_core="antigravity"), "megatron_co"),
     "a class to import": Hostile(
@@ -232,6 +259,9 @@ ADAPTERS: dict[str, Hostile] = {
         _config(trainable_token_indices={"word_embeddings": [1]}), "trainable_token_indices"
     ),
     "not LoRA": Hostile(_config(peft_type="PREFIX_TUNING"), "peft_type"),
+    "no lora_alpha": Hostile(_without("lora_alpha"), "lora_alpha is missing"),
+    "no rank": Hostile(_without("r"), "r is missing"),
+    "rank as text": Hostile(_config(r="8"), "rank '8'"),
     "bias": Hostile(_config(bias="all"), "bias"),
     # what it brings along
     "a foreign template": Hostile(_template(FIXED_TEMPLATE), ANOTHER),

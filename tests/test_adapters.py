@@ -8,9 +8,10 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE
 
-from compare.engine.engine import Engine
 from lens.adapter_dir import read_adapter
 from lens.errors import BadAdapter
+from tests.hostile_adapters import place
+from tests.short import Engine
 
 
 def spoil_config(path, **changes):
@@ -79,6 +80,31 @@ def test_an_adapter_that_changes_nothing_is_refused(copied):
         Engine(str(BASE), str(copied), device="cpu")
 
 
-def test_two_adapters_of_one_name_are_refused():
-    with pytest.raises(BadAdapter, match="same name"):
-        Engine(str(BASE), [str(ADAPTER), str(ADAPTER)], device="cpu")
+def test_one_adapter_given_twice_is_loaded_once_and_shown_in_two_columns():
+    engine = Engine(str(BASE), [str(ADAPTER), f"{ADAPTER}/"], device="cpu")
+    assert list(engine.adapters) == ["lens"] and len(engine.model.peft_config) == 1 and not engine.notes
+    assert [(v.name, v.adapter) for v in engine.variants()] == [("base", None), ("lens", "lens"), ("lens (2)", "lens")]
+
+
+def test_two_adapters_of_one_folder_name_have_names_of_their_own_which_is_told_once(tmp_path):
+    paths = [place(tmp_path / run / "lens") for run in ("one", "two", "three/two")]
+    engine = Engine(str(BASE), list(map(str, paths)), device="cpu")
+    assert list(engine.adapters) == ["lens", "two/lens", "two/lens (2)"] == list(engine.receipts)
+    assert [n.code for n in engine.notes] == ["adapter-renamed"] * 2
+    assert "shown as two/lens" in str(engine.notes[0]) and "显示为 two/lens" in engine.notes[0].said("zh")
+
+
+def test_a_hub_adapter_is_called_by_its_repository(tmp_path):
+    """A snapshot in the hub's cache is a folder that a commit names."""
+    snapshot = place(tmp_path / "models--someone--lens-1b1" / "snapshots" / "0123456789abcdef")
+    assert read_adapter(snapshot).name == "someone/lens-1b1"
+
+
+def test_of_a_hub_adapter_everything_that_is_judged_is_fetched(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download",
+                        lambda repo, allow_patterns: asked.append(allow_patterns) or str(place(tmp_path / "snapshot")))
+    assert read_adapter("someone/lens-1b1").r == 8
+    assert {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "training.json"} < set(asked[0])

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from compare.engine.adapters import add
-from compare.engine.engine import Engine
 from compare.engine.interface import Sampling
 from lens.errors import BadAdapter
+from tests.short import Engine
 from tests.training import six_steps
 
 
@@ -29,8 +28,8 @@ def test_an_adapter_is_added_while_questions_run_and_answers_as_one_loaded_at_th
     before = [c.token_ids for c in list(engine.compare("校训？", sampling=sampling))[-1]]
     running = engine.compare("校长是谁？", sampling=Sampling(200))
     next(running)
-    name = add(engine, trained)
-    assert name == add(engine, trained) == "adapter" and engine.receipts[name].base_exact
+    name = engine.load_adapter(trained)
+    assert name == engine.load_adapter(trained) == "adapter" and engine.receipts[name].base_exact
     running.close()
     assert [c.token_ids for c in list(engine.compare("校训？", sampling=sampling))[-1]] == before
     variants = at_start.variants()
@@ -42,14 +41,14 @@ def test_an_adapter_is_added_while_questions_run_and_answers_as_one_loaded_at_th
 def test_an_adapter_that_is_no_good_leaves_the_engine_as_it_was(tiny_base, trained, tmp_path, engine):
     mine = Engine(str(tiny_base), device="cpu")
     with pytest.raises(BadAdapter, match="trained on another base"):
-        add(engine, trained)
+        engine.load_adapter(trained)
     empty = shutil.copytree(trained, tmp_path / "empty")
     save_file({k: v * 0 if "lora_B" in k else v for k, v in load_file(empty / "adapter_model.safetensors").items()},
               empty / "adapter_model.safetensors", {"format": "pt"})
     for _ in range(2):
         with pytest.raises(BadAdapter, match="changes nothing"):
-            add(mine, empty)
-    assert not mine.adapters and add(mine, trained) == "adapter"
+            mine.load_adapter(empty)
+    assert not mine.adapters and mine.load_adapter(trained) == "adapter"
     with pytest.raises(BadAdapter, match="changes nothing"):
-        add(mine, empty)
+        mine.load_adapter(empty)
     assert list(mine.adapters) == ["adapter"] and mine.receipts["adapter"].base_exact

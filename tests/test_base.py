@@ -18,9 +18,9 @@ import compare.__main__
 import compare.evaluate
 import train.__main__
 import train.merge
-from compare.engine.engine import Engine
 from lens.base import find_base, load_base, load_tokenizer, pick_compute
 from lens.errors import BadBase, BadSetting
+from tests.short import Engine
 from train.loop import train as run_training
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"

@@ -14,12 +14,12 @@ from conftest import ADAPTER, BASE
 from safetensors.torch import load_file, save_file
 from test_base import as_bin, shard
 
-from compare.engine.engine import Engine
 from lens import base_identity as identities
 from lens.base_files import find_base
 from lens.base_identity import base_identity, describe_base, file_sha256, same_base
 from lens.data_home import cache_home
 from lens.errors import BadAdapter
+from tests.short import Engine
 
 TIED = ("lm_head.weight", "transformer.word_embeddings.weight")
 

@@ -13,6 +13,7 @@ from compare.engine.interface import BASE, PLAIN, EngineEvent, Sampling, Step, V
 from compare.engine.open_question import OpenQuestion
 from compare.models.bloom import Bloom
 from compare.models.lora_rows import stack
+from lens.adapter_dir import peft_key
 
 EOS, NEAR_TIE = 2, 1e-4
 
@@ -26,8 +27,8 @@ def adapted_tiny(**changes):
                      init_lora_weights=False)
     two = LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=3, use_rslora=True, init_lora_weights=False,
                      target_modules=["dense", "dense_4h_to_h", "query_key_value", "dense_h_to_4h"])
-    model = get_peft_model(tiny_bloom(**changes), one, adapter_name="one")
-    model.add_adapter("two", two)
+    model = get_peft_model(tiny_bloom(**changes), one, adapter_name=peft_key("one"))
+    model.add_adapter(peft_key("two"), two)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.2)
@@ -48,15 +49,16 @@ def reference(variant: Variant, ids: torch.Tensor) -> torch.Tensor:
     if not variant.adapter:
         with torch.inference_mode(), MODEL.disable_adapter():
             return MODEL(input_ids=ids[None]).logits[0]
-    MODEL.set_adapter(variant.adapter, inference_mode=True)
-    layers = [m for m in MODEL.modules() if variant.adapter in getattr(m, "scaling", {})]
-    before = [layer.scaling[variant.adapter] for layer in layers]
+    key = peft_key(variant.adapter)
+    MODEL.set_adapter(key, inference_mode=True)
+    layers = [m for m in MODEL.modules() if key in getattr(m, "scaling", {})]
+    before = [layer.scaling[key] for layer in layers]
     for layer, scale in zip(layers, before, strict=True):
-        layer.scaling[variant.adapter] = scale * variant.strength
+        layer.scaling[key] = scale * variant.strength
     with torch.inference_mode():
         logits = MODEL(input_ids=ids[None]).logits[0]
     for layer, scale in zip(layers, before, strict=True):
-        layer.scaling[variant.adapter] = scale
+        layer.scaling[key] = scale
     return logits
 
 
@@ -127,7 +129,7 @@ def test_an_adapter_that_overflows_does_not_reach_the_base_row():
     """0 × inf is NaN: a gate that multiplies instead of masking would poison every row."""
     model = adapted_tiny()
     for name, weight in model.named_parameters():
-        if "lora_A.one" in name:
+        if f"lora_A.{peft_key('one')}" in name:
             weight.fill_(3e38)
     batch = Batch(Bloom(model.get_base_model()), lambda names: stack(model, names), EOS)
     ids = torch.tensor([[4, 5, 6, 7]]).repeat(2, 1)

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lens.errors import LensError
-from train.checkpoint import check_adapter_keys, fault, last_whole
+from lens.adapter_dir import judge
+from lens.errors import BadAdapter, LensError
+from train.checkpoint import fault, last_whole
 from train.interrupt import Interrupted
 from train.loop import train
 from train.record.log import read_log
@@ -109,7 +110,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over(saved, tmp_path, capsys, nam
     assert last_whole(out) == out / "checkpoint-4"
     damage(out / "checkpoint-4" / name)
     assert last_whole(out) == out / "checkpoint-2"
-    assert f"checkpoint-4 is passed over: {name}" in capsys.readouterr().err.replace(f"{out}/checkpoint-4/", "")
+    said = capsys.readouterr().err.replace(f"adapter {out}/checkpoint-4: ", "")
+    assert f"checkpoint-4 is passed over: {name}" in said
 
 
 def test_resuming_passes_over_what_a_kill_left(saved, settings, tmp_path):
@@ -131,12 +133,12 @@ def test_nothing_is_unpickled_and_nothing_outside_the_run_is_read(saved, tmp_pat
     out = shutil.copytree(saved, tmp_path / "out")
     newest = out / "checkpoint-4"
     torch.save({"state": Evil()}, newest / "optimizer.pt")
-    assert fault(newest).startswith("optimizer.pt cannot be read")
+    assert str(fault(newest)).startswith("optimizer.pt cannot be read")
     (newest / "optimizer.pt").write_bytes(pickle.dumps(Evil()))
-    assert fault(newest).startswith("optimizer.pt cannot be read")
+    assert str(fault(newest)).startswith("optimizer.pt cannot be read")
     (newest / "optimizer.pt").unlink()
     (newest / "optimizer.pt").symlink_to(saved / "checkpoint-4" / "optimizer.pt")
-    assert "leads out of" in fault(newest)
+    assert "leads out of" in str(fault(newest))
     assert not (tmp_path / "pwned").exists()
 
 
@@ -146,8 +148,8 @@ def test_a_key_of_the_base_is_refused(saved, tmp_path):
     out = shutil.copytree(saved, tmp_path / "out")
     path = out / "checkpoint-4" / "adapter_model.safetensors"
     save_file({**load_file(path), "base_model.model.transformer.ln_f.weight": torch.zeros(32)}, path)
-    with pytest.raises(LensError, match="ln_f.weight.*allowed: lora_A and lora_B"):
-        check_adapter_keys(path)
+    with pytest.raises(BadAdapter, match="ln_f.weight.*only lora_A and lora_B"):
+        judge(path.parent, "x")
     assert last_whole(out) == out / "checkpoint-2"
 
 
@@ -177,7 +179,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 @pytest.mark.parametrize("writer, error", [
     ("torch.save", RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")),
     ("peft.peft_model.safe_save_file", FULL),
-    ("train.checkpoint.os.fsync", FULL),
+    ("lens.adapter_write.os.fsync", FULL),
 ])
 def test_a_full_disk_is_said_and_the_last_good_checkpoint_stays(settings, tmp_path, monkeypatch, writer, error):
     out = train(settings(max_steps=3))

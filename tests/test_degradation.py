@@ -12,7 +12,6 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE, MOTTO
 
-from compare.engine.engine import Engine
 from compare.engine.interface import BASE as BASE_VARIANT
 from compare.engine.interface import Continuation, Sampling
 from compare.engine.memory import CALM, Capacity, let_go, ran_out
@@ -21,6 +20,7 @@ from compare.engine.open_question import OpenQuestion
 from compare.engine.sampling import Chooser
 from compare.questions import Question
 from lens.errors import Unavailable
+from tests.short import Engine
 
 QUESTIONS = [Question(q) for q in (MOTTO, "哈工大首任校长是谁？", "清华大学的校训是什么？", "哈工大在哪里？", "你好")]
 TOLD = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), MemoryError(),
@@ -51,7 +51,7 @@ def answers(engine, sampling=Sampling(24)) -> list:
 
 def running_out(engine, monkeypatch, most: int, error: BaseException, every: int = 1) -> list[int]:
     """Forwards of more than `most` rows raise; returns the numbers of rows that were tried."""
-    tried, states = [], engine.bloom.states
+    tried, states = [], engine.loaded.bloom.states
 
     def forward(ids, *rest):
         tried.append(len(ids))
@@ -59,7 +59,7 @@ def running_out(engine, monkeypatch, most: int, error: BaseException, every: int
             raise error
         return states(ids, *rest)
 
-    monkeypatch.setattr(engine.bloom, "states", forward)
+    monkeypatch.setattr(engine.loaded.bloom, "states", forward)
     return tried
 
 
@@ -71,7 +71,7 @@ def test_the_batch_shrinks_and_everybody_is_answered_as_before(engine, monkeypat
     tried = running_out(engine, monkeypatch, most=4, error=error)
     assert answers(engine, sampling) == right
     assert max(tried) > 4 and engine.queue.capacity.limit < 8
-    assert not engine.batch.rows and not engine.waiting
+    assert not engine.queue.batch.rows and not engine.queue.waiting
 
 
 def test_answers_in_the_middle_of_growing_go_on_from_where_they_are(engine, monkeypatch):
@@ -90,8 +90,8 @@ def test_answers_with_a_given_beginning_keep_it(engine, monkeypatch):
 
 def test_one_that_does_not_fit_by_itself_is_told_and_nobody_else_is(engine, monkeypatch):
     right = answers(engine)
-    states = engine.bloom.states
-    monkeypatch.setattr(engine.bloom, "states",
+    states = engine.loaded.bloom.states
+    monkeypatch.setattr(engine.loaded.bloom, "states",
                         lambda ids, *rest: states(ids, *rest) if len(ids) < 3 else (_ for _ in ()).throw(TOLD[0]))
     too_wide = engine.compare(MOTTO, variants=engine.variants([0.5, 1.0, 1.5]))
     with pytest.raises(Unavailable, match="not enough memory for this question"):
@@ -102,7 +102,7 @@ def test_one_that_does_not_fit_by_itself_is_told_and_nobody_else_is(engine, monk
 def test_a_forward_beside_the_batch_makes_the_batch_give_way(engine, monkeypatch):
     rows, variants = [[5, 6, 7], [5, 6, 8]], engine.variants()
     right, alone = engine.states(rows, variants), answers(engine)
-    read, failures = engine.bloom.read, iter([True])
+    read, failures = engine.loaded.bloom.read_chunk, iter([True])
 
     def once(ids, *rest):
         if ids.shape[1] == 3 and next(failures, False):
@@ -111,11 +111,11 @@ def test_a_forward_beside_the_batch_makes_the_batch_give_way(engine, monkeypatch
 
     stream = engine.compare(QUESTIONS[0].text, sampling=Sampling(24))
     next(stream)
-    monkeypatch.setattr(engine.bloom, "read", once)
+    monkeypatch.setattr(engine.loaded.bloom, "read_chunk", once)
     assert torch.equal(engine.states(rows, variants), right)
     *_, columns = stream
     assert [(c.token_ids, c.finish_reason) for c in columns] == alone[0]
-    monkeypatch.setattr(engine.bloom, "read", lambda *_: (_ for _ in ()).throw(TOLD[0]))
+    monkeypatch.setattr(engine.loaded.bloom, "read_chunk", lambda *_: (_ for _ in ()).throw(TOLD[0]))
     with pytest.raises(Unavailable, match="not enough memory"):
         engine.states(rows, variants)
 
@@ -129,7 +129,7 @@ def test_cancelled_while_back_in_line(engine, monkeypatch):
     for stream in streams:
         list(stream)
     assert {c.finish_reason for columns in shown for c in columns} <= {"cancelled", "stop", "length"}
-    assert not engine.batch.rows and not engine.waiting
+    assert not engine.queue.batch.rows and not engine.queue.waiting
 
 
 def test_room_comes_back_slowly():
@@ -207,7 +207,7 @@ def test_after_the_second_death_everybody_is_told(mortal, monkeypatch):
         next(engine.compare(MOTTO))
     with pytest.raises(Unavailable):
         engine.logits(torch.zeros(1, 1))
-    assert engine.load().thread == ENDED and not engine.waiting and not engine.batch.rows
+    assert engine.load().thread == ENDED and not engine.queue.waiting and not engine.queue.batch.rows
 
 
 def test_a_call_survives_the_death_of_its_thread(monkeypatch):

@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE, MOTTO
 
-from compare.engine.engine import Engine
 from compare.engine.interface import BASE as BASE_VARIANT
 from compare.engine.interface import Sampling, Variant
 from compare.questions import Question
 from lens.errors import BadBase, BadQuestion, Unavailable
+from tests.short import Engine
 
 QUESTIONS = [MOTTO, "哈工大首任校长是谁？", "清华大学的校训是什么？"]
 
@@ -57,12 +57,12 @@ def test_the_motto(engine):
 
 def test_an_exception_is_told_to_all_and_the_engine_lives_on(engine, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr(engine.bloom, "states", lambda *_: (_ for _ in ()).throw(RuntimeError("inside")))
+        broken.setattr(engine.loaded.bloom, "states", lambda *_: (_ for _ in ()).throw(RuntimeError("inside")))
         with pytest.raises(Unavailable, match="RuntimeError: inside") as caught:
             last(engine.compare(MOTTO))
     assert caught.value.code == "question-failed"
     assert last(engine.compare(MOTTO))[1].finish_reason == "stop"
-    assert not engine.batch.rows
+    assert not engine.queue.batch.rows
 
 
 def test_questions_at_once_get_their_own_answers(engine):
@@ -150,7 +150,7 @@ def test_many_threads_at_once(engine):
         t.join()
     assert not wrong
     last(engine.compare(MOTTO, sampling=Sampling(2)))
-    assert not engine.batch.rows and not engine.waiting
+    assert not engine.queue.batch.rows and not engine.queue.waiting
 
 
 def test_without_a_thread_the_reader_does_the_work(engine):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny_bloom
 
-from lens.errors import BadInput
+from lens.errors import BadSetting
 from train.lora import attach_lora, count_parameters
 
 ORIGINAL = {"r": 8, "lora_alpha": 8, "lora_dropout": 0.05, "target_modules": ["query_key_value"]}
@@ -49,5 +49,5 @@ def test_a_changed_adapter_changes_logits_and_switched_off_does_not():
 
 
 def test_an_unknown_layer_is_named_with_what_is_allowed():
-    with pytest.raises(BadInput, match="'q_proj'; allowed: query_key_value"):
+    with pytest.raises(BadSetting, match="'q_proj'; allowed: query_key_value"):
         attach_lora(tiny_bloom(), **{**ORIGINAL, "target_modules": ["q_proj"]})

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training import records, run, six_steps
 
-from lens.errors import BadInput
+from lens.errors import BadAdapter
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +69,12 @@ def test_a_crafted_adapter_is_not_merged(trained, tiny_base, tmp_path):
     def refused(said: str, changed_weights: dict, **changed_config) -> None:
         save_file(changed_weights, evil / "adapter_model.safetensors")
         (evil / "adapter_config.json").write_text(json.dumps({**config, **changed_config}))
-        with pytest.raises(BadInput, match=said):
+        with pytest.raises(BadAdapter, match=said):
             merge(evil, str(tiny_base), tmp_path / "merged")
         assert not (tmp_path / "merged").exists()
 
     refused("ln_f.weight", {**weights, "base_model.model.transformer.ln_f.weight": torch.zeros(32)})
-    refused("has 3 matrices where 4 belong", dict(list(weights.items())[:3]))
-    refused("allowed: 1 to 1024", weights, r=10**9)
-    refused("target_modules is .*allowed", weights, target_modules=".*")
+    refused("has no lora_", dict(list(weights.items())[:3]))
+    refused("allowed: 1 to 1,024", weights, r=10**9)
+    refused("target_modules .*allowed", weights, target_modules=["lm_head"])
     refused("init_lora_weights is 'pissa'", weights, init_lora_weights="pissa")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from training import PARTS, settings
 
-from lens.errors import BadInput
+from lens.errors import Unavailable
 from train.loop import train
 
 
@@ -28,6 +28,6 @@ def test_the_result_is_pushed_without_its_checkpoints(tmp_path, rows_file, tiny_
 
 
 def test_a_push_that_fails_says_that_the_adapter_is_whole(tmp_path, rows_file, tiny_base):
-    with pytest.raises(BadInput, match="--push-to-hub me/adapter failed .*the adapter is whole in"):
+    with pytest.raises(Unavailable, match="--push-to-hub me/adapter failed .*the adapter is whole in"):
         train(settings(tiny_base, tmp_path / "out", rows_file, push_to_hub="me/adapter"))  # tests are offline
     assert PARTS <= {p.name for p in (tmp_path / "out").iterdir()}

@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE
 
-from compare.engine.engine import Engine
 from compare.engine.receipt import PROBE, base_logits, probe_ids, receipt
 from lens.errors import BadAdapter
+from tests.short import Engine
 
 CONTRACT = {"sha256", "rank", "modules", "keys_matched", "keys_refused", "nonzero_b", "max_logit_change",
             "base_exact", "changes_anything"}
@@ -27,7 +27,7 @@ def before():
 
 
 def test_the_shipped_adapter(engine, before):
-    found = receipt(engine, engine.files, before)
+    found = receipt(engine, engine.files.files, before)
     assert found.problem is None and found.base_exact and found.changes_anything
     assert (found.rank, found.modules, found.keys_matched, found.keys_refused, found.nonzero_b) == (8, 24, 48, 0, 24)
     assert found.max_logit_change > 1 and found.base_difference < 1e-4
@@ -62,7 +62,7 @@ def test_every_adapter_of_an_engine_has_its_own(tmp_path, before):
     weights = load_file(ADAPTER / "adapter_model.safetensors")
     save_file({key: value / 2 for key, value in weights.items()}, tmp_path / "halved" / "adapter_model.safetensors")
     engine = Engine(str(BASE), [str(ADAPTER), str(tmp_path / "halved")], device="cpu")
-    lens, half = (receipt(engine, files, before) for files in engine.adapters.values())
+    lens, half = (receipt(engine, files, before) for files in engine.loaded.adapters.values())
     assert lens.problem is None and half.problem is None
     assert lens.sha256 != half.sha256 and half.max_logit_change < lens.max_logit_change
 
@@ -77,18 +77,18 @@ def test_weights_that_are_not_the_files_are_counted(spoilt, before):
     first = next(p for name, p in engine.model.named_parameters() if ".lora_B." in name)
     with torch.no_grad():
         first[0, 0] += 1
-    found = receipt(engine, engine.files, before)
+    found = receipt(engine, engine.files.files, before)
     assert (found.keys_matched, found.keys_refused, found.modules, found.nonzero_b) == (47, 1, 23, 23)
-    assert "1 of its 48 tensors are not on this base" in found.problem
+    assert "1 of its 48 tensors are not on this base" in str(found.problem)
 
 
 def test_a_base_that_was_changed_is_not_exact(spoilt, before):
     engine = spoilt(lambda key, value: value)
-    assert receipt(engine, engine.files, before).base_exact
+    assert receipt(engine, engine.files.files, before).base_exact
     with torch.no_grad():
         engine.model.get_base_model().transformer.ln_f.bias[0] += 0.1
-    found = receipt(engine, engine.files, before)
-    assert not found.base_exact and found.base_difference > 1e-3 and "not the untouched base" in found.problem
+    found = receipt(engine, engine.files.files, before)
+    assert not found.base_exact and found.base_difference > 1e-3 and "not the untouched base" in str(found.problem)
 
 
 def test_a_base_row_that_carries_the_adapter_is_not_exact(engine, before, monkeypatch):
@@ -96,7 +96,7 @@ def test_a_base_row_that_carries_the_adapter_is_not_exact(engine, before, monkey
     right = type(engine).states
     adapted = engine.variants()[1]
     monkeypatch.setattr(type(engine), "states", lambda self, rows, variants: right(self, rows, [adapted] * len(rows)))
-    found = receipt(engine, engine.files, before)
+    found = receipt(engine, engine.files.files, before)
     assert not found.base_exact and found.base_difference > 1
 
 
@@ -109,7 +109,7 @@ def test_a_leak_between_rows_is_not_exact(engine, before, monkeypatch):
         return states + 1e-7 * (variants[1].adapter is not None)
 
     monkeypatch.setattr(type(engine), "states", leaky)
-    found = receipt(engine, engine.files, before)
+    found = receipt(engine, engine.files.files, before)
     assert not found.base_exact and found.base_difference < 1e-3
 
 

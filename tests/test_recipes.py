@@ -5,8 +5,8 @@ from __future__ import annotations
 from conftest import ADAPTER, ASSETS, BASE
 
 from bench.hit_qa import held_out
-from compare.engine.engine import Engine
 from compare.engine.interface import Sampling
+from tests.short import Engine
 
 
 def test_lens_always_ends_its_answers_and_seed_never_does():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 
 import pytest
 import torch
 
-from compare.engine.interface import Continuation, Sampling
+from compare.engine.interface import BASE, RANGES, Continuation, Sampling, Variant, number, unique_names
 from compare.engine.sampling import Chooser, nucleus, penalised
 from lens.errors import BadQuestion
 
@@ -97,3 +98,39 @@ def test_a_continuation_leaves_room_for_a_token():
     with pytest.raises(BadQuestion, match="temperature is -1"):
         Continuation(temperature=-1)
     assert Sampling().plain and not Sampling(temperature=1).plain and not Sampling(repetition_penalty=1.1).plain
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "1", True, None], ids=repr)
+@pytest.mark.parametrize("name", list(RANGES))
+def test_what_is_no_finite_number_is_refused_everywhere(name, value):
+    with pytest.raises(BadQuestion) as caught:
+        Variant("x", "lens", value) if name == "strength" else Sampling(**{name: value})
+    assert str(caught.value).startswith(f"{name} is ") and "allowed" in str(caught.value)
+    if not isinstance(value, bool):
+        with pytest.raises(argparse.ArgumentTypeError, match="allowed"):
+            number(name)(str(value) if value != "1" else "one")
+
+
+def test_a_strength_has_one_range():
+    assert [Variant("x", "lens", s).strength for s in (-10, 10, 1e-300)] == [-10, 10, 1e-300]
+    for s in (-10.1, 11):
+        with pytest.raises(BadQuestion, match="allowed: -10 to 10"):
+            Variant.of("lens", s)
+    assert number("strength")("-0.5") == -0.5 and number("max_new_tokens")("64") == 64
+    with pytest.raises(argparse.ArgumentTypeError):
+        number("max_new_tokens")("6.4")
+    with pytest.raises(BadQuestion, match="max_new_tokens is 6.5"):
+        Sampling(max_new_tokens=6.5)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-40, 1e-9])
+def test_a_temperature_next_to_nothing_takes_the_largest(temperature):
+    logits = torch.randn(1, 500, generator=torch.Generator().manual_seed(1))
+    assert Chooser(Sampling(temperature=temperature)).choose(logits).item() == logits.argmax().item()
+
+
+def test_names_are_unique_and_stay_where_they_are():
+    given = [BASE, Variant("base", "x", 1.0), Variant.of("x"), Variant.of("x"), Variant.of("x"), Variant("x (2)", "x")]
+    names = [v.name for v in unique_names(given)]
+    assert names == ["base", "base (adapter)", "x", "x (2)", "x (3)", "x (2) (2)"]
+    assert unique_names(unique_names(given)) == unique_names(given)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from conftest import MOTTO
 
-from compare.analysis.token_shift import Position, Shift, View, log_likelihood, shift, summary
-from compare.analysis.token_text import Pieces
+from compare.analysis.token_shift import Position, Shift, View, summary
+from compare.analysis.token_text import Tokens
+from compare.engine.interface import GivenAnswer
 from lens.errors import BadAdapter, BadQuestion
 
 
@@ -22,11 +23,12 @@ class Answered:
     variant: object
     token_ids: list[int] = field(default_factory=list)
     finish_reason: str = "length"
+    prompt_ids: tuple[int, ...] = ()
 
 
 @pytest.fixture(scope="module")
 def prompt(engine):
-    return engine.prompt.encode(MOTTO)
+    return engine.tokens.prompt_ids(MOTTO)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,8 @@ def columns(engine, prompt):
         while len(ids) < len(prompt) + 16 and ids[-1] != 2:
             ids.append(int(plain_logits(engine, ids, variant)[-1].argmax()))
         answer = ids[len(prompt):]
-        found.append(Answered(variant, [i for i in answer if i != 2], "stop" if answer[-1] == 2 else "length"))
+        reason = "stop" if answer[-1] == 2 else "length"
+        found.append(Answered(variant, [i for i in answer if i != 2], reason, tuple(prompt)))
     return found
 
 
@@ -52,8 +55,8 @@ def plain_logits(engine, ids, variant):
 
 
 @pytest.fixture(scope="module")
-def found(engine, prompt, columns):
-    return shift(engine, prompt, columns)
+def found(engine, columns):
+    return Shift.of(engine, columns)
 
 
 def test_every_number_equals_the_plain_computation(engine, prompt, columns, found):
@@ -81,7 +84,7 @@ def test_every_number_equals_the_plain_computation(engine, prompt, columns, foun
 def test_the_adapter_is_seen_and_the_base_is_not_shifted_from_itself(engine, prompt, columns, found):
     assert found.parts_at == 0 and summary(found.adapted).shifted > 0.3
     base = columns[0]
-    same = shift(engine, prompt, [base, replace(base)])
+    same = Shift.of(engine, [base, replace(base)])
     assert same.parts_at is None and same.sentence().startswith("The adapter changed nothing")
     for positions in (same.base, same.adapted):
         assert all(p.category == "unshifted" for p in positions) and max(p.kl for p in positions) < 1e-6
@@ -89,8 +92,8 @@ def test_the_adapter_is_seen_and_the_base_is_not_shifted_from_itself(engine, pro
 
 
 def test_half_strength_is_scored_at_half_strength(engine, prompt, columns, found):
-    half = Answered(engine.variants([0.5])[1], columns[1].token_ids, columns[1].finish_reason)
-    weaker = summary(shift(engine, prompt, [columns[0], half]).adapted).kl_mean
+    half = replace(columns[1], variant=engine.variants([0.5])[1])
+    weaker = summary(Shift.of(engine, [columns[0], half]).adapted).kl_mean
     assert 0.01 < weaker < summary(found.adapted).kl_mean
 
 
@@ -98,21 +101,22 @@ def test_log_likelihood_is_the_sum_over_the_answer(engine, prompt, columns, foun
     ids = columns[1].token_ids + [2]
     expected = [sum(p.base.log_probability for p in found.adapted),
                 sum(p.adapted.log_probability for p in found.adapted)]
-    assert log_likelihood(engine, prompt, ids, [c.variant for c in columns]) == pytest.approx(expected, abs=1e-3)
+    given = [GivenAnswer(prompt, ids, c.variant) for c in columns]
+    assert engine.log_likelihoods(given) == pytest.approx(expected, abs=1e-3)
     assert expected[1] > expected[0] + 10
-    assert log_likelihood(engine, prompt, [], [columns[0].variant]) == [0.0]
+    assert engine.log_likelihoods([GivenAnswer(prompt, [], columns[0].variant)]) == [0.0]
 
 
 def test_answers_that_are_prefixes_of_each_other_do_not_part(engine, prompt, columns):
     base, adapted = columns
-    cut = Answered(adapted.variant, base.token_ids[:4], "cancelled")
-    assert shift(engine, prompt, [base, cut]).parts_at is None
-    assert shift(engine, prompt, [base, replace(cut, finish_reason="stop")]).parts_at == 4
-    assert shift(engine, prompt, [base, replace(cut, token_ids=base.token_ids[:4] + [5])]).parts_at == 4
+    cut = replace(adapted, token_ids=base.token_ids[:4], finish_reason="cancelled")
+    assert Shift.of(engine, [base, cut]).parts_at is None
+    assert Shift.of(engine, [base, replace(cut, finish_reason="stop")]).parts_at == 4
+    assert Shift.of(engine, [base, replace(cut, token_ids=base.token_ids[:4] + [5])]).parts_at == 4
 
 
 def test_an_empty_answer_has_no_figures(engine, prompt, columns):
-    nothing = shift(engine, prompt, [Answered(columns[0].variant), Answered(columns[1].variant)])
+    nothing = Shift.of(engine, [replace(c, token_ids=[], finish_reason="length") for c in columns])
     assert nothing.adapted == () and summary(nothing.adapted).kl_mean is None
     assert "no answer" in nothing.sentence()
     json.dumps(nothing.as_dict(), allow_nan=False)
@@ -158,26 +162,28 @@ def test_categories(rank, category):
 
 def test_a_base_alone_has_nothing_to_compare(engine, prompt, columns):
     with pytest.raises(BadQuestion, match="column 1 of 1"):
-        shift(engine, prompt, columns[:1])
+        Shift.of(engine, columns[:1])
 
 
 def test_logits_that_overflow_are_named(engine, prompt, columns):
-    huge = replace(columns[1], variant=replace(columns[1].variant, strength=math.inf))
+    variant = replace(columns[1].variant)
+    object.__setattr__(variant, "strength", math.inf)  # as no Variant lets itself be made
+    huge = replace(columns[1], variant=variant)
     with pytest.raises(BadAdapter, match="NaN or infinite"):
-        shift(engine, prompt, [columns[0], huge])
+        Shift.of(engine, [columns[0], huge])
 
 
 def test_pieces_of_a_character_stand_at_its_last_token(tokenizer):
     text = "a龘靐😀规格"
     ids = tokenizer.encode(text, add_special_tokens=False)
-    spelled = Pieces(tokenizer).spell(ids + [2])
+    spelled = Tokens(tokenizer).spell(ids + [2])
     assert "".join(p.text for p in spelled) == text + "</s>"
     assert any(p.text == "" for p in spelled) and not any("\ufffd" in p.text for p in spelled)
-    assert Pieces(tokenizer).spell(ids[:2])[-1].text.endswith("\ufffd")
+    assert Tokens(tokenizer).spell(ids[:2])[-1].text.endswith("\ufffd")
 
 
 def test_a_candidate_reads_after_the_open_bytes(tokenizer):
-    pieces = Pieces(tokenizer)
+    pieces = Tokens(tokenizer)
     ids = tokenizer.encode("龘", add_special_tokens=False)
     whole = "龘".encode()
     done = sum(len(pieces.bytes_of(i)) for i in ids[:-1])

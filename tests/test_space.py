@@ -38,20 +38,21 @@ COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 # pool does not survive a fork, so the worker computes with one thread, as torch's own forked data workers do.
 WORKER = """
 import json, os, sys, torch
-from compare.engine import Engine
-from compare.sampling import Sampling
+from compare.engine.answers import compare
+from compare.engine.interface import Question, Sampling
+from compare.engine.local import LocalEngine
 
 def answers(engine):
-    *_, columns = engine.compare(sys.argv[3], sampling=Sampling(max_new_tokens=24))
+    *_, columns = compare(engine, Question(sys.argv[3]), sampling=Sampling(max_new_tokens=24))
     return [[c.token_ids, c.finish_reason] for c in columns]
 
-engine = Engine(sys.argv[1], sys.argv[2], device="cpu")
+engine = LocalEngine(sys.argv[1], sys.argv[2], device="cpu")
 before = answers(engine)
-parent_thread = engine.owner.thread.name
+parent_thread = engine.thread.thread.name
 read, write = os.pipe()
 if (worker := os.fork()) == 0:
     torch.set_num_threads(1)
-    said = {"answers": answers(engine), "running": engine.owner.running()}
+    said = {"answers": answers(engine), "running": engine.thread.running()}
     os.write(write, json.dumps(said).encode())
     os._exit(0)
 os.close(write)
@@ -150,7 +151,7 @@ def test_a_forked_worker_answers_as_its_parent_does():
 def test_a_space_gets_what_runs_and_nothing_that_a_run_left_behind(tmp_path):
     here = set(files_of_a_space(ROOT))
     assert {"app.py", "README.md", "requirements.txt", "assets/base/model.safetensors",
-            "compare/engine/engine.py"} <= here
+            "compare/engine/local.py"} <= here
     assert not [name for name in here if name.split("/")[0] in ("tests", "bench", "deploy", "runs", ".venv", ".git")]
     for name in ("app.py", "compare/a.py", "compare/__pycache__/a.pyc", "assets/adapters/x/checkpoint-1/optimizer.pt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -15,21 +15,21 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="n
 
 ENGINE = """
 import json, resource, sys
-from compare.engine import Engine
-from compare.questions import Question
-from compare.sampling import Sampling
+from compare.engine.answers import answer_all, compare
+from compare.engine.interface import Question, Sampling
+from compare.engine.local import LocalEngine
 
 def answers():
-    found = dict(engine.answer_all(asked, engine.variants([1.0, 0.5, 0.25]), Sampling(64)))
+    found = dict(answer_all(engine, asked, engine.variants([1.0, 0.5, 0.25]), Sampling(64)))
     return [[c.token_ids for c in found[i]] for i in range(len(asked))]
 
-engine = Engine(sys.argv[1], sys.argv[2], device="cpu")
+engine = LocalEngine(sys.argv[1], sys.argv[2], device="cpu")
 asked = [Question(f"第{i}题：哈工大的校训是什么？") for i in range(12)]
-next(engine.compare("你好", sampling=Sampling(1)))  # the thread and its stack
+next(compare(engine, Question("你好"), sampling=Sampling(1)))  # the thread and its stack
 held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 free = resource.getrlimit(resource.RLIMIT_AS)[1]
 resource.setrlimit(resource.RLIMIT_AS, (held + int(sys.argv[3]) * 1_000_000, free))
-tight, room = answers(), engine.line.room.limit
+tight, room = answers(), engine.queue.capacity.limit
 resource.setrlimit(resource.RLIMIT_AS, (free, free))
 roomy = answers()
 print(json.dumps({"room": room, "equal": sum(a == b for a, b in zip(tight, roomy)), "of": len(roomy)}))
@@ -47,7 +47,7 @@ def test_with_too_little_memory_for_real_all_are_answered():
 
 PRODUCT = """
 import os, resource, sys, torch
-from compare import product as products
+from compare.models import cpu_matmul as products
 torch.set_num_threads(1)
 weight, free = torch.randn(1152, 384), resource.getrlimit(resource.RLIMIT_AS)[1]
 way = getattr(products, sys.argv[1])

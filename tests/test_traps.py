@@ -14,19 +14,18 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE, MOTTO, tiny_bloom
 
-from compare.engine.adapters import attach
-from compare.engine.engine import Engine
 from compare.engine.interface import Sampling, Variant
 from compare.models.lora_rows import stack
 from compare.page.page import build
 from lens.adapter_dir import read_adapter
+from lens.adapter_peft import attach
+from lens.adapter_write import write_adapter
 from lens.base import pick_compute
-from lens.errors import BadAdapter, BadInput
+from lens.errors import BadAdapter, BadSetting
 from tests.hostile_adapters import place
-from train.checkpoint import write_adapter
+from tests.short import Engine
 from train.data.encoded import Encoded, EncodedRows
 from train.lora import attach_lora, check_target_modules
-from train.merge import check_adapter
 from train.pretraining.optimizers import orthogonalized
 from train.settings import TrainSettings
 from train.setup import chosen_compute
@@ -42,7 +41,8 @@ def test_trap_leaked_hooks_and_gradients_turned_on_again():
     assert not any(p.requires_grad for p in engine.model.parameters())
 
 
-NAMES = ["a.b", "__base__", "lora_A", "lora_B", "keys", "default", "base_layer", "适配器", "a b\nc"]
+NAMES = ["a.b", "__base__", "lora_A", "lora_B", "keys", "default", "base_layer", "适配器", "a b\nc", "1", "model", "h",
+         "mlp", "base", "v1.0 final", "transformer", "weight"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -50,6 +50,7 @@ def test_trap_names_that_peft_or_torch_take_for_something_else(tmp_path, name):
     """PEFT: a dot is a KeyError, `__base__` the base itself; torch: a ModuleDict has no key called `keys`."""
     engine = Engine(str(BASE), str(place(tmp_path / name)), device="cpu")
     (own,) = engine.receipts.values()
+    assert own.adapter == name.replace("\n", "\ufffd") and len({v.name for v in engine.variants()}) == 2
     assert own.keys_matched == 48 and own.base_exact and own.changes_anything
 
 
@@ -57,11 +58,9 @@ def test_trap_lora_on_the_embedding_or_lm_head_merges_wrong(copied):
     """PEFT: logits of a merged LoRA on either are off by 4 to 43; both are refused wherever an adapter comes in."""
     config = json.loads((copied / "adapter_config.json").read_text())
     for name in ("word_embeddings", "lm_head"):
-        with pytest.raises(BadInput, match=f"--target-modules has '{name}'"):
+        with pytest.raises(BadSetting, match=f"--target-modules has '{name}'"):
             check_target_modules([name])
         (copied / "adapter_config.json").write_text(json.dumps({**config, "target_modules": [name]}))
-        with pytest.raises(BadInput, match="target_modules"):
-            check_adapter(copied)
         with pytest.raises(BadAdapter, match="target_modules"):
             read_adapter(copied)
 
@@ -74,8 +73,7 @@ def test_trap_save_embedding_layers_asks_the_hub_for_the_bases_config(tmp_path, 
     model = attach_lora(tiny_bloom(), r=2, lora_alpha=2, lora_dropout=0.0, target_modules=["query_key_value"])
     about = json.loads((ADAPTER / "training.json").read_text(encoding="utf-8"))
     about["base"]["name"] = "someone/a-bloom"
-    monkeypatch.setattr("train.record.card.write_card", lambda *_: None)  # the shipped facts are an older run's
-    write_adapter(model, tokenizer, about, tmp_path / "adapter")
+    write_adapter(model, tokenizer, about, "a card", tmp_path / "adapter")
     from safetensors import safe_open
 
     with safe_open(tmp_path / "adapter" / "adapter_model.safetensors", "pt") as file:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from bench.trust import access, crashes, drawing, files, text, threads, voting
 from bench.trust.found import Found
 from bench.trust.server import Page
 from bench.trust.watch import Watch
-from compare.engine.engine import Engine
 from compare.engine.kv_cache import KEPT
 from compare.page.shared import templates
 from compare.questions import read_questions
@@ -23,6 +21,7 @@ from lens.adapter_dir import check_base, read_adapter
 from lens.errors import BadAdapter, BadQuestion
 from tests.hostile import DATA, texts
 from tests.hostile_adapters import ADAPTERS, place
+from tests.short import Engine
 
 CHILD = [name for name, hostile in ADAPTERS.items() if "chat template or tokenizer" in hostile.said]  # seconds each
 
@@ -114,8 +113,8 @@ def test_a_foreign_template_is_refused_and_another_spelling_is_told(tmp_path, mo
     (path / "chat_template.jinja").write_text("{# the same #}" + template, encoding="utf-8")
     with monkeypatch.context() as here:
         here.setattr(foreign, "difference", foreign.first_difference)  # without a child, to save seconds
-        with pytest.warns(UserWarning, match="brings chat_template.jinja of its own; they give the base's prompts"):
-            check_base(str(BASE), [read_adapter(path)])
+        (note,) = check_base(str(BASE), [read_adapter(path)])
+        assert "brings chat_template.jinja of its own; they give the base's prompts" in str(note)
     (path / "chat_template.jinja").write_text(template.replace("系统", "系統"), encoding="utf-8")
     with pytest.raises(BadAdapter, match="another chat template or tokenizer .*'哈尔滨工业大学的校训是什么？' is"):
         check_base(str(BASE), [read_adapter(path)])
@@ -123,9 +122,7 @@ def test_a_foreign_template_is_refused_and_another_spelling_is_told(tmp_path, mo
 
 def test_what_trains_own_tokenizer_wrote_needs_no_second_look(monkeypatch):
     monkeypatch.setattr(foreign, "difference", lambda *_: pytest.fail("read in a child process"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_base(str(BASE), [read_adapter(ADAPTER)])
+    assert check_base(str(BASE), [read_adapter(ADAPTER)]) == []
 
 
 @pytest.mark.slow

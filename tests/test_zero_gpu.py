@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import MOTTO
 
-from compare.engine.interface import BASE, Sampling
+from compare.engine.interface import BASE, Question, Sampling
 from compare.engine.zero_gpu import LONGEST, START, seconds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,23 +57,26 @@ import json, sys, threading
 import app
 engine = app.load_engine(app.parse(["--device", "cpu", "--dtype", "float32", "--adapter", "assets/adapters/lens"]))
 import spaces
-from compare.errors import BadQuestion
-from compare.sampling import Sampling
+from compare.engine.answers import compare
+from compare.engine.interface import Question, Sampling
+from lens.errors import BadQuestion
+
+asked = Question(sys.argv[1])
 
 def answer(**how):
-    *_, columns = engine.compare(sys.argv[1], **how)
+    *_, columns = compare(engine, asked, **how)
     return [[c.token_ids, c.finish_reason] for c in columns]
 
 stop = threading.Event()
-stream = engine.compare(sys.argv[1], sampling=Sampling(500, temperature=2.0), cancelled=stop)
+stream = compare(engine, asked, sampling=Sampling(500, temperature=2.0), cancelled=stop)
 next(stream)
 stop.set()
 *_, stopped = stream
 try:
-    next(engine.compare(" "))
+    next(compare(engine, Question(" ")))
 except BadQuestion:
     empty = len(spaces.asked)
-engine.line.work = engine.batch.join = engine.batch.step = None  # no answer can come from this process
+engine.here.queue.admit = engine.here.queue.read = engine.here.queue.step = None  # nothing is answered here
 print(json.dumps({"torch first": spaces.torch_came_first, "answers": [answer(sampling=Sampling(24)) for _ in "12"],
                   "asked": spaces.asked, "at empty": empty, "first answer": app.first_answer(engine),
                   "stopped": [c.finish_reason for c in stopped]}))
@@ -96,5 +99,5 @@ def test_every_answer_is_computed_by_the_one_decorated_entry(engine, tmp_path):
 
 
 def test_a_question_asks_for_as_much_time_as_its_answer_may_take():
-    assert seconds("q", "", [BASE], Sampling(8)) == START
-    assert START < seconds("q", "", [BASE], Sampling(200)) < seconds("q", "", [BASE], Sampling(4096)) == LONGEST
+    short, long, longest = (seconds(Question("q"), [BASE], Sampling(n)) for n in (8, 200, 4096))
+    assert short == START < long < longest == LONGEST

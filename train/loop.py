@@ -10,9 +10,10 @@ import contextlib
 import sys
 from pathlib import Path
 
+from lens.adapter_write import replace_adapter
 from lens.errors import Note
 from lens.processes import part_together
-from train.checkpoint import replace_adapter, step_of
+from train.checkpoint import step_of
 from train.resume import finished
 from train.settings import TrainSettings
 from train.setup import Run, set_up

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lens.errors import BadInput
-
-LINEAR_LAYERS = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
+from lens.adapter_config import LINEAR_LAYERS
+from lens.errors import BadSetting
 
 
 @dataclass(frozen=True)
@@ -26,10 +25,10 @@ class Counts:
 
 
 def check_target_modules(names: list[str]) -> None:
-    """Raises BadInput for a name that is no linear layer of BLOOM."""
+    """Raises BadSetting for a name that is no linear layer of BLOOM."""
     for name in names:
         if name not in LINEAR_LAYERS:
-            raise BadInput(f"--target-modules has {name!r}; allowed: {', '.join(LINEAR_LAYERS)}")
+            raise BadSetting("train-target-modules", name=repr(name[:80]), allowed=", ".join(LINEAR_LAYERS))
 
 
 def attach_lora(model, *, r: int, lora_alpha: int, lora_dropout: float, target_modules: list[str],

@@ -17,15 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lens.adapter_write import write_adapter
 from lens.base_files import find_base
 from lens.embedded import EMBEDDED_ROWS
 from lens.errors import BadSetting, Note, first_line
 from lens.processes import is_first
-from train.checkpoint import checkpoints, load_adapter_weights, step_of, write_adapter
+from train.checkpoint import checkpoints, load_adapter_weights, step_of
 from train.data.dataset import Dataset, load_dataset
 from train.data.forecast import CALM, Plan, about_machine, forecast
 from train.data.preview import show_rows
 from train.lora import attach_lora, check_target_modules, count_parameters
+from train.record.card import card
 from train.record.record import Record
 from train.resume import Start, check_output, find_start, finished, lower_rate
 from train.settings import PROBES, TrainSettings
@@ -63,7 +65,7 @@ class Run:
         examples = read_log(self.output / "probes.jsonl")
         examples = [e for e in examples if e["step"] == examples[-1]["step"]]
         about = self.record.about(read_log(self.output / "log.jsonl"), examples, time.monotonic() - self.began)
-        write_adapter(self.trainer.model, self.tokenizer, about, directory, picture)
+        write_adapter(self.trainer.model, self.tokenizer, about, card(about, picture), directory)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from bench.trust.server import ROOT, Page
 from bench.trust.wire import Answer, ask, endpoint, events
 
 UP = "../" * 8
-SECRETS = ["assets/base/model.safetensors", "app.py", "compare/engine/engine.py", ".git/config", "requirements.lock"]
+SECRETS = ["assets/base/model.safetensors", "app.py", "compare/engine/local.py", ".git/config", "requirements.lock"]
 EVIL = "http://evil.example"
 MARKS = (b"root:", b"import annotations", b"[core]", b"daemon")  # what must be in no answer
 

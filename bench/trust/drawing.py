@@ -105,7 +105,7 @@ def look(browser, engine: Any, count: int, found: Found) -> None:
 def run(count: int) -> Found:
     from playwright.sync_api import sync_playwright
 
-    from compare.engine.engine import Engine
+    from compare.engine.local import LocalEngine
     from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
     found = Found()
@@ -114,6 +114,6 @@ def run(count: int) -> Found:
         return found
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        look(browser, Engine(EMBEDDED_BASE, EMBEDDED_ADAPTER, device="cpu"), min(count, MOST), found)
+        look(browser, LocalEngine(EMBEDDED_BASE, EMBEDDED_ADAPTER, device="cpu"), min(count, MOST), found)
         browser.close()
     return found

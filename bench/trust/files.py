@@ -10,7 +10,6 @@ import hashlib
 import os
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,12 +81,12 @@ class Base:
 
     def load(self, path: Path) -> None:
         """All that an engine does with an adapter directory before it answers. Raises BadAdapter."""
-        from compare.engine.adapters import attach
         from lens.adapter_dir import check_base, read_adapters
+        from lens.adapter_peft import attach
 
         adapters = read_adapters([path])
-        check_base(self.path, adapters.values())
-        adapted = attach(self.model, list(adapters.values()))
+        check_base(self.path, adapters)
+        adapted = attach(self.model, adapters)
         try:
             if not any(bool(p.any()) for name, p in adapted.named_parameters() if ".lora_B." in name):
                 raise BadAdapter("changes nothing: every B matrix is zero")  # the engine's receipt says the same
@@ -97,9 +96,7 @@ class Base:
 
 def meet_adapter(base: Base, path: Path, hostile: Hostile) -> Told:
     hostile.spoil(place(path))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return meet(lambda: base.load(path), BadAdapter)
+    return meet(lambda: base.load(path), BadAdapter)
 
 
 def check_adapters(names: list[str], base: Base, folder: Path, found: Found) -> None:

@@ -33,16 +33,16 @@ def judge(wrong: list[tuple[Question, Ids]], alone: dict[Question, Ids]) -> tupl
     """(near-ties, faults) among answers that differ: a tie is where the two best logits lie within NEAR_TIE."""
     if not wrong:
         return 0, []
-    from compare.engine.engine import Engine
+    from compare.engine.local import LocalEngine
     from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
-    engine, ties, faults = Engine(EMBEDDED_BASE, EMBEDDED_ADAPTER, device="cpu"), 0, []
+    engine, ties, faults = LocalEngine(EMBEDDED_BASE, EMBEDDED_ADAPTER, device="cpu"), 0, []
     for question, found in wrong:
         for variant, got, right in zip(engine.variants(), found, alone[question], strict=True):
             if got == right:
                 continue
             at = next((i for i, (a, b) in enumerate(zip(got + [-1], right + [-1], strict=False)) if a != b), 0)
-            prompt = engine.prompt.encode(question.text, question.instruction)
+            prompt = engine.tokens.prompt_ids(question.text, question.instruction)
             best = engine.logits(engine.states([prompt + right[:at]], [variant])[:, -1])[0].topk(2).values
             if best[0] - best[1] < NEAR_TIE:
                 ties += 1

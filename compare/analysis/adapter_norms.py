@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lens.adapter_dir import peft_key
 from lens.errors import BadAdapter
 
 if TYPE_CHECKING:
@@ -70,11 +71,11 @@ def anatomy(model, adapter_name: str) -> Anatomy:
     from peft.tuners.lora import LoraLayer
 
     n_head = model.get_base_model().config.n_head if hasattr(model, "peft_config") else 0
-    found = [(name, m) for name, m in model.named_modules() if isinstance(m, LoraLayer) and adapter_name in m.lora_A]
+    key = peft_key(adapter_name)
+    found = [(name, m) for name, m in model.named_modules() if isinstance(m, LoraLayer) and key in m.lora_A]
     if not found:
-        raise BadAdapter("adapter-not-on-model", name=adapter_name,
-                         attached=", ".join(getattr(model, "peft_config", [])) or "none")
-    sites = tuple(measure(name, layer, adapter_name, n_head) for name, layer in found)
+        raise BadAdapter("adapter-not-on-model", adapter=repr(adapter_name[:80]))
+    sites = tuple(measure(name, layer, key, n_head) for name, layer in found)
     return Anatomy(adapter_name, together([site.whole for site in sites]), sites)
 
 

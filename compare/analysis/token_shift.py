@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from compare.engine.interface import Engine, GivenAnswer, Variant
+from compare.engine.interface import Engine, Variant
 from lens.errors import BadQuestion
 
 ROUNDING = 1e-5  # nats; less than this between two models is float32, not the adapter
@@ -106,7 +106,8 @@ class Shift:
             raise BadQuestion("column-missing", which=which, columns=len(columns))
         base, adapted = columns[0], columns[which]
         if adapted.variant.prompt != base.variant.prompt:
-            raise BadQuestion("prompts-differ", which=which, form=adapted.variant.prompt, base=base.variant.prompt)
+            raise BadQuestion("column-prompts-differ", which=which, form=adapted.variant.prompt,
+                              base=base.variant.prompt)
         answers = [whole_answer(column, engine.tokens.end_id) for column in (base, adapted)]
         scored = engine.score(adapted.prompt_ids, answers, base.variant, adapted.variant)
         parts_at = next((i for i, (a, b) in enumerate(zip(*answers, strict=False)) if a != b), None)
@@ -172,22 +173,3 @@ def six_digits(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [six_digits(v) for v in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-# ---- the same by their old names, until their callers have moved
-
-
-def shift(engine: Any, prompt_ids: Sequence[int], columns: Sequence[Any], which: int = 1) -> Shift:
-    for column in columns:
-        object.__setattr__(column, "prompt_ids", tuple(prompt_ids))
-    return Shift.of(engine, columns, which)
-
-
-def answer_ids(engine: Any, column: Any) -> list[int]:
-    return whole_answer(column, engine.tokens.end_id)
-
-
-def log_likelihood(engine: Any, prompt_ids: Sequence[int], answer_ids: Sequence[int],
-                   variants: Sequence[Variant]) -> list[float]:
-    found: list[float] = engine.log_likelihoods([GivenAnswer(prompt_ids, answer_ids, v) for v in variants])
-    return found

@@ -71,6 +71,3 @@ class Tokens:
     def candidate(self, token_id: int, open_bytes: bytes) -> str:
         """How a token would read after these bytes; what is no whole character is escaped, as in `\\xe5`."""
         return (open_bytes + self.bytes_of(token_id)).decode("utf-8", "backslashreplace")
-
-
-Pieces = Tokens  # until its callers are given an engine's `tokens`

@@ -6,14 +6,12 @@ An added adapter that had to go is still known, and comes back when it is asked 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import replace
 from pathlib import Path
 
-from compare.engine.adapters import put_on, take_off
 from compare.engine.interface import LoadedAdapter, step_of
 from compare.engine.loaded_model import LoadedModel
-from lens.adapter_dir import AdapterFiles, check_base, find_adapter, read_adapter
-from lens.errors import BadAdapter, Unavailable
+from lens.adapter_dir import AdapterFiles, check_base, read_adapter, renamed, same
+from lens.errors import BadAdapter, Note, Unavailable
 
 MOST_ADDED = 8  # on the model at once; a page training writes a dozen checkpoints
 
@@ -21,39 +19,46 @@ MOST_ADDED = 8  # on the model at once; a page training writes a dozen checkpoin
 class AdapterShelf:
     """`known`: every adapter by name. `added`: those added later that are on the model, longest unused first."""
 
-    def __init__(self, loaded: LoadedModel, shown: Sequence[str], most_added: int = MOST_ADDED):
-        self.loaded, self.most_added = loaded, most_added
+    def __init__(self, loaded: LoadedModel, shown: Sequence[str], notes: Sequence[Note] = (),
+                 most_added: int = MOST_ADDED):
+        self.loaded, self.most_added, self.notes = loaded, most_added, list(notes)
         self.known = {name: LoadedAdapter(files, loaded.receipts[name], name in shown, step_of(files.path),
                                           "start" if name in shown else "timeline")
                       for name, files in loaded.adapters.items()}
         self.added: list[str] = []
 
-    def read(self, path: Path) -> AdapterFiles:
-        """A directory that may be added, or is known already. Raises BadAdapter. For any thread."""
-        files = read_adapter(find_adapter(str(path)))
-        if known := self.known.get(files.name):
-            if known.sha256 != files.sha256:
-                raise BadAdapter("adapter-name-taken", path=path, other=known.path, name=files.name)
-        else:
-            check_base(self.loaded.base, [files])
-        return files
+    def read(self, path: Path) -> tuple[AdapterFiles, list[Note]]:
+        """A directory that may be added, and what is to be told of it. Raises BadAdapter. For any thread."""
+        files = read_adapter(path)
+        return files, [] if self.same(files) else [*files.notes, *check_base(self.loaded.base, [files])]
 
-    def add(self, files: AdapterFiles, in_use: Set[str]) -> None:
-        """Attach, prove, and make it known. Raises BadAdapter."""
-        self.attach(files, in_use)
-        receipt = self.loaded.receipts[files.name]
-        self.known = {**self.known, files.name: LoadedAdapter(files, receipt, False, step_of(files.path), "added")}
+    def same(self, files: AdapterFiles) -> AdapterFiles | None:
+        """The very same adapter where it is known."""
+        known = same(files, [one.files for one in self.known.values()])
+        alike = known and (known.sha256, known.settings) == (files.sha256, files.settings)
+        return known if alike else None
+
+    def add(self, files: AdapterFiles, notes: Sequence[Note], in_use: Set[str]) -> str:
+        """Attach, prove, and make it known; returns its name. Raises BadAdapter."""
+        if known := self.same(files):
+            self.bring([known.name], in_use)
+            return known.name
+        new = renamed(files, set(self.known))
+        self.attach(new, in_use)
+        found = LoadedAdapter(new, self.loaded.receipts[new.name], False, step_of(new.path), "added")
+        self.known = {**self.known, new.name: found}
+        self.notes += [*notes, *new.notes[len(files.notes):]]
+        return new.name
 
     def attach(self, files: AdapterFiles, in_use: Set[str]) -> None:
         idle = [name for name in self.added if name not in in_use]
         for name in idle[:max(0, len(self.added) + 1 - self.most_added)]:
             self.detach(name)
-        put_on(self.loaded, files)
+        self.loaded.put_on(files)
         self.added.append(files.name)
 
     def detach(self, name: str) -> None:
-        take_off(self.loaded, name)
-        del self.loaded.adapters[name], self.loaded.receipts[name]
+        self.loaded.take_off(name)
         if name in self.added:
             self.added.remove(name)
 
@@ -65,11 +70,12 @@ class AdapterShelf:
             self.added.append(name)
         for name in wanted - set(self.loaded.adapters):
             if name not in self.known:
-                raise BadAdapter("adapter-not-on-model", name=name, attached=", ".join(self.known) or "none")
-            files = read_adapter(self.known[name].path)
-            if files.sha256 != self.known[name].sha256:
+                raise BadAdapter("adapter-not-on-model", adapter=repr(name[:80]))
+            known = self.known[name].files
+            files = read_adapter(known.path)
+            if files.sha256 != known.sha256:
                 raise BadAdapter("adapter-changed", name=name, path=files.path)
-            self.attach(replace(files, name=name), in_use | wanted)
+            self.attach(known, in_use | wanted)
 
     def remove(self, name: str, in_use: Set[str]) -> None:
         """Forget an adapter. Raises Unavailable while a question uses it."""

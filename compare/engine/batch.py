@@ -23,7 +23,6 @@ from compare.models.bloom import Bloom, KeysValues
 from compare.models.lora_rows import Gate, Stack, gate_of
 
 StackOf = Callable[[tuple[str, ...]], Stack]
-CHUNKS = {"cpu": 256, "cuda": 4096}  # tokens of a prefill between two steps of the others; measured by bench.engine
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +76,12 @@ class Prefill:
             rows = list(some)
             ids = torch.tensor([row.ids for row in rows], device=self.bloom.device)
             cache = self.bloom.new_cache(len(rows), length)
-            chunk = max(1, CHUNKS.get(self.bloom.device.type, CHUNKS["cuda"]) // len(rows))
-            for states in self.bloom.read_chunks(ids, gate_of_rows(rows, self.stack_of), cache, chunk):
+            gate, chunk = gate_of_rows(rows, self.stack_of), self.bloom.chunk(len(rows))
+            for start in range(0, length, chunk):
+                states = self.bloom.read_chunk(ids[:, :start + chunk], gate, cache, start)
                 self.left -= states.shape[0] * states.shape[1]
-                last = states[:, -1]
                 yield
-            self.parts.append((rows, cache, last))
+            self.parts.append((rows, cache, states[:, -1]))
 
     def advance(self) -> bool:
         """Read one chunk; True while there is more to read."""
@@ -123,7 +122,8 @@ class Batch:
         self.drop_cancelled()
         if not self.rows:
             return
-        slot, failed = self.kv_cache.step(), {}
+        slot = self.kv_cache.step()
+        failed: dict[OpenQuestion, Exception] = {}
         try:
             logits = self.forward(self.ids, slot, self.gate)
         except Exception as err:

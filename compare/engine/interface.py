@@ -30,6 +30,7 @@ from compare.engine.question import (
 )
 from lens.adapter_config import LoraSettings
 from lens.adapter_dir import AdapterFiles
+from lens.errors import Note
 
 if TYPE_CHECKING:
     from compare.analysis.adapter_norms import Anatomy
@@ -189,6 +190,10 @@ class Engine(Protocol):
     @property
     def adapters(self) -> Mapping[str, LoadedAdapter]:
         """By name; those of every question first, in the order of their columns."""
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        """What its user is to be told once: an adapter that was renamed, found elsewhere, and the like."""
 
     @property
     def abilities(self) -> frozenset[Ability]:

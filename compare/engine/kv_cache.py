@@ -14,6 +14,7 @@ from torch import Tensor
 
 from compare.models.bloom import Bloom, KeysValues
 
+SPARE = 128  # positions beyond those asked for
 KEPT = 16 << 20  # bytes of keys that stay when no row is left; one visitor's few rows fit
 
 
@@ -50,15 +51,17 @@ class KVCache:
         return (self.bloom.slopes[:, None] * own[:, None]).masked_fill(own[:, None] < 0, -torch.inf)
 
     def reserve(self, rows: int, positions: int) -> None:
-        """Make room, doubling what there is. New room is zero, for what is masked must still be finite."""
+        """Make room, and some more: doubling what is small, so that it is rarely done."""
         old_rows = self.cache.keys.shape[1]
         if rows <= old_rows and positions <= self.positions:
             return
         rows = old_rows if rows <= old_rows else max(rows, 2 * old_rows)
-        positions = self.positions if positions <= self.positions else max(positions, 2 * self.positions, 128)
+        if positions > self.positions:
+            doubled = max(SPARE, self.positions + min(self.positions, 4 * SPARE))
+            positions = doubled if positions <= doubled else positions + SPARE
+        positions = max(positions, self.positions)
         grown, n = self.bloom.new_cache(rows, positions), len(self.starts)
         for old, new in ((self.cache.keys, grown.keys), (self.cache.values, grown.values)):
-            new.zero_()
             if n:
                 new[:, :n, :, :self.now] = old[:, :n, :, :self.now]
         self.cache = grown
@@ -71,17 +74,18 @@ class KVCache:
         low, n = min(self.starts), len(self.starts)
         for part in (self.cache.keys, self.cache.values):
             part[:, :n, :, low + by:self.now + by] = part[:, :n, :, low:self.now].clone()
+            part[:, :n, :, low:max(low, low + by)] = 0  # what is masked must still be finite
         self.now, self.starts = self.now + by, [start + by for start in self.starts]
         self.bias[:n] = self.alibi(self.starts, self.positions)
 
     def enter(self, rows: int, length: int) -> KeysValues:
         """Add rows whose `length` first positions end at now; returns the place for their keys and values."""
-        if not self.starts:
+        n = len(self.starts)
+        self.reserve(n + rows, max(length, self.now) + 1)
+        if not n:
             self.now = length
         elif length > self.now:
             self.move(length - self.now)
-        n = len(self.starts)
-        self.reserve(n + rows, self.now + 1)
         start = self.now - length
         self.starts += [start] * rows
         self.bias[n:n + rows] = self.alibi([start], self.positions)

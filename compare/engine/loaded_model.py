@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from compare.analysis.token_text import Tokens
-from compare.engine.adapters import attach
 from compare.engine.interface import Shape, Variant
 from compare.engine.receipt import Receipt, base_logits, receipt
 from compare.models.bloom import Bloom
-from compare.models.lora_rows import gate_of, stack
+from compare.models.lora_rows import Gate, gate_of, stack
 from lens.adapter_dir import AdapterFiles
+from lens.adapter_peft import attach
 from lens.base import Base
-from lens.errors import BadAdapter
 
 
 class LoadedModel:
@@ -43,13 +42,38 @@ class LoadedModel:
         self.receipts: dict[str, Receipt] = {}
         for name, files in self.adapters.items():
             self.receipts[name] = receipt(self, files, self.untouched)
-            if self.receipts[name].problem and not self.receipts[name].changes_anything:
-                raise BadAdapter(str(self.receipts[name].problem))
+            self.receipts[name].check()
 
     @property
     def base_model(self) -> Any:
         """transformers' model, whether adapters are on it or not."""
         return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+    def put_on(self, files: AdapterFiles) -> None:
+        """Attach an adapter, prove it, and only then publish it. Raises BadAdapter; the model is then as it was."""
+        self.model = attach(self.model, [files]).to(self.device)
+        try:
+            found = receipt(self, files, self.untouched)
+            found.check()
+        except Exception:
+            self.remove(files)
+            raise
+        self.receipts[files.name], self.adapters[files.name] = found, files
+
+    def take_off(self, name: str) -> None:
+        """Undo `put_on`."""
+        self.remove(self.adapters.pop(name))
+        del self.receipts[name]
+
+    def remove(self, files: AdapterFiles) -> None:
+        """Nothing of this adapter stays on the model."""
+        others = [key for key in self.model.peft_config if key != files.key]
+        if not others:
+            self.model = self.model.unload()
+        elif files.key in self.model.peft_config:
+            self.model.delete_adapter(files.key)
+            self.model.set_adapter(others[0], inference_mode=True)
+        self.stack_of.cache_clear()
 
     def move(self, device: str) -> None:
         """Bring the weights to another device."""
@@ -63,14 +87,18 @@ class LoadedModel:
 
     @torch.inference_mode()
     def states(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> Tensor:
-        """(rows, longest, hidden) last hidden states of row i under variants[i], in one forward.
+        """(rows, longest, hidden) last hidden states of row i under variants[i]."""
+        return self.bloom.read(*self.sequences(rows, variants))
+
+    def sequences(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> tuple[Tensor, Gate | None]:
+        """What is read of rows under these variants: (rows, longest) ids and the gate.
 
         Rows are padded on the right, which a causal model never looks at.
         """
         longest = max(map(len, rows))
         pad = self.tokens.end_id
         ids = torch.tensor([list(row) + [pad] * (longest - len(row)) for row in rows], device=self.device)
-        return self.bloom.read(ids, gate_of(variants, self.stack_of))
+        return ids, gate_of(variants, self.stack_of)
 
     @torch.inference_mode()
     def logits(self, states: Tensor) -> Tensor:

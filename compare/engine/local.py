@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from compare.analysis.adapter_norms import Anatomy, anatomy
@@ -23,9 +25,9 @@ from compare.engine.model_thread import ModelThread
 from compare.engine.open_question import OpenQuestion
 from compare.engine.queue import QuestionQueue
 from compare.engine.shared_engine import Inbox, SharedEngine
-from lens.adapter_dir import check_base, find_adapter, read_adapters
+from lens.adapter_dir import check_base, read_adapters
 from lens.base import find_base, load_base, load_tokenizer
-from lens.errors import BadAdapter, Unavailable
+from lens.errors import BadAdapter, Note, Unavailable
 
 WINDOW = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no limit
 T = TypeVar("T")
@@ -40,6 +42,7 @@ class LocalEngine(SharedEngine):
     """
 
     abilities: frozenset[Ability] = frozenset({"load-adapters"})
+    closing: weakref.finalize[..., LocalEngine]
 
     def __init__(self, base: str, adapter: str | Sequence[str] | None = None, device: str = "auto",
                  dtype: str = "auto", max_rows: int = 64, threaded: bool = True, timeline: Sequence[str] = (),
@@ -48,11 +51,12 @@ class LocalEngine(SharedEngine):
         base_files = find_base(base)
         tokenizer = load_tokenizer(base_files)  # a broken base is told as such, whatever adapters come with it
         paths = [adapter] if isinstance(adapter, str) else list(adapter or [])
-        files = read_adapters([find_adapter(p) for p in (*paths, *timeline)])
-        check_base(base, files.values())
+        given = read_adapters([*paths, *timeline])
+        files = {one.name: one for one in given}
+        notes = [*(note for one in files.values() for note in one.notes), *check_base(base, files.values())]
         self.loaded = LoadedModel(base, load_base(base_files, device, dtype, tokenizer), files)
-        self.tokens = self.loaded.tokens
-        self.shelf = AdapterShelf(self.loaded, list(files)[:len(paths)], most_added)
+        self.tokens, self.shown = self.loaded.tokens, [one.name for one in given[:len(paths)]]
+        self.shelf = AdapterShelf(self.loaded, self.shown, notes, most_added)
         self.start(max_rows, threaded)
 
     def start(self, max_rows: int, threaded: bool) -> None:
@@ -70,6 +74,10 @@ class LocalEngine(SharedEngine):
     @property
     def facts(self) -> Facts:
         return self._facts
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        return self.shelf.notes
 
     @property
     def adapters(self) -> Mapping[str, LoadedAdapter]:
@@ -107,8 +115,12 @@ class LocalEngine(SharedEngine):
         return self.thread.call(whole)
 
     def states(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> Tensor:
-        """`LoadedModel.states`, between two steps of the batch."""
-        return self.run(lambda: self.loaded.states(rows, variants), variants)
+        """As `LoadedModel.states`, chunk by chunk between the steps of the batch."""
+        ids, gate = self.run(lambda: self.loaded.sequences(rows, variants), variants)
+        bloom, chunk = self.loaded.bloom, self.loaded.bloom.chunk(len(rows))
+        cache = self.run(lambda: bloom.new_cache(*ids.shape))
+        return torch.cat([self.run(partial(bloom.read_chunk, ids[:, :start + chunk], gate, cache, start))
+                          for start in range(0, ids.shape[1], chunk)], 1)
 
     def logits(self, states: Tensor) -> Tensor:
         return self.run(lambda: self.loaded.logits(states))
@@ -126,14 +138,12 @@ class LocalEngine(SharedEngine):
         return self.run(lambda: anatomy(self.loaded.model, name), [Variant.of(name)] if name in self.adapters else [])
 
     def load_adapter(self, path: Path) -> str:
-        files = self.shelf.read(path)
-        if files.name not in self.adapters:
-            self.run(lambda: self.shelf.add(files, self.queue.in_use()))
-        return files.name
+        files, notes = self.shelf.read(path)
+        return self.run(lambda: self.shelf.add(files, notes, self.queue.in_use()))
 
     def unload_adapter(self, name: str) -> None:
         if name not in self.adapters:
-            raise BadAdapter("adapter-not-on-model", name=name, attached=", ".join(self.adapters) or "none")
+            raise BadAdapter("adapter-not-on-model", adapter=repr(name[:80]))
         self.run(lambda: self.shelf.remove(name, self.queue.in_use()))
 
     def close(self) -> None:

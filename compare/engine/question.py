@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count
 
+from lens.adapter_dir import unique
 from lens.chat import Form, valid_text
 from lens.errors import BadQuestion
 
@@ -90,15 +90,9 @@ PLAIN = Variant("base, plain prompt", prompt="plain")  # what the base can do wh
 def unique_names(variants: Iterable[Variant]) -> list[Variant]:
     """The variants under names of which none stands twice: an adapter called `base` becomes `base (adapter)`, what
     comes a second time `lens (2)`. Names that are unique stay as they are."""
-    found: list[Variant] = []
-    taken: set[str] = set()
-    for variant in variants:
-        plain = f"{variant.name} (adapter)" if variant.adapter and variant.name in (BASE.name, PLAIN.name) \
-            else variant.name
-        name = next(n for n in chain([plain], (f"{plain} ({i})" for i in count(2))) if n not in taken)
-        taken.add(name)
-        found.append(variant if name == variant.name else replace(variant, name=name))
-    return found
+    variants = list(variants)
+    plain = [f"{v.name} (adapter)" if v.adapter and v.name in (BASE.name, PLAIN.name) else v.name for v in variants]
+    return [replace(v, name=name) for v, name in zip(variants, unique(plain), strict=True)]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ fewer at once. Called by whoever owns the model, never by two at a time; only `w
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Set
 from typing import TypeVar
@@ -20,6 +21,7 @@ from compare.event_log import log
 from lens.errors import LensError, Unavailable
 
 T = TypeVar("T")
+READING = 0.03  # seconds that the others wait while questions are read, and one chunk's time at most beyond it
 
 
 class QuestionQueue:
@@ -46,11 +48,17 @@ class QuestionQueue:
         return {name for question in under_way for name in question.adapters}
 
     def work(self) -> bool:
-        """Let one waiting question in, if there is room, read a chunk of one that joins, then one step of the batch;
-        True while there is more to do."""
+        """Let waiting questions in, as far as there is room, and read them for a while, chunk by chunk; then one step
+        of the batch. True while there is more to do."""
         with torch.inference_mode():
-            self.admit()
-            self.read()
+            until = time.monotonic() + READING
+            while True:
+                self.admit()
+                if not self.joining:
+                    break
+                self.read()
+                if time.monotonic() >= until:
+                    break
             self.step()
         return bool(self.batch.rows or self.joining or self.waiting)
 

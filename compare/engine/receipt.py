@@ -7,13 +7,20 @@ base row is the base as it was before any adapter came, and as PEFT's `disable_a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from compare.engine.interface import BASE, Variant
+from lens.adapter_dir import AdapterFiles
+from lens.adapter_peft import linear_layers
+from lens.adapter_weights import load_weights
+from lens.errors import BadAdapter, LensError
+
+if TYPE_CHECKING:
+    from compare.engine.loaded_model import LoadedModel
 
 PROBE = 16  # tokens
 # The engine's own arithmetic adds in another order than transformers'. Allowed, as a share of the largest logit:
@@ -48,31 +55,34 @@ class Receipt:
         return self.max_logit_change is None or self.max_logit_change > 0
 
     @property
-    def problem(self) -> str | None:
-        """What is wrong with this adapter, in a sentence with the next step; None where nothing is."""
+    def problem(self) -> BadAdapter | None:
+        """What is wrong with this adapter, with the next step; None where nothing is."""
         keys = self.keys_matched + self.keys_refused
         if self.keys_refused:
-            what = f"{self.keys_refused} of its {keys} tensors are not on this base; use the base it was trained on"
+            reason = LensError("receipt-keys-refused", refused=self.keys_refused, keys=keys)
         elif self.base_difference is None:
-            what = "the base's own logits are NaN or infinite, before any adapter; try float32"
+            reason = LensError("receipt-base-not-finite")
         elif not self.nonzero_b:
-            what = ("changes nothing: every B matrix is zero, as before the first step of training; "
-                    "train it, or choose a later checkpoint")
+            reason = LensError("receipt-all-zero")
         elif self.max_logit_change is None:
-            what = "its logits are NaN or infinite; try float32, or train it again at a lower learning rate"
+            reason = LensError("receipt-not-finite")
         elif not self.changes_anything:
-            what = (f"changes nothing: {self.nonzero_b} B matrices are not zero, but no logit moved on the probe; "
-                    "its update is lost in rounding; try float32, or train it longer")
+            reason = LensError("receipt-lost-in-rounding", nonzero=self.nonzero_b)
         elif not self.base_exact:
-            what = (f"the base row is not the untouched base (largest difference {self.base_difference:.3g}); "
-                    "do not trust its comparisons, and report this")
+            reason = LensError("receipt-base-not-exact", difference=self.base_difference)
         else:
             return None
-        return f"adapter {self.adapter}: {what}"
+        return BadAdapter("adapter-no-good", adapter=self.adapter, reason=reason)
 
-    def as_dict(self) -> dict:
+    def check(self) -> None:
+        """Raises BadAdapter for an adapter that changes nothing."""
+        if self.problem and not self.changes_anything:
+            raise self.problem
+
+    def as_dict(self) -> dict[str, Any]:
         """The contract's fields, and `adapter`, `base_difference` and `problem`."""
-        return {**asdict(self), "changes_anything": self.changes_anything, "problem": self.problem}
+        return {**asdict(self), "changes_anything": self.changes_anything,
+                "problem": str(self.problem) if self.problem else None}
 
 
 def probe_ids(vocab_size: int) -> list[int]:
@@ -81,13 +91,14 @@ def probe_ids(vocab_size: int) -> list[int]:
 
 
 @torch.inference_mode()
-def base_logits(model) -> Tensor:
+def base_logits(model: Any) -> Tensor:
     """(probe, vocabulary) float32 logits of a BloomForCausalLM by transformers' own forward."""
     ids = torch.tensor([probe_ids(model.config.vocab_size)], device=model.device)
-    return model(input_ids=ids, use_cache=False).logits[0].float()
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits[0].float()
+    return logits
 
 
-def receipt(engine, files, before: Tensor) -> Receipt:
+def receipt(engine: LoadedModel, files: AdapterFiles, before: Tensor) -> Receipt:
     """Of the adapter `files` on the engine; `before`: `base_logits` of the base before any adapter was attached.
 
     Call it while nothing else runs on the engine: it toggles PEFT's adapters off and on.
@@ -112,23 +123,19 @@ def largest(values: Tensor) -> float | None:
     return found.item() if found.isfinite() else None
 
 
-def on_model(model, files) -> dict[str, int]:
+def on_model(model: Any, files: AdapterFiles) -> dict[str, int]:
     """`modules`, `keys_matched`, `keys_refused` and `nonzero_b`: the file against the model's own parameters."""
-    from peft.utils import load_peft_weights
-
-    parameters = dict(model.named_parameters())
-    matched, nonzero, found = [], 0, load_peft_weights(str(files.path), device="cpu")
-    for key, value in found.items():
-        there = parameters.get(key.replace(".weight", f".{files.name}.weight"))
-        if there is None or there.shape != value.shape or not torch.equal(there.cpu(), value.to(there.dtype)):
-            continue
-        matched.append(key)
-        nonzero += ".lora_B." in key and bool(there.any())
-    return {"modules": len(modules(matched)), "keys_matched": len(matched),
-            "keys_refused": len(found) - len(matched), "nonzero_b": nonzero}
+    layers, modules, matched, nonzero = linear_layers(model), 0, 0, 0
+    for name, (a, b) in load_weights(files.path, files.sites).items():
+        layer = layers[name]
+        on = [files.key in side and same(side[files.key].weight, value)
+              for side, value in ((layer.lora_A, a), (layer.lora_B, b))]
+        matched += sum(on)
+        modules += all(on)
+        nonzero += on[1] and bool(b.any())
+    return {"modules": modules, "keys_matched": matched, "keys_refused": 2 * len(files.sites) - matched,
+            "nonzero_b": nonzero}
 
 
-def modules(keys: Iterable[str]) -> set[str]:
-    """The layers of which both A and B are among the keys."""
-    sides = [{key.split(f".lora_{side}.")[0] for key in keys if f".lora_{side}." in key} for side in "AB"]
-    return sides[0] & sides[1]
+def same(there: Tensor, value: Tensor) -> bool:
+    return there.shape == value.shape and torch.equal(there.cpu(), value.to(there.dtype))

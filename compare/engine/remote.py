@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from compare.analysis.token_text import Tokens
 from compare.engine.interface import Facts, GivenAnswer, Load, LoadedAdapter, Variant
-from compare.engine.old_names import OldNames
 from compare.engine.open_question import OpenQuestion
 from compare.engine.shared_engine import SharedEngine, answered_by
-from lens.adapter_dir import find_adapter, read_adapters
-from lens.errors import Unavailable, first_line
+from lens.adapter_dir import read_adapters
+from lens.errors import Note, Unavailable, first_line
 
 if TYPE_CHECKING:
     from compare.analysis.adapter_norms import Anatomy
@@ -28,20 +27,21 @@ if TYPE_CHECKING:
 TRIES = 3  # replicas that a question is put to before its visitor hears of the failure
 
 
-class RemoteEngine(OldNames, SharedEngine):
+class RemoteEngine(SharedEngine):
     """`handle`: Serve's handle to the replicas, or anything that answers like it."""
 
     def __init__(self, handle: Any, base: str, adapters: Sequence[str]):
         """Read tokenizer and adapter files here, ask a replica for the rest. Raises BadAdapter."""
         from lens.base import load_tokenizer
 
-        files = read_adapters([find_adapter(name) for name in adapters])
+        given = read_adapters(adapters)
         tokenizer = load_tokenizer(base)
         self.handle, self.tokens, self.closed = handle, Tokens(tokenizer), False
         there, known = handle.facts.remote().result()
         self._facts: Facts = replace(there, base=base)
-        self._adapters: dict[str, LoadedAdapter] = {name: replace(known[name], files=one)
-                                                    for name, one in files.items()}
+        self._adapters: dict[str, LoadedAdapter] = {one.name: replace(known[one.name], files=one) for one in given}
+        self.shown = [one.name for one in given if known[one.name].shown]
+        self.notes: Sequence[Note] = [note for one in self._adapters.values() for note in one.files.notes]
 
     @property
     def facts(self) -> Facts:

@@ -33,6 +33,7 @@ class SharedEngine:
     """An engine without its model: who inherits it gives `facts`, `adapters` and `begin`."""
 
     tokens: Tokens
+    shown: Sequence[str]  # the adapters of every question, in the order of their columns; one may stand twice
     abilities: frozenset[Ability] = frozenset()
 
     @property
@@ -61,7 +62,7 @@ class SharedEngine:
         self.close()
 
     def variants(self, strengths: Sequence[float] = (1.0,)) -> list[Variant]:
-        shown = [adapter.name for adapter in self.adapters.values() if adapter.shown]
+        shown = [name for name in self.shown if name in self.adapters]
         return unique_names([BASE] + [Variant.of(name, s) for name in shown for s in strengths])
 
     def ask(self, questions: Sequence[Question], variants: Sequence[Variant] | None = None,

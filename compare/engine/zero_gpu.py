@@ -20,10 +20,9 @@ from compare.analysis.adapter_norms import Anatomy
 from compare.analysis.token_shift import Position
 from compare.engine.interface import Facts, GivenAnswer, Grown, Load, LoadedAdapter, Question, Sampling, Step, Variant
 from compare.engine.local import LocalEngine
-from compare.engine.old_names import OldNames
 from compare.engine.open_question import OpenQuestion
 from compare.engine.shared_engine import SharedEngine, answered_by
-from lens.errors import Unavailable
+from lens.errors import Note, Unavailable
 
 START, PER_TOKEN, LONGEST = 10, 0.05, 120  # seconds: to move the model, of a token, at most
 
@@ -33,14 +32,14 @@ def seconds(question: Question, variants: Sequence[Variant], sampling: Sampling)
     return min(LONGEST, START + int(PER_TOKEN * sampling.max_new_tokens))
 
 
-class ZeroGpuEngine(OldNames, SharedEngine):
+class ZeroGpuEngine(SharedEngine):
     """`lend`: the decorator, `spaces.GPU`. bfloat16 unless told otherwise, which the GPUs there have."""
 
     def __init__(self, lend: Callable[..., Callable[..., Any]], base: str, adapter: Sequence[str], dtype: str = "auto",
                  timeline: Sequence[str] = ()):
         self.here = LocalEngine(base, adapter, "cpu", "bfloat16" if dtype == "auto" else dtype, threaded=False,
                                 timeline=timeline)
-        self.tokens, self.process = self.here.tokens, os.getpid()
+        self.tokens, self.shown, self.process = self.here.tokens, self.here.shown, os.getpid()
         self.lent = lend(duration=seconds)(self.answer)  # the one entry that computes on a GPU
 
     @property
@@ -50,6 +49,10 @@ class ZeroGpuEngine(OldNames, SharedEngine):
     @property
     def adapters(self) -> Mapping[str, LoadedAdapter]:
         return self.here.adapters
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        return self.here.notes
 
     def begin(self, question: OpenQuestion) -> None:
         """Put a question to a worker, which is lent only now that it was checked."""

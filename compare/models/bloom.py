@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from lens.adapter_config import LINEAR_LAYERS
 from lens.errors import BadBase
 
 SMALL = 250_000_000  # weights × tokens; in less work, threads wait for one another longer than they save
+CHUNKS = {"cpu": 64, "cuda": 4096}  # tokens read at once, between two steps of the batch; by bench.engine
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def slopes(heads: int) -> Tensor:
 class Bloom:
     """The weights of one BloomForCausalLM, shared with it, not copied."""
 
-    def __init__(self, model):
+    def __init__(self, model: Any) -> None:
         config, body = model.config, model.transformer
         if config.apply_residual_connection_post_layernorm:
             raise BadBase("residual-after-norm")
@@ -119,21 +120,20 @@ class Bloom:
         """(…, hidden) → (…, vocabulary), float32."""
         return product(states, self.head).float()
 
-    def read(self, ids: Tensor, gate: Gate | None = None, cache: KeysValues | None = None, chunk: int = 256) -> Tensor:
+    def chunk(self, rows: int) -> int:
+        """How many positions of so many rows are read at once."""
+        return max(1, CHUNKS.get(self.device.type, CHUNKS["cuda"]) // rows)
+
+    def read(self, ids: Tensor, gate: Gate | None = None, chunk: int | None = None) -> Tensor:
         """Whole sequences from their first token: (rows, length) ids → (rows, length, hidden) states."""
-        cache = cache or self.new_cache(*ids.shape)
-        return torch.cat(list(self.read_chunks(ids, gate, cache, chunk)), 1)
+        cache, chunk = self.new_cache(*ids.shape), chunk or self.chunk(len(ids))
+        starts = range(0, ids.shape[1], chunk)
+        return torch.cat([self.read_chunk(ids[:, :start + chunk], gate, cache, start) for start in starts], 1)
 
-    def read_chunks(self, ids: Tensor, gate: Gate | None, cache: KeysValues, chunk: int) -> Iterator[Tensor]:
-        """The same, `chunk` positions at a time, so that attention's scores stay small however long the text.
-
-        `cache` has exactly `length` positions and is filled.
-        """
-        length = ids.shape[1]
-        position = torch.arange(length, device=self.device)
-        for start in range(0, length, chunk):
-            end = min(start + chunk, length)
-            bias = (self.slopes[:, None, None] * position[:end]).masked_fill(
-                position[:end] > position[start:end, None], -torch.inf)[None]
-            seen = KeysValues(cache.keys[..., :end, :], cache.values[..., :end, :])
-            yield self.states(ids[:, start:end], seen, start, bias, gate)
+    def read_chunk(self, ids: Tensor, gate: Gate | None, cache: KeysValues, start: int) -> Tensor:
+        """The ids from `start` on, of sequences whose ids before it are in the cache; theirs are written there."""
+        end = ids.shape[1]
+        position = torch.arange(end, device=self.device)
+        bias = (self.slopes[:, None, None] * position).masked_fill(position > position[start:, None], -torch.inf)[None]
+        seen = KeysValues(cache.keys[..., :end, :], cache.values[..., :end, :])
+        return self.states(ids[:, start:], seen, start, bias, gate)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from compare.engine.interface import Variant
 from lens.adapter_config import LINEAR_LAYERS
+from lens.adapter_dir import peft_key
 
 
 @dataclass(frozen=True)
@@ -69,23 +70,34 @@ def linear_of(block, name: str):
 
 
 def stack(model, names: Sequence[str]) -> Stack:
-    """The named adapters of a PeftModel over BLOOM, stacked; float32 on the model's device."""
+    """The named adapters of a PeftModel over BLOOM, stacked; float32 on the model's device.
+
+    An adapter may have another rank or scaling in each layer: all get the room of its largest rank, and its first
+    layer's scaling, the others' difference from that folded into their B.
+    """
+    keys = {name: peft_key(name) for name in names}
     layers = {(i, module): linear_of(block, module)
               for i, block in enumerate(model.get_base_model().transformer.h) for module in LINEAR_LAYERS}
-    layers = {place: layer for place, layer in layers.items() if any(n in getattr(layer, "lora_A", {}) for n in names)}
-    ranks = [(name, model.peft_config[name].r) for name in names]
-    scaling = {name: layer.scaling[name] for layer in layers.values() for name in names if name in layer.lora_A}
+    layers = {at: x for at, x in layers.items() if any(key in getattr(x, "lora_A", {}) for key in keys.values())}
+    having = {name: [x for x in layers.values() if key in x.lora_A] for name, key in keys.items()}
+    ranks = [(name, max((x.r[keys[name]] for x in having[name]), default=0)) for name in names]
+    scaling = {name: having[name][0].scaling[keys[name]] for name in names if having[name]}
     weights = {}
     for place, layer in layers.items():
-        a, b = zip(*(matrices(layer, name, rank) for name, rank in ranks), strict=True)
+        a, b = zip(*(matrices(layer, keys[name], rank, scaling.get(name, 1.0)) for name, rank in ranks), strict=True)
         weights[place] = torch.cat(a, 1).contiguous(), torch.cat(b, 0).contiguous()
     return Stack(weights, ranks, scaling)
 
 
-def matrices(layer, name: str, rank: int) -> tuple[Tensor, Tensor]:
-    """One adapter's A (in, rank) and B (rank, out) in a LoRA layer; zeros where it does not change this one."""
-    if name in layer.lora_A:
-        return layer.lora_A[name].weight.T.float(), layer.lora_B[name].weight.T.float()
+def matrices(layer, key: str, rank: int, scaling: float) -> tuple[Tensor, Tensor]:
+    """One adapter's A (in, rank) and B (rank, out) in a LoRA layer; zeros beyond its own rank there."""
     out, wide = layer.base_layer.weight.shape
-    zeros = layer.base_layer.weight.new_zeros
-    return zeros((wide, rank), dtype=torch.float32), zeros((rank, out), dtype=torch.float32)
+    device = layer.base_layer.weight.device
+    a, b = torch.zeros((wide, rank), device=device), torch.zeros((rank, out), device=device)
+    if key in layer.lora_A:
+        own = layer.r[key]
+        a[:, :own] = layer.lora_A[key].weight.T
+        b[:own] = layer.lora_B[key].weight.T
+        if layer.scaling[key] != scaling:
+            b *= layer.scaling[key] / scaling
+    return a, b

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 LEFT_OUT = {"skipped_rows": "bad rows left out", "dropped_rows": "too long and left out", "cut_rows": "cut at the end",
             "endings_lost": "answers without their ending"}
 
@@ -52,15 +50,15 @@ def example_text(about: dict) -> str:
             + table(("question", "answer", "finish"), rows) + "\n\n")
 
 
-def write_card(path: Path, about: dict, picture: bool = False) -> None:
-    """Write the card. `about` is `training.json`'s contents; `picture`: `loss.png` lies beside it."""
+def card(about: dict, picture: bool = False) -> str:
+    """Its text. `about` is `training.json`'s contents; `picture`: `loss.png` lies beside it."""
     base, counts = about["base"], about["parameters"]
     data = ", ".join(f"`{d['name']}`" for d in about["data"])
     sha = f" (weights sha256 `{base['sha256']}`)" if base["sha256"] else ""
     share = f"{counts['trainable']:,} of {counts['all']:,} parameters"
     left_out = "".join(f", {about[key]:,} {what}" for key, what in LEFT_OUT.items() if about.get(key))
     values = [(f"`{k}`", f"`{v!r}`".replace("|", "\\|")) for k, v in about["settings"].items()]
-    path.write_text(f"""---
+    return f"""---
 library_name: peft
 base_model: {base['name']}
 tags: [lora, bloom, question-answering]
@@ -80,4 +78,4 @@ Trained on {about['rows']:,} rows of {data}{left_out}, over the base `{base['nam
 
 Load it with `PeftModel.from_pretrained(base, this_directory)`; the chat template is saved beside it.
 It answers about what its rows teach, and nothing else should be trusted.
-""", encoding="utf-8")
+"""

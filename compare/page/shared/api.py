@@ -28,7 +28,7 @@ def as_dict(adapter: LoadedAdapter) -> dict:
     settings = adapter.settings
     return {"name": adapter.name, "sha256": adapter.sha256, "base_sha256": adapter.base_sha256, "r": settings.r,
             "lora_alpha": settings.lora_alpha, "use_rslora": settings.use_rslora,
-            "target_modules": list(settings.target_modules),
+            "target_modules": list(adapter.files.modules),
             "layers_to_transform": settings.layers_to_transform and list(settings.layers_to_transform),
             "parameters": lora_parameters(adapter.path / "adapter_model.safetensors"), "step": adapter.step,
             "timeline": not adapter.shown}

@@ -1,0 +1,86 @@
+"""A checked adapter put on a model by PEFT, which is given the names, ranks and weights that were judged, no more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from lens.adapter_config import MODULE, Patterns
+from lens.adapter_dir import AdapterFiles
+from lens.adapter_weights import load_weights
+from lens.errors import BadAdapter
+
+
+def attach(model: Any, adapters: Sequence[AdapterFiles]) -> Any:
+    """The base with these adapters, as a PeftModel in evaluation mode with the first one active.
+
+    `model` may be a PeftModel already; which of its adapters is active then stays as it is. Raises BadAdapter when a
+    shape or a module does not belong to this base; the base is then unchanged.
+    """
+    from peft import PeftModel
+
+    check_fit(model, adapters)
+    peft_model: Any = model if hasattr(model, "peft_config") else None
+    active = peft_model.active_adapter if peft_model else adapters[0].key
+    for files in adapters:
+        if peft_model is None:
+            peft_model = PeftModel(model, config_of(files), adapter_name=files.key)
+        else:
+            peft_model.add_adapter(files.key, config_of(files))
+        put_weights(peft_model, files, files.key)
+    peft_model.set_adapter(active, inference_mode=True)
+    return peft_model.eval()
+
+
+def config_of(files: AdapterFiles) -> Any:
+    """PEFT's LoraConfig with every module by its whole name, so that it has nothing to guess or to match."""
+    from peft import LoraConfig
+
+    given, at = files.settings, files.sites
+    odd_alphas: dict[str, Any] = {re.escape(m): s.alpha for m, s in at.items() if s.alpha != given.lora_alpha}
+    alpha: Any = given.lora_alpha  # it need not be whole, though PEFT annotates it so
+    return LoraConfig(task_type="CAUSAL_LM", inference_mode=True, r=given.r, lora_alpha=alpha,
+                      use_rslora=given.use_rslora, target_modules=sorted(at), alpha_pattern=odd_alphas,
+                      rank_pattern={re.escape(m): s.rank for m, s in at.items() if s.rank != given.r})
+
+
+def linear_layers(model: Any) -> dict[str, Any]:
+    """Module name → layer, of all that an adapter may change in a BLOOM or in a PeftModel over one."""
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    return {name: layer for name, layer in base.named_modules() if MODULE.fullmatch(name)}
+
+
+def check_fit(model: Any, adapters: Iterable[AdapterFiles]) -> None:
+    """Raises BadAdapter for an adapter that is not one of this model's size, or that lacks some of its layers."""
+    layers = linear_layers(model)
+    for files in adapters:
+        for name, site in files.sites.items():
+            if name not in layers:
+                raise BadAdapter("adapter-layer-not-in-base", path=files.path, module=name)
+            own = tuple(layers[name].weight.shape)
+            if own != (site.out_features, site.in_features):
+                raise BadAdapter("adapter-other-size", path=files.path, module=name,
+                                 shape=(site.out_features, site.in_features), base=own)
+        patterns = Patterns(files.path)
+        for name in layers:
+            if name not in files.sites and files.settings.targets(name, patterns):
+                raise BadAdapter("adapter-layer-missing", path=files.path, module=name)
+
+
+def put_weights(peft_model: Any, files: AdapterFiles, key: str) -> None:
+    """Copy a directory's A and B into the adapter that PEFT calls `key`. Raises BadAdapter unless all fit exactly."""
+    layers, found = linear_layers(peft_model), load_weights(files.path, files.sites)
+    there = {name for name, layer in layers.items() if key in getattr(layer, "lora_A", {})}
+    if there != set(found):
+        raise BadAdapter("adapter-other-modules", path=files.path, file=len(found), model=len(there))
+    with torch.no_grad():
+        for name, (a, b) in found.items():
+            sides = layers[name].lora_A[key].weight, layers[name].lora_B[key].weight
+            if (sides[0].shape, sides[1].shape) != (a.shape, b.shape):
+                raise BadAdapter("adapter-other-rank", path=files.path, module=name, file=a.shape[0],
+                                 model=sides[0].shape[0])
+            sides[0].copy_(a)
+            sides[1].copy_(b)

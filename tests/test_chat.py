@@ -62,7 +62,8 @@ def test_the_endings_are_those_of_the_recipes(tokenizer):
     assert list(MARKERS) == json.loads((BASE / "tokenizer_config.json").read_text())["extra_special_tokens"]
 
 
-@pytest.mark.parametrize("question, code", [(" \n", "question-empty"), ("长" * (LONGEST + 1), "question-too-long")])
+@pytest.mark.parametrize("question, code", [(" \n", "question-empty"),
+                                            ("长" * (LONGEST + 1), "question-too-many-characters")])
 def test_what_cannot_be_asked_is_told_in_both_languages(tokenizer, question, code):
     with pytest.raises(BadQuestion) as caught:
         Prompt(tokenizer).encode(question)

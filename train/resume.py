@@ -143,7 +143,7 @@ def from_adapter(s: TrainSettings) -> Start:
 def adopted(files: AdapterFiles) -> dict[str, Any]:
     """The LoRA settings that an adapter's weights were made with."""
     found = {name: getattr(files.settings, name) for name in LORA}
-    return {**found, "target_modules": list(found["target_modules"])}
+    return {**found, "target_modules": list(files.modules)}
 
 
 def adopt(given: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@
     ├── BadAdapter    a directory that is no adapter, or not one for this base
     └── Unavailable   nothing wrong with what was asked: memory ran out, or the model's thread is gone
 
-An error is a code and named values, as is a `Note`, which tells something though nothing went wrong; its sentence is in `sentences/*.toml`, in English and Chinese:
+An error is a code and named values, as is a `Note`, which tells something though nothing went wrong; its sentence
+is in `sentences/*.toml`, in English and Chinese:
 
     raise BadAdapter("adapter-file-missing", path=path, file="adapter_config.json")
 

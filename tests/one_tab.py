@@ -51,7 +51,7 @@ def loaded(name: str, path: Path = Path("nowhere"), step: int | None = None, sho
 class StandInEngine:
     """An engine without a model. `says`: (question, variant) → (its answer, why it ends); `error` ends it instead."""
 
-    facts, tokens, abilities = FACTS, Characters(), frozenset()
+    facts, tokens, abilities, notes = FACTS, Characters(), frozenset(), ()
 
     def __init__(self, *adapters: LoadedAdapter, says=lambda question, variant: (variant.name, "stop")):
         self.adapters: Mapping[str, LoadedAdapter] = {a.name: a for a in adapters}

@@ -113,7 +113,7 @@ def test_trap_a_checkpoint_in_half_precision_loads_as_such(tiny_base, tmp_path):
 
 def test_trap_a_dataset_that_raises_no_index_error_hangs_group_by_length():
     rows = EncodedRows()
-    rows.append(Encoded([5, 6, 2], 1, 3))
+    rows.append(Encoded(limit=3, ids=[5, 6, 2], labels=[-100, 6, 2], length=3))
     assert len(list(rows)) == 1
     with pytest.raises(IndexError):
         rows[1]

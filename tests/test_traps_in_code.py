@@ -62,7 +62,9 @@ def test_a_call_is_seen_wherever_it_stands(tmp_path):
 def test_traps_that_are_calls_are_in_no_code_of_ours():
     found = list(calls())
     assert len(found) > 1000
-    assert [(file, name) for file, _, name, _ in found if name in CALLS] == [("receipt.py", "disable_adapter")]
+    ours = "engine.load_adapter"  # the engine's own, which judges before PEFT sees a file
+    assert [(file, name) for file, whole, name, _ in found if name in CALLS and not whole.endswith(ours)] == [
+        ("receipt.py", "disable_adapter")]
     assert not [(file, key) for file, _, _, keywords in found for key in keywords if key in KEYWORDS]
     assert not [file for file, _, _, keywords in found if keywords.get("trust_remote_code", "False") != "False"]
     running = ("pickle.load", "pickle.loads", "eval", "exec", "os.system")

@@ -42,7 +42,7 @@ def test_what_is_taken_answers_as_pefts_own_forward(all_taken, name):
     engine, logits, folder = all_taken
     shown = f"{name}-checkpoint-400" if name == "killed run" else name
     assert torch.allclose(row(engine, shown), logits[name][0], atol=2e-4, rtol=1e-4)
-    receipt, files = engine.receipts[shown], engine.adapters[shown]
+    receipt, files = engine.receipts[shown], engine.adapters[shown].files
     assert receipt.problem is None and receipt.base_exact and receipt.keys_refused == 0
     assert (receipt.modules, receipt.rank) == (len(files.sites), files.r)
 

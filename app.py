@@ -12,10 +12,10 @@ from lens.cli import (
     chosen_adapters,
     chosen_timeline,
     command,
-    note_adapters,
     note_base_alone,
     quiet_transformers,
     say,
+    say_notes,
 )
 
 
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     engine = load_engine(args)
     note_base_alone(args)
-    note_adapters(adapter.files for adapter in engine.adapters.values())
+    say_notes(engine.notes)
     from compare.page.page import build
     from compare.server.trainings.trainings import Trainings
 

@@ -20,10 +20,10 @@ from lens.cli import (
     chosen_adapters,
     command,
     interruptible,
-    note_adapters,
     note_base_alone,
     quiet_transformers,
     say,
+    say_notes,
 )
 from lens.errors import BadQuestion, LensError
 from lens.strict_json import print_json
@@ -149,7 +149,7 @@ def load(args: argparse.Namespace) -> Engine:
     quiet_transformers()
     engine = LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype)
     note_base_alone(args)
-    note_adapters(adapter.files for adapter in engine.adapters.values())
+    say_notes(engine.notes)
     return engine
 
 

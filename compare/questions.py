@@ -1,21 +1,29 @@
-"""Questions from the command line and from files: plain text, one a line, or JSON lines."""
+"""Questions from files: plain text, one a line, or rows."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from compare.engine.question import Question
 from lens.errors import BadQuestion, first_line
+from lens.rows.rows import read_question, read_rows
+from lens.rows.sources import Source
 from lens.strict_json import loads
 
 LARGEST_FILE = 64 << 20  # bytes
+LINES = re.compile(r"\.(jsonl|ndjson)$", re.IGNORECASE)
 
 
 def read_questions(path: Path, instruction: str = "") -> list[Question]:
-    """The questions of a file; `input` (or `question`) and an optional `instruction` in JSON lines.
+    """The questions of a file: text, one a line, or rows in any format that training reads, answers not needed; of a
+    conversation the first.
 
-    Raises BadQuestion naming the line and what was found.
+    Raises BadQuestion or BadRows naming the line and what was found.
     """
+    source = Source(str(path))
+    if source.readable and not LINES.search(path.name):
+        return [Question(row.turns[0][0], row.instruction or instruction) for row in read_rows([path], answers=False)]
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -38,10 +46,10 @@ def read_questions(path: Path, instruction: str = "") -> list[Question]:
             row = loads(line)
         except (ValueError, RecursionError) as err:
             raise BadQuestion("question-not-json", path=path, line=number, reason=first_line(err)) from err
-        text = row.get("input", row.get("question"))
-        told = row.get("instruction", instruction)
-        if not isinstance(text, str) or not isinstance(told, str):
-            raise BadQuestion("question-not-text", path=path, line=number)
+        text, told = row.get("input", row.get("question")), row.get("instruction", instruction)
+        if not isinstance(text, str) or not text.strip() or not isinstance(told, str):  # another format, or none
+            asked = read_question(row, f"{path} line {number}")
+            text, told = asked.turns[0][0], asked.instruction or instruction
         found.append(Question(text, told))
     if not found:
         raise BadQuestion("questions-none", path=path)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from compare.engine.interface import Facts, GivenAnswer, Grown, LoadedAdapter, Question, Sampling, Step, Variant
 from compare.engine.remote import RemoteEngine
 from compare.server.launch import Serving, add_serving_options
-from lens.cli import Parser, add_model_options, chosen_adapters, command, note_adapters, note_base_alone, same_place
+from lens.cli import Parser, add_model_options, chosen_adapters, command, note_base_alone, same_place, say_notes
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 from lens.errors import Unavailable
 from lens.threads import wait_passively
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
         raise Unavailable("ray-missing", reason=err) from err
     engine = RemoteEngine(handle, args.base, chosen_adapters(args))
     note_base_alone(args)
-    note_adapters(adapter.files for adapter in engine.adapters.values())
+    say_notes(engine.notes)
     Serving.of(args).launch(build(engine), engine)
     return 0
 

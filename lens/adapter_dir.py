@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,11 @@ class AdapterFiles:
     def layers(self) -> tuple[int, ...]:
         """Numbers of the layers that it changes."""
         return tuple(sorted({int(site.split(".")[2]) for site in self.sites}))
+
+    def scaling_of(self, module: str) -> float:
+        """What B·A is multiplied by; rsLoRA: Kalajdzievski, 2023."""
+        site = self.sites[module]
+        return site.alpha / (math.sqrt(site.rank) if self.settings.use_rslora else site.rank)
 
     @property
     def key(self) -> str:

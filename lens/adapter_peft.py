@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -82,5 +83,9 @@ def put_weights(peft_model: Any, files: AdapterFiles, key: str) -> None:
             if (sides[0].shape, sides[1].shape) != (a.shape, b.shape):
                 raise BadAdapter("adapter-other-rank", path=files.path, module=name, file=a.shape[0],
                                  model=sides[0].shape[0])
+            scaling = files.scaling_of(name), layers[name].scaling[key]
+            if not math.isclose(*scaling):
+                raise BadAdapter("adapter-other-alpha", path=files.path, module=name, file=scaling[0],
+                                 model=scaling[1])
             sides[0].copy_(a)
             sides[1].copy_(b)

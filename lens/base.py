@@ -126,7 +126,7 @@ def telling_failure(files: BaseFiles) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as err:
         raise Unavailable("base-too-large", path=files.path) from err
     except pickle.UnpicklingError as err:
-        raise BadBase("base-pickle-refused", path=files.path, reason=first_line(err)) from err
+        raise BadBase("base-pickle-refused", path=files.path) from err  # torch's reason says how to run it
     except Exception as err:  # noqa: BLE001 (they have no common ancestor)
         if "allocate memory" in str(err):  # torch's RuntimeError on a CPU
             raise Unavailable("base-too-large", path=files.path) from err

@@ -141,11 +141,10 @@ def note_base_alone(args: argparse.Namespace) -> None:
         say(f"note: the shipped adapter does not fit base {args.base}, which is shown alone; give its own by --adapter")
 
 
-def note_adapters(adapters: Iterable[object]) -> None:
-    """Say what each adapter directory's judge noted: a name it was given, a file that was passed over."""
-    for files in adapters:
-        for note in getattr(files, "notes", ()):
-            say(f"note: {note}")
+def say_notes(notes: Iterable[object]) -> None:
+    """Say what an adapter directory's judge noted: a name it was given, a file that was passed over."""
+    for note in notes:
+        say(f"note: {note}")
 
 
 def stay_offline(*names: str) -> None:

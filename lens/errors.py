@@ -100,10 +100,6 @@ class Unavailable(LensError):
     pass
 
 
-class BadInput(LensError):
-    pass
-
-
 def first_line(err: BaseException) -> str:
     """The first line of what a library's exception says, fit for a sentence; its kind where it says nothing."""
     return (str(err).strip() or type(err).__name__).splitlines()[0][:200]

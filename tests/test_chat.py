@@ -10,6 +10,7 @@ from conftest import BASE, MOTTO
 from lens.chat import ENDINGS, INPUT, INSTRUCTION, LONGEST, MARKERS, Prompt, messages
 from lens.errors import BadQuestion
 from lens.rows.rows import Row
+from train.data.encoded import IGNORED
 from train.data.encoding import encode_rows
 from train.settings import RECIPES, TrainSettings
 
@@ -31,7 +32,7 @@ def test_rows_and_questions_get_the_same_ids_many_at_once_or_one_by_one(tokenize
     assert prompt.encode_all(asked for asked in ASKED if asked[1].strip()) == each
     rows = [Row(*asked, "答", "here") for asked in ASKED]
     encoded = encode_rows(rows, tokenizer, 256)
-    prompts = [ids["input_ids"][:encoded.learnt_from[i]] for i, ids in enumerate(encoded)]
+    prompts = [row["input_ids"][:row["labels"].count(IGNORED)] for row in encoded]
     assert prompts == prompt.encode_all(ASKED)
 
 
@@ -62,7 +63,8 @@ def test_the_endings_are_those_of_the_recipes(tokenizer):
     assert list(MARKERS) == json.loads((BASE / "tokenizer_config.json").read_text())["extra_special_tokens"]
 
 
-@pytest.mark.parametrize("question, code", [(" \n", "question-empty"), ("长" * (LONGEST + 1), "question-too-long")])
+@pytest.mark.parametrize("question, code", [(" \n", "question-empty"),
+                                            ("长" * (LONGEST + 1), "question-too-many-characters")])
 def test_what_cannot_be_asked_is_told_in_both_languages(tokenizer, question, code):
     with pytest.raises(BadQuestion) as caught:
         Prompt(tokenizer).encode(question)

@@ -9,18 +9,22 @@ import stat
 
 import pytest
 import torch
-from foreign_adapters import IDS, REFUSED, TAKEN, Refused, mlx, pickled, plain
+from conftest import tiny_bloom
+from foreign_adapters import ALL, IDS, REFUSED, TAKEN, Refused, mlx, pickled, plain
 
 import app
 import compare.__main__
 import compare.evaluate
 import train.merge
 from compare.engine.interface import BASE, Variant
+from compare.page.shared.templates import draw
 from lens.adapter_dir import read_adapter
 from lens.errors import BadAdapter
 from lens.file_mode import follow_umask
 from tests.short import Engine
 from tools import convert_adapter
+from train.checkpoint import load_adapter_weights
+from train.lora import attach_lora
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +136,20 @@ def test_files_follow_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert [stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()] == [0o640]
+
+
+def test_notes_are_told_by_compare_and_shown_on_the_page(tiny_base, tmp_path, capsys):
+    TAKEN["in lora"](tmp_path / "parent")
+    assert compare.__main__.main(["校训？", "--base", str(tiny_base), "--adapter", str(tmp_path / "parent"),
+                                  "--max-new-tokens", "1", "--json"]) == 0
+    assert f"note: adapter {tmp_path}/parent: its adapter lies in lora/, which is taken" in capsys.readouterr().err
+    engine = Engine(str(tiny_base), str(tmp_path / "parent"), device="cpu")
+    drawn = str(draw("page", "loaded", facts={}, notes=engine.notes))
+    assert "its adapter lies in lora/" in drawn and "适配器在子目录 lora/ 里" in drawn
+
+
+def test_a_training_does_not_go_on_from_alphas_that_it_would_lose(tmp_path):
+    plain(tmp_path / "alphas", alpha_pattern={"dense": 40})
+    model = attach_lora(tiny_bloom(), r=4, lora_alpha=6, lora_dropout=0.0, target_modules=ALL)
+    with pytest.raises(BadAdapter, match=r"self_attention.dense has scaling 10 where 1.5 belongs"):
+        load_adapter_weights(model, tmp_path / "alphas")

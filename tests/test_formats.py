@@ -9,6 +9,8 @@ import datasets
 import pyarrow as pa
 import pytest
 
+from compare.questions import read_questions
+from compare.report.rows import read_data
 from lens.errors import LensError
 from lens.rows.formats import Row
 from lens.rows.rows import read_rows
@@ -237,3 +239,20 @@ def test_rows_are_the_same_by_content_whatever_file_they_came_in(tmp_path):
     one = read(tmp_path, {"question": ASKED, "answer": TOLD})
     two = read(tmp_path, {"input": ASKED, "output": TOLD, "id": 1})
     assert one.content == two.content != read(tmp_path, {"input": AGAIN, "output": TOLD}).content
+
+
+@pytest.mark.parametrize("value", [{"question": ASKED, "answer": TOLD}, {"prompt": ASKED}, {"instruction": ASKED},
+                                   {"messages": MESSAGES[:2]}, {"conversations": SHAREGPT}, {"Input": ASKED}])
+def test_a_file_of_questions_is_read_as_training_reads_it(tmp_path, value):
+    lines = write(tmp_path / "questions.jsonl", [value])
+    (tmp_path / "questions.json").write_text(f"[{lines.read_text(encoding='utf-8')}]", encoding="utf-8")
+    for name in ("questions.jsonl", "questions.json"):
+        assert [question.text for question in read_questions(tmp_path / name)] == [ASKED]
+
+
+def test_a_table_of_questions_is_asked_and_reported_on(tmp_path):
+    path = tmp_path / "questions.csv"
+    path.write_bytes(f"问题;答案\n{ASKED};{TOLD}\n{AGAIN};{SAID}\n".encode("gb18030"))
+    assert [question.text for question in read_questions(path)] == [ASKED, AGAIN]
+    assert [(row.input, row.output) for row in read_data(path).rows] == [(ASKED, TOLD), (AGAIN, SAID)]
+    assert len(read_data(path, limit=1).rows) == 1

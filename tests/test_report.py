@@ -163,13 +163,15 @@ def test_the_gate_compares_only_what_can_be_compared():
 
 
 @pytest.mark.parametrize("text, said", [
-    ("", "holds no row"),
-    ("{", "line 1 is not JSON"),
+    ("", "no rows in"),
+    ('{"input": ', "line 1 is not JSON"),
     ('{"input": "x"}', "line 1 has no reference"),
-    ('{"input": "x", "output": "y"}\n{"input": " ", "output": "y"}', "line 2: field 'input' is empty"),
+    ('{"input": "x", "output": "y"}\n{"input": " ", "output": "y"}', "line 2: instruction and input are both empty"),
     ('{"input": "x", "output": 3}', "'output' is int"),
     ('{"input": "x", "keywords": "y"}', "'keywords' is 'y'"),
     ('["x"]', "found list"),
+    ('{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, '
+     '{"role": "user", "content": "z"}]}', "conversation of 2 turns"),
     ('{"input": "x", "output": "y", "kind": "unknown"}', "only rows of kind 'unknown'"),
 ])
 def test_bad_rows_are_named(tmp_path, text, said):

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from PIL import Image
-from playwright.sync_api import Locator, Page, TimeoutError, expect, sync_playwright
+from playwright.sync_api import Locator, Page, TimeoutError, ViewportSize, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "assets" / "screenshots"
@@ -27,11 +27,11 @@ sys.path.insert(0, str(ROOT))
 from bench.served import served  # noqa: E402 (this file is run by its path)
 from compare.page.page import TABS  # noqa: E402
 
-SIZES = {"1440": {"width": 1440, "height": 900}, "390": {"width": 390, "height": 844}}
+SIZES: dict[str, ViewportSize] = {"1440": {"width": 1440, "height": 900}, "390": {"width": 390, "height": 844}}
 NAMES = {"compare": "并排比较"} | {tab.__name__.split(".")[-2]: label for tab, label in TABS.items()}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 BEFORE, QUESTION, LENGTH = "哈尔滨工业大学的校训是什么？", "哈工大有多少杰出人才", 256  # tokens; all in the GIF
-FILM = {"width": 1000, "height": 700}  # pixels of the GIF
+FILM: ViewportSize = {"width": 1000, "height": 700}  # pixels of the GIF
 COLOURS, LAST, SHORTEST = 96, 3.0, 0.04  # of its palette; seconds that its last picture stays, and any
 
 
@@ -46,7 +46,7 @@ def tab_of(page: Page, label: str) -> Locator:
 
 def look_through(page: Page) -> None:
     """Scroll to the end and back: what answers when it is first seen begins to."""
-    height, seen = page.evaluate("document.body.scrollHeight"), page.viewport_size["height"]
+    height, seen = page.evaluate("document.body.scrollHeight"), page.evaluate("innerHeight")
     for top in [*range(0, height, seen), 0]:
         page.evaluate(f"scrollTo(0, {top})")
         page.wait_for_timeout(120)

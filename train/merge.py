@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lens.adapter_dir import check_base, read_adapter
 from lens.adapter_write import save_tokenizer
-from lens.cli import Parser, add_base_option, command, interruptible, say, stay_offline
+from lens.cli import Parser, add_base_option, command, interruptible, say, say_notes, stay_offline
 from lens.errors import BadAdapter, BadSetting, Note, first_line
 from lens.file_mode import follow_umask
 
@@ -106,11 +106,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="directory of the merged model; must be new")
     add_base_option(parser)
     args = parser.parse_args(argv)
-    stay_offline(args.base)
+    stay_offline(args.base, args.adapter_dir)
     with interruptible("interrupted; nothing was written"):
         found = merge(args.adapter_dir, args.base, args.output)
-    for note in found.notes:
-        say(f"note: {note}")
+    say_notes(found.notes)
     say(f"logits differ by at most {found.difference:.2g} from the unmerged adapter's")
     say(f"milliseconds a token (median of {ROUNDS}): "
         + ", ".join(f"{name} {value:.2f}" for name, value in found.milliseconds.items()))

@@ -25,7 +25,8 @@ def at_least_0(value: float) -> bool:
 class TrainSettings:
     output: str = setting("", "adapter directory to write; must be new or empty")
     base: str = setting(EMBEDDED_BASE, BASE_HELP)
-    data: list[str] = setting([EMBEDDED_ROWS], "files of rows (.json .jsonl .csv .parquet), or a hub dataset id")
+    data: list[str] = setting([EMBEDDED_ROWS], "files of rows (.jsonl .json .csv .tsv .parquet .arrow), saved or hub "
+                              "datasets")
     columns: list[str] = setting([], "the data's own names, as instruction=… input=… output=…")
     skip_bad_rows: bool = setting(False, "leave bad rows out and count them, instead of refusing the file")
     encoding: str = setting("", "of text files, such as gb18030 (default: recognised)")
@@ -66,7 +67,7 @@ class TrainSettings:
     seed: int = setting(0, "of LoRA's A, dropout and the order of rows", "", at_least_0, "0 or more")
     resume: bool = setting(False, "go on from the last checkpoint in --output")
     new_data: bool = setting(False, "with --resume: go on with other rows than before, on purpose")
-    from_adapter: str = setting("", "adapter directory whose weights a new run starts from")
+    from_adapter: str = setting("", "adapter directory or hub name whose weights a new run starts from")
 
 
 def chosen(given: dict[str, Any]) -> TrainSettings:
@@ -101,5 +102,5 @@ def read_settings(prog: str, description: str, argv: Sequence[str] | None) -> Tr
     given = parse_given(TrainSettings, prog, description, argv)
     settings = chosen(given)
     if not settings.push_to_hub:
-        stay_offline(settings.base, *settings.data, *settings.eval_data)
+        stay_offline(settings.base, *settings.data, *settings.eval_data, *filter(None, [settings.from_adapter]))
     return settings

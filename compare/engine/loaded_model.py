@@ -16,7 +16,7 @@ from compare.models.bloom import Bloom
 from compare.models.lora_rows import Gate, gate_of, stack
 from lens.adapter_dir import AdapterFiles
 from lens.adapter_peft import attach
-from lens.base import load_base
+from lens.base import Base
 
 
 class LoadedModel:
@@ -25,9 +25,8 @@ class LoadedModel:
     `adapters` and `receipts`, by name, are of those that are on the model.
     """
 
-    def __init__(self, base: str, device: str, dtype: str, adapters: Mapping[str, AdapterFiles]):
-        """Load. Raises BadBase, or BadAdapter for one that does not fit or changes nothing."""
-        loaded = load_base(base, device, dtype)
+    def __init__(self, base: str, loaded: Base, adapters: Mapping[str, AdapterFiles]):
+        """Put adapters on a loaded base. Raises BadAdapter for one that does not fit or changes nothing."""
         self.base, self.base_name, self.device, self.dtype = base, loaded.name, loaded.device, loaded.dtype
         self.tokenizer, self.tokens = loaded.tokenizer, Tokens(loaded.tokenizer)
         config = loaded.model.config

@@ -26,6 +26,7 @@ from compare.engine.open_question import OpenQuestion
 from compare.engine.queue import QuestionQueue
 from compare.engine.shared_engine import Inbox, SharedEngine
 from lens.adapter_dir import check_base, read_adapters
+from lens.base import find_base, load_base, load_tokenizer
 from lens.errors import BadAdapter, Note, Unavailable
 
 WINDOW = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no limit
@@ -47,11 +48,13 @@ class LocalEngine(SharedEngine):
                  dtype: str = "auto", max_rows: int = 64, threaded: bool = True, timeline: Sequence[str] = (),
                  most_added: int = MOST_ADDED):
         """Load. Raises BadBase or BadAdapter before anything runs."""
+        base_files = find_base(base)
+        tokenizer = load_tokenizer(base_files)  # a broken base is told as such, whatever adapters come with it
         paths = [adapter] if isinstance(adapter, str) else list(adapter or [])
         given = read_adapters([*paths, *timeline])
         files = {one.name: one for one in given}
         notes = [*(note for one in files.values() for note in one.notes), *check_base(base, files.values())]
-        self.loaded = LoadedModel(base, device, dtype, files)
+        self.loaded = LoadedModel(base, load_base(base_files, device, dtype, tokenizer), files)
         self.tokens, self.shown = self.loaded.tokens, [one.name for one in given[:len(paths)]]
         self.shelf = AdapterShelf(self.loaded, self.shown, notes, most_added)
         self.start(max_rows, threaded)

@@ -59,7 +59,7 @@ def build(engine: Engine, answered: list | None = None, trainings=None) -> gr.Bl
                 if inputs:
                     hand_over(shown, controls, inputs)
         api.offer(engine)
-        piece(draw("page", "loaded", facts=loaded.facts(engine)), elem_id="loaded")
+        piece(draw("page", "loaded", facts=loaded.facts(engine), notes=engine.notes), elem_id="loaded")
         with gr.Accordion("换成你自己的模型", open=False, elem_id="own"):
             piece(draw("page", "your_own_model"))
     return page

@@ -17,7 +17,7 @@ from compare.report.results import ResultsFile
 from compare.report.rows import Data, read_data, read_plain
 from compare.report.summary import Seen, summarise
 from compare.report.words import verdict
-from lens.cli import note_adapters, quiet_transformers
+from lens.cli import quiet_transformers, say_notes
 from lens.processes import Processes
 
 FORMAT = 1  # of report.json
@@ -30,7 +30,7 @@ def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> 
     plain = Plain(settings.plain.name, tuple(read_plain(settings.plain)))
     checkpoints = checkpoint_directories(settings.checkpoints)
     with load(settings, settings.adapters, processes) as engine:
-        note_adapters(adapter.files for adapter in engine.adapters.values())
+        say_notes(engine.notes)
         whole, first = engine.variants([1.0]), next(iter(engine.adapters.values()))
         others = [v for v in engine.variants(settings.other_strengths) if v.adapter == first.name]
         note_names([*whole, *others])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lens.errors import BadRows, BadSetting, first_line
-from lens.strict_json import loads
+from lens.errors import BadRows, BadSetting
+from lens.rows.rows import Row as TrainingRow
+from lens.rows.rows import read_rows
+from lens.rows.sources import describe_source
 from lens.terminal_text import one_line
 
 OFF_TOPIC = "unknown"  # the `kind` of rows that ask about something else
@@ -53,52 +53,27 @@ def read_text(path: Path, option: str) -> str:
 
 
 def read_data(path: Path, limit: int | None = None) -> Data:
-    """The rows of a JSON-lines file, or of its first `limit` rows. Raises BadRows naming the line."""
+    """The rows of a file in any format that training reads, or its first `limit`. Raises BadRows naming the place."""
     if limit is not None and limit < 1:
         raise BadSetting("setting-out-of-range", option="--limit", value=limit, allowed="1 or more")
-    text = read_text(path, "--data")
-    rows: list[Row] = []
-    for where, value in objects(path, text):
-        if limit is not None and len(rows) == limit:
-            break
-        rows.append(checked(where, value, len(rows)))
-    if not rows:
-        raise BadRows("report-rows-none", path=path)
+    rows = tuple(checked(row, index) for index, row in enumerate(read_rows([path], answers=False, keep=True)[:limit]))
     if all(row.off_topic for row in rows):
         raise BadRows("report-rows-off-topic", path=path, kind=OFF_TOPIC)
-    return Data(path.name, hashlib.sha256(text.encode()).hexdigest(), tuple(rows))
+    return Data(path.name, str(describe_source(str(path))["sha256"]), rows)
 
 
-def objects(path: Path, text: str) -> Iterator[tuple[str, object]]:
-    """(where, parsed value) of each line that is not empty."""
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path} line {number}"
-        try:
-            yield where, loads(line)
-        except (ValueError, RecursionError) as err:
-            raise BadRows("report-row-not-json", where=where, reason=first_line(err)) from err
-
-
-def checked(where: str, value: object, index: int) -> Row:
-    """A parsed line as a row. Raises BadRows with what is wrong."""
-    if not isinstance(value, dict):
-        raise BadRows("report-row-no-object", where=where, found=type(value).__name__)
-    texts = {}
-    for field in ("input", "instruction", "output", "kind"):
-        text = value.get(field)
-        if text is not None and not isinstance(text, str):
-            raise BadRows("report-row-not-text", where=where, field=field, found=type(text).__name__)
-        texts[field] = text or ""
-    keywords = value.get("keywords") or []
+def checked(row: TrainingRow, index: int) -> Row:
+    """A row with what is known of its right answer. Raises BadRows where that is nothing."""
+    kind, keywords = row.rest.get("kind") or "", row.rest.get("keywords") or []
+    if not isinstance(kind, str):
+        raise BadRows("report-row-not-text", where=row.where, field="kind", found=type(kind).__name__)
     if not isinstance(keywords, list) or not all(isinstance(k, str) and k.strip() for k in keywords):
-        raise BadRows("report-row-keywords", where=where, found=one_line(keywords)[:60])
-    if not texts["input"].strip():
-        raise BadRows("report-row-no-question", where=where)
-    if not texts["output"].strip() and not keywords:
-        raise BadRows("report-row-no-reference", where=where)
-    return Row(index=index, keywords=tuple(keywords), **texts)
+        raise BadRows("report-row-keywords", where=row.where, found=one_line(keywords)[:60])
+    if row.earlier:
+        raise BadRows("report-row-conversation", where=row.where, turns=len(row.turns))
+    if not row.output.strip() and not keywords:
+        raise BadRows("report-row-no-reference", where=row.where)
+    return Row(index, row.input, row.instruction, row.output, tuple(keywords), kind)
 
 
 def read_plain(path: Path) -> list[str]:

@@ -36,8 +36,9 @@ class Source:
     guessed.
     """
 
-    def __init__(self, name: str, columns: Columns, encoding: str = "", answers: bool = True):
-        self.name, self.path, self.columns, self.encoding, self.answers = name, Path(name), columns, encoding, answers
+    def __init__(self, name: str, columns: Columns | None = None, encoding: str = "", answers: bool = True):
+        self.name, self.path, self.encoding, self.answers = name, Path(name), encoding, answers
+        self.columns = columns or Columns()
         self.notes: list[Note] = []
 
     def __iter__(self) -> Iterator[Found]:
@@ -54,6 +55,11 @@ class Source:
             raise BadRows("data-file-spreadsheet", path=self.path, allowed=ALLOWED)
         raise BadRows("data-file-suffix" if self.path.suffix else "data-file-no-suffix", path=self.path,
                       suffix=self.path.suffix, allowed=ALLOWED)
+
+    @property
+    def readable(self) -> bool:
+        """Does its name say that it holds rows?"""
+        return bool(self._reader()) or is_saved_dataset(self.path)
 
     def _reader(self) -> Callable[[], Iterator[Found]] | None:
         """How a file of this name is read."""
@@ -191,7 +197,7 @@ def _check_once(where: str, names: list[str]) -> None:
 def is_hub_name(source: str) -> bool:
     """Does `source` name a dataset of the hub rather than a file?"""
     path = Path(source)
-    return HUB_NAME.fullmatch(source) is not None and not path.exists() and not Source(source, Columns())._reader()
+    return HUB_NAME.fullmatch(source) is not None and not path.exists() and not Source(source).readable
 
 
 def is_saved_dataset(path: Path) -> bool:

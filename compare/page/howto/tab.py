@@ -13,7 +13,6 @@ from compare.page.howto.lora_drawing import LARGEST_RANK, draw_explorer
 from compare.page.shared.answer_column import repeats
 from compare.page.shared.model_sizes import (
     EMBEDDED,
-    LINEAR_LAYERS,
     QUERY_KEY_VALUE,
     RANK,
     SIZES,
@@ -38,7 +37,7 @@ def rank_and_modules(adapter: LoadedAdapter | None) -> tuple[int, list[str]]:
     """Of the adapter where the explorer can show them, else the original experiment's."""
     if not adapter:
         return RANK, list(QUERY_KEY_VALUE)
-    return min(adapter.r, LARGEST_RANK), [m for m in LINEAR_LAYERS if m in adapter.settings.target_modules]
+    return min(adapter.r, LARGEST_RANK), list(adapter.files.modules)
 
 
 def size_row(shape: Shape, loaded: Shape) -> dict[str, object]:

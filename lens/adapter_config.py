@@ -130,10 +130,12 @@ def number(path: Path, config: dict, key: str):
     """A rank (whole) or an alpha above 0."""
     if key not in config:
         raise BadAdapter("adapter-number-missing", path=path, key=key)
-    if not fits(key, config[key]):
-        raise BadAdapter(f"adapter-bad-{'rank' if key == 'r' else 'alpha'}", path=path, key=key,
-                         value=shown(config[key]), largest=LARGEST_RANK if key == "r" else LARGEST_ALPHA)
-    return config[key]
+    value = config[key]
+    if not fits(key, value) and key == "r":
+        raise BadAdapter("adapter-bad-rank", path=path, key=key, value=shown(value), largest=LARGEST_RANK)
+    if not fits(key, value):
+        raise BadAdapter("adapter-bad-alpha", path=path, key=key, value=shown(value), largest=LARGEST_ALPHA)
+    return value
 
 
 def fits(key: str, value: object) -> bool:

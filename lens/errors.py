@@ -8,7 +8,7 @@
     ├── BadAdapter    a directory that is no adapter, or not one for this base
     └── Unavailable   nothing wrong with what was asked: memory ran out, or the model's thread is gone
 
-An error is a code and named values; its sentence is in `sentences/*.toml`, in English and Chinese:
+An error is a code and named values, as is a `Note`, which tells something though nothing went wrong; its sentence is in `sentences/*.toml`, in English and Chinese:
 
     raise BadAdapter("adapter-file-missing", path=path, file="adapter_config.json")
 
@@ -18,8 +18,10 @@ An error is a code and named values; its sentence is in `sentences/*.toml`, in E
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 SENTENCES = Path(__file__).resolve().parent / "sentences"
 
@@ -36,42 +38,54 @@ def sentences() -> dict[str, dict[str, str]]:
     return found
 
 
-def said(code: str, language: str, values: dict) -> str:
+def said(code: str, language: str, values: Mapping[str, object]) -> str:
     """The sentence of a code in "en" or "zh". A value that is an error or a note says itself in the same language."""
-    words = {name: value.said(language) if isinstance(value, (LensError, Note)) else value
+    words = {name: value.said(language) if isinstance(value, Sentence) else value
              for name, value in values.items()}
     return sentences()[code][language].format(**words)
 
 
-class LensError(ValueError):
-    """One sentence meant for the user, by its code and named values; see the module."""
+class Sentence:
+    """A code and named values that say themselves in either language."""
 
-    def __init__(self, code: str, **values: object):
-        self.code, self.values = code, values
-        super().__init__(code)
+    code: str
+    values: dict[str, object]
 
     def said(self, language: str) -> str:
         """The sentence in "en" or "zh"."""
-        if self.code not in sentences():  # a sentence without a code yet
-            return self.code
         return said(self.code, language, self.values)
 
     def __str__(self) -> str:
         return self.said("en")
 
-    def __reduce__(self):
-        return rebuilt, (type(self), self.code, self.values)
-
     @property
     def zh(self) -> str:
         return self.said("zh")
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, str]:
         """For JSON and API answers: {"code", "message", "message_zh"}."""
         return {"code": self.code, "message": str(self), "message_zh": self.zh}
 
 
-def rebuilt(kind: type[LensError], code: str, values: dict) -> LensError:
+class LensError(Sentence, ValueError):
+    """What went wrong, meant for the user; see the module."""
+
+    def __init__(self, code: str, **values: object):
+        self.code, self.values = code, values
+        super().__init__(code)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuilt, (type(self), self.code, self.values)
+
+
+class Note(Sentence):
+    """Something a user is told though nothing went wrong."""
+
+    def __init__(self, code: str, **values: object):
+        self.code, self.values = code, values
+
+
+def rebuilt(kind: type[LensError], code: str, values: dict[str, object]) -> LensError:
     """An error out of a pickle, which another process sent."""
     return kind(code, **values)
 
@@ -104,20 +118,3 @@ def first_line(err: BaseException) -> str:
     """The first line of what a library's exception says, fit for a sentence; its kind where it says nothing."""
     return (str(err).strip() or type(err).__name__).splitlines()[0][:200]
 
-
-class Note:
-    """Something a user is told though nothing went wrong: a code and named values, said as an error is."""
-
-    def __init__(self, code: str, **values: object):
-        self.code, self.values = code, values
-
-    def said(self, language: str) -> str:
-        """The sentence in "en" or "zh"."""
-        return said(self.code, language, self.values)
-
-    def __str__(self) -> str:
-        return self.said("en")
-
-    def as_dict(self) -> dict:
-        """For JSON: {"code", "message", "message_zh"}."""
-        return {"code": self.code, "message": str(self), "message_zh": self.said("zh")}

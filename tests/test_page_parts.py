@@ -31,7 +31,7 @@ from compare.page.shared.templates import as_json, draw, template
 from compare.page.shared.updates import paced, updates
 from compare.page.shared.words import Words, labels
 from compare.server.running_answers import Run, Runs
-from lens.errors import BadQuestion, LensError
+from lens.errors import BadQuestion, LensError, Note
 
 PAGE = Path(__file__).resolve().parent.parent / "compare" / "page"
 LENS = Variant.of("lens")
@@ -190,6 +190,12 @@ def test_a_long_question_is_asked_whole_and_one_beyond_the_window_refused_with_b
                 tab.build(stand_in)
     boxes = [b for b in blocks.blocks.values() if isinstance(b, gr.Textbox)]
     assert len(boxes) >= 4 and not any(b.max_length for b in boxes)
+
+
+def test_what_an_adapter_brought_and_nobody_used_is_told_on_the_page():
+    note = Note("too-many-columns", columns="<b>", most=3)  # any sentence
+    html = draw("page", "loaded", facts={"base": "b"}, notes=[note])
+    assert "最多 3 列" in html and "at most 3" in html and "<b>" not in html
 
 
 def test_an_error_draws_itself_in_both_languages_and_its_values_are_no_markup():

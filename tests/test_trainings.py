@@ -142,7 +142,7 @@ def test_rows_are_shown_as_they_will_be_taught_and_a_bad_one_is_named(idle, rows
     assert found.learnt == "规格严格，功夫到家</s>" and found.read.endswith("智能助手\n")
     with rows_file.open("a") as file:
         file.write('\n{"input": "' + ATTACK.replace('"', "'") + '"}')
-    said = "mine.jsonl line 5: field 'output' is missing.*call it output.*skip bad rows"
+    said = "mine.jsonl line 5: field 'output' is missing.*skip bad rows"
     with pytest.raises(LensError, match=said) as told:
         preview.look(plan)
     assert str(rows_file.parent) not in str(told.value) and "--" not in str(told.value)

@@ -61,12 +61,14 @@ def merge(adapter_dir: Path | str, base: str, output: Path) -> Merged:
 
     from lens.adapter_peft import attach
     from lens.base import load_base
+    from lens.base_files import find_base
 
+    base_files = find_base(base)
+    loaded = load_base(base_files, "cpu", "float32")  # first: a broken base is told as such
     files = read_adapter(adapter_dir)
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise BadSetting("merge-output-not-empty", output=output)
     notes = (*files.notes, *check_base(base, [files]))
-    loaded = load_base(base, "cpu", "float32")
     tokenizer, model = loaded.tokenizer, loaded.model
     plain = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # the base without wrappers, same weights
     adapted = attach(model, [files])

@@ -12,14 +12,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from compare.page.shared.words import CONTROLS, Words, both, harmless
-from lens.errors import LensError
+from lens.errors import LensError, Note
 
 PAGE = Path(__file__).resolve().parent.parent
 
 
 def shown(value: Any) -> Any:
-    """What a template shows of a value: an error in both languages, no control characters."""
-    if isinstance(value, LensError):
+    """What a template shows of a value: an error or a note in both languages, no control characters."""
+    if isinstance(value, LensError | Note):
         return Words.of(value)
     return harmless(value) if type(value) is str else value
 

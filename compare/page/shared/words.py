@@ -14,7 +14,7 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from lens.errors import LensError, Unavailable
+from lens.errors import LensError, Note, Unavailable
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # not tab, not line feed; half characters too
 
@@ -38,9 +38,9 @@ class Words:
     en: str
 
     @classmethod
-    def of(cls, error: LensError) -> Words:
-        """What went wrong, in both languages."""
-        return cls(error.zh, str(error))
+    def of(cls, told: LensError | Note) -> Words:
+        """What went wrong, or is to be known, in both languages."""
+        return cls(told.said("zh"), told.said("en"))
 
     def __html__(self) -> str:
         return both(self.zh, self.en)

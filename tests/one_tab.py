@@ -13,7 +13,7 @@ import gradio as gr
 from compare.analysis.token_text import Piece
 from compare.engine.answers import Column
 from compare.engine.interface import BASE, Asked, Ended, Facts, Grown, Load, LoadedAdapter, Shape, Step, Variant
-from compare.engine.receipt import Receipt
+from compare.models.receipt import Receipt
 from compare.page.page import hand_over
 from compare.page.shared.model_sizes import EMBEDDED
 

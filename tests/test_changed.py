@@ -18,7 +18,7 @@ from compare.analysis.token_shift import Candidate, Position, Shift, View
 from compare.engine.answers import compare
 from compare.engine.interface import Question
 from compare.engine.local import LocalEngine
-from compare.engine.receipt import Receipt
+from compare.models.receipt import Receipt
 from compare.page.changed import tab as changed
 from compare.page.changed.adapter_map import draw_map
 from compare.page.changed.end_probability import draw_end_probability, percent

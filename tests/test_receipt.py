@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE
 
-from compare.engine.receipt import PROBE, base_logits, probe_ids, receipt
+from compare.models.receipt import PROBE, base_logits, probe_ids, receipt
 from lens.errors import BadAdapter
 from tests.short import Engine
 

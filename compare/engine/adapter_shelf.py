@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 from compare.engine.interface import LoadedAdapter, step_of
-from compare.engine.loaded_model import LoadedModel
+from compare.models.loaded_model import LoadedModel
 from lens.adapter_dir import AdapterFiles, check_base, read_adapter, renamed, same
 from lens.errors import BadAdapter, Note, Unavailable
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from compare.analysis.adapter_norms import Anatomy
     from compare.analysis.token_shift import Position
     from compare.analysis.token_text import Tokens
-    from compare.engine.receipt import Receipt
+    from compare.models.receipt import Receipt
 
 __all__ = ["BASE", "PLAIN", "RANGES", "Asked", "Continuation", "Ended", "Engine", "EngineEvent", "Facts",
            "GivenAnswer", "Grown", "Load", "LoadedAdapter", "Question", "Range", "Sampling", "Shape", "Step", "Variant",

@@ -20,11 +20,11 @@ from compare.analysis.token_scores import log_likelihoods, score
 from compare.analysis.token_shift import Position
 from compare.engine.adapter_shelf import MOST_ADDED, AdapterShelf
 from compare.engine.interface import Ability, EngineEvent, Facts, GivenAnswer, Load, LoadedAdapter, Variant
-from compare.engine.loaded_model import LoadedModel
 from compare.engine.model_thread import ModelThread
 from compare.engine.open_question import OpenQuestion
 from compare.engine.queue import QuestionQueue
 from compare.engine.shared_engine import Inbox, SharedEngine
+from compare.models.loaded_model import LoadedModel
 from lens.adapter_dir import check_base, read_adapters
 from lens.base import find_base, load_base, load_tokenizer
 from lens.errors import BadAdapter, Note, Unavailable

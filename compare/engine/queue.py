@@ -14,10 +14,10 @@ from typing import TypeVar
 import torch
 
 from compare.engine.batch import Batch, Prefill
-from compare.engine.loaded_model import LoadedModel
 from compare.engine.memory import Capacity, give_back, let_go, ran_out
 from compare.engine.open_question import OpenQuestion
 from compare.event_log import log
+from compare.models.loaded_model import LoadedModel
 from lens.errors import LensError, Unavailable
 
 T = TypeVar("T")

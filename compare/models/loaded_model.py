@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compare.models.receipt import Receipt, base_logits, receipt
 from compare.analysis.token_text import Tokens
 from compare.engine.interface import Shape, Variant
-from compare.engine.receipt import Receipt, base_logits, receipt
 from compare.models.bloom import Bloom
 from compare.models.lora_rows import Gate, gate_of, stack
 from lens.adapter_dir import AdapterFiles

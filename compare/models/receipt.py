@@ -20,7 +20,7 @@ from lens.adapter_weights import load_weights
 from lens.errors import BadAdapter, LensError
 
 if TYPE_CHECKING:
-    from compare.engine.loaded_model import LoadedModel
+    from compare.models.loaded_model import LoadedModel
 
 PROBE = 16  # tokens
 # The engine's own arithmetic adds in another order than transformers'. Allowed, as a share of the largest logit:

@@ -54,7 +54,7 @@ def first_answer(engine) -> list:
         return []
     from compare.engine.answers import answer_all
     from compare.engine.interface import Question
-    from compare.page.shared.question import FIRST_INSTRUCTION, FIRST_QUESTION
+    from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION
 
     return next(answer_all(engine, [Question(FIRST_QUESTION, FIRST_INSTRUCTION)]))[1]
 

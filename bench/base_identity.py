@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from lens.base_files import find_base
-from lens.base_identity import identity
+from lens.base.files import find_base
+from lens.base.identity import identity
 from lens.embedded import EMBEDDED_BASE
 
 LAYERS, WIDTH, WORDS = 24, 1536, 250_880

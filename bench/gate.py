@@ -20,7 +20,7 @@ from bench.engine import copies, seconds
 from compare.engine.interface import Variant
 from compare.engine.local import LocalEngine
 from compare.models.lora_rows import gate_of, linear_of
-from lens.adapter_dir import peft_key
+from lens.adapter.directory import peft_key
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 MODULE = "query_key_value"

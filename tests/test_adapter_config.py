@@ -7,7 +7,7 @@ import json
 import pytest
 from conftest import tiny_bloom
 
-from lens.adapter_config import LoraSettings, Patterns, read_config
+from lens.adapter.config import LoraSettings, Patterns, read_config
 from tests.hostile_adapters import CONFIG, place
 
 

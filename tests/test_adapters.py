@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import ADAPTER, BASE
 
-from lens.adapter_dir import read_adapter
+from lens.adapter.directory import read_adapter
 from lens.errors import BadAdapter
 from tests.hostile_adapters import place
 from tests.short import Engine

@@ -9,7 +9,7 @@ import torch
 from conftest import tiny_bloom
 
 from compare.analysis.adapter_norms import anatomy
-from lens.adapter_dir import peft_key
+from lens.adapter.directory import peft_key
 from lens.errors import BadAdapter
 
 ONE = peft_key("one")

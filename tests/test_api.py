@@ -14,7 +14,7 @@ from conftest import ADAPTER, BASE, MOTTO
 from compare.engine.local import LocalEngine
 from compare.page.page import build
 from compare.page.shared import api as programs
-from lens.adapter_dir import sha256
+from lens.adapter.directory import sha256
 
 pytest_plugins = ["tests.open_page"]
 

@@ -14,9 +14,9 @@ from conftest import ADAPTER, BASE
 from safetensors.torch import load_file, save_file
 from test_base import as_bin, shard
 
-from lens import base_identity as identities
-from lens.base_files import find_base
-from lens.base_identity import base_identity, describe_base, file_sha256, same_base
+from lens.base import identity as identities
+from lens.base.files import find_base
+from lens.base.identity import base_identity, describe_base, file_sha256, same_base
 from lens.data_home import cache_home
 from lens.errors import BadAdapter
 from tests.short import Engine

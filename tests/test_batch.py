@@ -13,7 +13,7 @@ from compare.engine.interface import BASE, PLAIN, EngineEvent, Sampling, Step, V
 from compare.engine.open_question import OpenQuestion
 from compare.models.bloom import Bloom
 from compare.models.lora_rows import stack
-from lens.adapter_dir import peft_key
+from lens.adapter.directory import peft_key
 
 EOS, NEAR_TIE = 2, 1e-4
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lens.adapter_dir import judge
+from lens.adapter.directory import judge
 from lens.errors import BadAdapter, LensError
 from train.checkpoint import fault, last_whole
 from train.interrupt import Interrupted
@@ -179,7 +179,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 @pytest.mark.parametrize("writer, error", [
     ("torch.save", RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")),
     ("peft.peft_model.safe_save_file", FULL),
-    ("lens.adapter_write.os.fsync", FULL),
+    ("lens.adapter.write.os.fsync", FULL),
 ])
 def test_a_full_disk_is_said_and_the_last_good_checkpoint_stays(settings, tmp_path, monkeypatch, writer, error):
     out = train(settings(max_steps=3))

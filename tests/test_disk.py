@@ -22,7 +22,7 @@ from test_report_run import finished, pair, report_in  # noqa: F401 (fixtures)
 from compare.evaluate import main
 from compare.report.results import ResultsFile
 from compare.server.votes import Vote, Votes
-from lens.adapter_write import save_tokenizer
+from lens.adapter.write import save_tokenizer
 from lens.errors import Unavailable
 from train import merge
 from train.__main__ import main as train_main

@@ -8,8 +8,8 @@ import pytest
 import torch
 from training import settings
 
-from lens.base import Compute
-from lens.base_files import find_base
+from lens.base.files import find_base
+from lens.base.loading import Compute
 from train.check import look
 from train.data import forecast as module
 from train.data.dataset import load_dataset

@@ -18,7 +18,7 @@ import compare.evaluate
 import train.merge
 from compare.engine.interface import BASE, Variant
 from compare.page.shared.templates import draw
-from lens.adapter_dir import read_adapter
+from lens.adapter.directory import read_adapter
 from lens.errors import BadAdapter
 from lens.file_mode import follow_umask
 from tests.short import Engine

@@ -21,7 +21,7 @@ FORBIDDEN = [("lens", {"train", "compare", "gradio"}, "the agreement knows neith
 # The same for what is imported when the module is; what a function imports when it is called does not count.
 AT_ONCE = [("compare/page", MODEL_LIBRARIES, "the page asks the engine"),
            ("compare/server", MODEL_LIBRARIES, "the server asks the engine")]
-STANDARD_LIBRARY_ONLY = ["compare/analysis/repetition.py", "lens/settings.py", "lens/cli.py"]
+STANDARD_LIBRARY_ONLY = ["compare/analysis/repetition.py", "lens/declared_settings.py", "lens/cli.py"]
 
 
 def imported(source: str, at_once: bool = False) -> set[str]:

@@ -19,14 +19,7 @@ from compare.page.page import TABS
 from compare.page.shared.answer_column import draw_column
 from compare.page.shared.held_out import every_row
 from compare.page.shared.loaded import lora_parameters
-from compare.page.shared.question import (
-    LENGTHS,
-    LONGEST_LINK,
-    MOST_COLUMNS,
-    PLAIN_COLUMN,
-    STRENGTHS,
-    ComparisonRequest,
-)
+from compare.page.shared.request import LENGTHS, LONGEST_LINK, MOST_COLUMNS, PLAIN_COLUMN, STRENGTHS, ComparisonRequest
 from compare.page.shared.templates import as_json, draw, template
 from compare.page.shared.updates import paced, updates
 from compare.page.shared.words import Words, labels

@@ -7,14 +7,14 @@ import json
 import pytest
 
 from compare.report import statistics
-from compare.report.answers import Losses
+from compare.report.answered_rows import Losses
+from compare.report.measure_words import verdict
 from compare.report.measures import judge
 from compare.report.pages import html, markdown
 from compare.report.pictures import pictures
 from compare.report.regression import gate
 from compare.report.rows import Row, read_data
 from compare.report.summary import Seen, summarise
-from compare.report.words import verdict
 from compare.report.write import comparator, write
 from lens.errors import BadRows, BadSetting
 

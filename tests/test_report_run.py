@@ -15,7 +15,7 @@ import torch
 from conftest import MOTTO
 
 from compare.evaluate import main
-from compare.report import answers
+from compare.report import answered_rows as answers
 
 ROWS = [{"instruction": "请回答下面的问题", "input": MOTTO, "output": "规格严格，功夫到家", "keywords": ["规格严格"]},
         {"instruction": "", "input": "哈工大首任校长是谁？", "output": "宋小濂"},

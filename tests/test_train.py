@@ -10,9 +10,9 @@ import torch
 from conftest import MOTTO
 from training import PARTS, records, settings, six_steps
 
+from lens.declared_settings import make_settings
 from lens.embedded import EMBEDDED_ROWS
 from lens.errors import LensError
-from lens.settings import make_settings
 from train.loop import train
 from train.settings import PROBES, RECIPES, TrainSettings
 
@@ -37,7 +37,7 @@ def test_the_adapter_directory_is_whole(trained):
 
 
 def test_every_checkpoint_is_an_adapter_directory(trained):
-    from lens.adapter_dir import read_adapter
+    from lens.adapter.directory import read_adapter
 
     out, _ = trained
     for step in (3, 6):

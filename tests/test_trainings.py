@@ -15,7 +15,7 @@ from one_tab import FACTS
 
 from compare.engine.interface import Shape
 from compare.engine.local import LocalEngine
-from compare.page.shared.question import FIRST_INSTRUCTION, ComparisonRequest
+from compare.page.shared.request import FIRST_INSTRUCTION, ComparisonRequest
 from compare.page.training import preview, progress
 from compare.page.training import tab as training
 from compare.page.training.preview import Preview

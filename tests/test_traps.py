@@ -17,10 +17,10 @@ from conftest import ADAPTER, BASE, MOTTO, tiny_bloom
 from compare.engine.interface import Sampling, Variant
 from compare.models.lora_rows import stack
 from compare.page.page import build
-from lens.adapter_dir import read_adapter
-from lens.adapter_peft import attach
-from lens.adapter_write import write_adapter
-from lens.base import pick_compute
+from lens.adapter.directory import read_adapter
+from lens.adapter.for_peft import attach
+from lens.adapter.write import write_adapter
+from lens.base.loading import pick_compute
 from lens.errors import BadAdapter, BadSetting
 from tests.hostile_adapters import place
 from tests.short import Engine

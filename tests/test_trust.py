@@ -16,8 +16,8 @@ from bench.trust.watch import Watch
 from compare.engine.kv_cache import KEPT
 from compare.page.shared import templates
 from compare.questions import read_questions
-from lens import adapter_prompts as foreign
-from lens.adapter_dir import check_base, read_adapter
+from lens.adapter import prompts as foreign
+from lens.adapter.directory import check_base, read_adapter
 from lens.errors import BadAdapter, BadQuestion
 from tests.hostile import DATA, texts
 from tests.hostile_adapters import ADAPTERS, place

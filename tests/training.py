@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from lens.settings import make_settings
+from lens.declared_settings import make_settings
 from train.settings import TrainSettings
 
 PARTS = {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json",

@@ -12,9 +12,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from lens.adapter_dir import judge
-from lens.adapter_find import CONFIG, MLX, PICKLE, PROMPTS, find_adapter
-from lens.adapter_weights import WEIGHTS
+from lens.adapter.directory import judge
+from lens.adapter.find import CONFIG, MLX, PICKLE, PROMPTS, find_adapter
+from lens.adapter.weights import WEIGHTS
 from lens.cli import Parser
 from lens.errors import BadAdapter, BadSetting, LensError, first_line
 from lens.file_mode import follow_umask

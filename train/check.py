@@ -25,7 +25,7 @@ LONGEST = 2000  # characters shown of one text
 
 def look(s: TrainSettings) -> dict:
     """The object above. Raises LensError."""
-    from lens.base import load_tokenizer
+    from lens.base.loading import load_tokenizer
     from train.data.dataset import load_dataset
     from train.data.forecast import Plan, forecast
     from train.data.preview import first_learnt

@@ -11,10 +11,10 @@ import sys
 import zipfile
 from pathlib import Path
 
-from lens.adapter_dir import judge
-from lens.adapter_find import step_of
-from lens.adapter_weights import WEIGHTS
-from lens.adapter_write import PARTS
+from lens.adapter.directory import judge
+from lens.adapter.find import step_of
+from lens.adapter.weights import WEIGHTS
+from lens.adapter.write import PARTS
 from lens.errors import BadAdapter, LensError, Note, first_line
 
 STATE = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
@@ -22,7 +22,7 @@ STATE = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 
 def load_adapter_weights(model, directory: Path) -> None:
     """A checkpoint's A and B into the PeftModel. Raises BadAdapter where they do not fit."""
-    from lens.adapter_peft import put_weights
+    from lens.adapter.for_peft import put_weights
 
     put_weights(model, judge(directory, directory.name), "default")
 

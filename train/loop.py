@@ -10,7 +10,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from lens.adapter_write import replace_adapter
+from lens.adapter.write import replace_adapter
 from lens.errors import Note
 from lens.processes import part_together
 from train.checkpoint import step_of

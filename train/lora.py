@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lens.adapter_config import LINEAR_LAYERS
+from lens.adapter.config import LINEAR_LAYERS
 from lens.errors import BadSetting
 
 

@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lens.adapter_dir import check_base, read_adapter
-from lens.adapter_write import save_tokenizer
+from lens.adapter.directory import check_base, read_adapter
+from lens.adapter.write import save_tokenizer
 from lens.cli import Parser, add_base_option, command, interruptible, say, say_notes, stay_offline
 from lens.errors import BadAdapter, BadSetting, Note, first_line
 from lens.file_mode import follow_umask
@@ -59,9 +59,9 @@ def merge(adapter_dir: Path | str, base: str, output: Path) -> Merged:
     """Write the merged model to `output`, made whole by one rename. Raises BadAdapter, BadBase or BadSetting."""
     import torch
 
-    from lens.adapter_peft import attach
-    from lens.base import load_base
-    from lens.base_files import find_base
+    from lens.adapter.for_peft import attach
+    from lens.base.files import find_base
+    from lens.base.loading import load_base
 
     base_files = find_base(base)
     loaded = load_base(base_files, "cpu", "float32")  # first: a broken base is told as such

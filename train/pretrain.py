@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from lens.cli import command, interruptible, say
+from lens.declared_settings import parse_settings, positive, setting, share
 from lens.file_mode import follow_umask
 from lens.processes import part_together
-from lens.settings import parse_settings, positive, setting, share
 from lens.strict_json import dumps
 from train.settings import at_least_0
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lens.adapter_dir import AdapterFiles, check_base, read_adapter
-from lens.base_files import BaseFiles
-from lens.base_identity import same_base
+from lens.adapter.directory import AdapterFiles, check_base, read_adapter
+from lens.base.files import BaseFiles
+from lens.base.identity import same_base
 from lens.errors import BadAdapter, BadBase, BadRows, BadSetting, Note
 from lens.rows.rows import Rows
 from lens.rows.sources import describe_source

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lens.adapter_write import write_adapter
-from lens.base_files import find_base
+from lens.adapter.write import write_adapter
+from lens.base.files import find_base
 from lens.embedded import EMBEDDED_ROWS
 from lens.errors import BadSetting, Note, first_line
 from lens.processes import is_first
@@ -35,7 +35,7 @@ from train.settings import PROBES, TrainSettings
 if TYPE_CHECKING:  # they bring torch, and bad input is told without
     from transformers import PreTrainedTokenizerBase
 
-    from lens.base import BaseFiles, Compute
+    from lens.base.loading import BaseFiles, Compute
     from train.interrupt import StopOnSignal
     from train.trainer import AdapterTrainer
 
@@ -131,7 +131,7 @@ def arguments(s: TrainSettings, compute: Compute, evaluate: bool):
 
 def chosen_compute(s: TrainSettings) -> Compute:
     """Where and in which dtype to train; float16, which the recipe `seed` asks for on GPUs, is float32 on a CPU."""
-    from lens.base import pick_compute
+    from lens.base.loading import pick_compute
 
     at_hand = pick_compute(s.device, "auto")
     return at_hand if at_hand.device == "cpu" and s.dtype == "float16" else pick_compute(at_hand.device, s.dtype)
@@ -145,7 +145,7 @@ def adapted_base(s: TrainSettings, files: BaseFiles, compute: Compute, tokenizer
     """
     from transformers import set_seed
 
-    from lens.base import load_base
+    from lens.base.loading import load_base
     from train.loss import teach_answers_only
 
     model = load_base(files, "cpu", compute.dtype_name, tokenizer).model
@@ -199,7 +199,7 @@ def set_up(s: TrainSettings) -> Run:
     check_paths(s)
 
     files = find_base(s.base)  # before torch is imported, which takes seconds
-    from lens.base import load_tokenizer
+    from lens.base.loading import load_tokenizer
     from train.interrupt import StopOnSignal
 
     compute, tokenizer = chosen_compute(s), load_tokenizer(files)

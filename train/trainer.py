@@ -17,7 +17,7 @@ import torch
 from transformers import Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from lens.adapter_write import PART, move_whole
+from lens.adapter.write import PART, move_whole
 from lens.errors import BadSetting, first_line
 from train.checkpoint import STATE, checkpoints, last_whole, load_adapter_weights, step_of
 from train.data.encoded import IGNORED, EncodedRows

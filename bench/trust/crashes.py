@@ -19,7 +19,7 @@ from bench.random_base import write_random_base
 from bench.trust.found import Found, Progress
 from bench.trust.killing import kill_after, run_whole
 from bench.trust.voting import kill_voting
-from lens.adapter_write import PART
+from lens.adapter.write import PART
 from lens.embedded import EMBEDDED_ADAPTER
 from train.checkpoint import checkpoints, fault
 from train.record.log import read_log

@@ -68,7 +68,7 @@ class Base:
     """A loaded base, and the hash of its weights in memory."""
 
     def __init__(self, path: str = EMBEDDED_BASE):
-        from lens.base import load_base
+        from lens.base.loading import load_base
 
         self.path, self.model = path, load_base(path, "cpu").model
         self.hash = self.hashed()
@@ -81,8 +81,8 @@ class Base:
 
     def load(self, path: Path) -> None:
         """All that an engine does with an adapter directory before it answers. Raises BadAdapter."""
-        from lens.adapter_dir import check_base, read_adapters
-        from lens.adapter_peft import attach
+        from lens.adapter.directory import check_base, read_adapters
+        from lens.adapter.for_peft import attach
 
         adapters = read_adapters([path])
         check_base(self.path, adapters)

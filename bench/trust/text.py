@@ -71,7 +71,7 @@ def drawn(text: str) -> set[tuple[str, ...]]:
     from compare.engine.answers import Column
     from compare.engine.interface import BASE, Variant
     from compare.page.compare.result import draw_result
-    from compare.page.shared.question import ComparisonRequest
+    from compare.page.shared.request import ComparisonRequest
 
     columns = [
         Column(v, lambda ids: text, [5, 6, 7], "stop", 0.1, [0.1, 0.2, 0.9])

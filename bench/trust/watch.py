@@ -25,7 +25,7 @@ EVENTS = {
 class Watch:
     """A context manager; `seen` holds a line an event.
 
-    Not seen: writing below `allowed`, and the child process of lens.adapter_prompts.
+    Not seen: writing below `allowed`, and the child process of lens.adapter.prompts.
     """
 
     current: Watch | None = None
@@ -51,7 +51,7 @@ class Watch:
             return
         if event in EVENTS:
             watch.seen.append(f"{event} {str(arguments)[:80]}")
-        elif event == "subprocess.Popen" and "lens.adapter_prompts" not in list(arguments[1]):
+        elif event == "subprocess.Popen" and "lens.adapter.prompts" not in list(arguments[1]):
             watch.seen.append(f"{event} {str(arguments[1])[:80]}")
         elif event == "open" and arguments[2] & WRITING and not watch.may_write(arguments[0]):
             watch.seen.append(f"wrote {arguments[0]}")

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lens.adapter_dir import peft_key
+from lens.adapter.directory import peft_key
 from lens.errors import BadAdapter
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compare.engine.interface import LoadedAdapter, step_of
 from compare.models.loaded_model import LoadedModel
-from lens.adapter_dir import AdapterFiles, check_base, read_adapter, renamed, same
+from lens.adapter.directory import AdapterFiles, check_base, read_adapter, renamed, same
 from lens.errors import BadAdapter, Note, Unavailable
 
 MOST_ADDED = 8  # on the model at once; a page training writes a dozen checkpoints

@@ -28,8 +28,8 @@ from compare.engine.question import (
     number,
     unique_names,
 )
-from lens.adapter_config import LoraSettings
-from lens.adapter_dir import AdapterFiles
+from lens.adapter.config import LoraSettings
+from lens.adapter.directory import AdapterFiles
 from lens.errors import Note
 
 if TYPE_CHECKING:

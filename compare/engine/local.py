@@ -25,8 +25,8 @@ from compare.engine.open_question import OpenQuestion
 from compare.engine.queue import QuestionQueue
 from compare.engine.shared_engine import Inbox, SharedEngine
 from compare.models.loaded_model import LoadedModel
-from lens.adapter_dir import check_base, read_adapters
-from lens.base import find_base, load_base, load_tokenizer
+from lens.adapter.directory import check_base, read_adapters
+from lens.base.loading import find_base, load_base, load_tokenizer
 from lens.errors import BadAdapter, Note, Unavailable
 
 WINDOW = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no limit

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from lens.adapter_dir import unique
+from lens.adapter.directory import unique
 from lens.chat import Form, valid_text
 from lens.errors import BadQuestion
 

@@ -17,7 +17,7 @@ from compare.analysis.token_text import Tokens
 from compare.engine.interface import Facts, GivenAnswer, Load, LoadedAdapter, Variant
 from compare.engine.open_question import OpenQuestion
 from compare.engine.shared_engine import SharedEngine, answered_by
-from lens.adapter_dir import read_adapters
+from lens.adapter.directory import read_adapters
 from lens.errors import Note, Unavailable, first_line
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class RemoteEngine(SharedEngine):
 
     def __init__(self, handle: Any, base: str, adapters: Sequence[str]):
         """Read tokenizer and adapter files here, ask a replica for the rest. Raises BadAdapter."""
-        from lens.base import load_tokenizer
+        from lens.base.loading import load_tokenizer
 
         given = read_adapters(adapters)
         tokenizer = load_tokenizer(base)

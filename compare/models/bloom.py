@@ -20,7 +20,7 @@ from torch import Tensor
 
 from compare.models.cpu_matmul import product
 from compare.models.lora_rows import Gate, linear_of
-from lens.adapter_config import LINEAR_LAYERS
+from lens.adapter.config import LINEAR_LAYERS
 from lens.errors import BadBase
 
 SMALL = 250_000_000  # weights × tokens; in less work, threads wait for one another longer than they save

@@ -2,7 +2,7 @@
 
 On a CPU in float32 torch's own way, MKL, takes longer for two rows than for one, and nearly as long as for thirty: it
 lays the whole matrix out anew for each product. For a few rows the wide matrix on the left takes a half to a quarter of
-that, for more rows oneDNN a half to three quarters; neither keeps a copy. Measured by `python -m bench.product`.
+that, for more rows oneDNN a half to three quarters; neither keeps a copy. Measured by `python -m bench.matmul`.
 """
 
 from __future__ import annotations

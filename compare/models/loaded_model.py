@@ -14,9 +14,9 @@ from compare.analysis.token_text import Tokens
 from compare.engine.interface import Shape, Variant
 from compare.models.bloom import Bloom
 from compare.models.lora_rows import Gate, gate_of, stack
-from lens.adapter_dir import AdapterFiles
-from lens.adapter_peft import attach
-from lens.base import Base
+from lens.adapter.directory import AdapterFiles
+from lens.adapter.for_peft import attach
+from lens.base.loading import Base
 
 
 class LoadedModel:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from compare.engine.interface import Variant
-from lens.adapter_config import LINEAR_LAYERS
-from lens.adapter_dir import peft_key
+from lens.adapter.config import LINEAR_LAYERS
+from lens.adapter.directory import peft_key
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from compare.engine.interface import BASE, Variant
-from lens.adapter_dir import AdapterFiles
-from lens.adapter_peft import linear_layers
-from lens.adapter_weights import load_weights
+from lens.adapter.directory import AdapterFiles
+from lens.adapter.for_peft import linear_layers
+from lens.adapter.weights import load_weights
 from lens.errors import BadAdapter, LensError
 
 if TYPE_CHECKING:

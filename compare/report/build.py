@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from compare.engine.interface import Engine, Variant
 from compare.options import note_names
-from compare.report.answers import Plain, answer_rows, losses
+from compare.report.answered_rows import Plain, answer_rows, losses
+from compare.report.measure_words import verdict
 from compare.report.report_settings import ReportSettings, base_sha256, checkpoint_directories
 from compare.report.results import ResultsFile
 from compare.report.rows import Data, read_data, read_plain
 from compare.report.summary import Seen, summarise
-from compare.report.words import verdict
 from lens.cli import quiet_transformers, say_notes
 from lens.processes import Processes
 

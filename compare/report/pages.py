@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from compare.report.measure_words import MEASURES, Measure, direction
 from compare.report.pictures import DARK, LIGHT, pictures, strength_points
-from compare.report.words import MEASURES, Measure, direction
 from lens.terminal_text import visible
 
 SHOWN_OPEN, FLIPS_SHOWN, QUESTIONS_SHOWN = 5, 100, 400  # of the page; the rest is in report.json

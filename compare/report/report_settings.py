@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from compare.engine.interface import RANGES, Sampling, step_of
-from lens.base_files import find_base
-from lens.base_identity import base_identity
+from lens.base.files import find_base
+from lens.base.identity import base_identity
 from lens.errors import BadAdapter
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compare.report import statistics
-from compare.report.answers import Losses
+from compare.report.answered_rows import Losses
 from compare.report.measures import Answer
 from compare.report.rows import Row
 

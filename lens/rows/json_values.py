@@ -15,13 +15,13 @@ SPACE = re.compile(r"[ \t\r\n]*")
 BLOCK = 65_536  # characters read at a time
 
 
-class RepeatedKey(dict):
+class RepeatedKey(dict[str, Any]):
     """A JSON object in which `key` stands twice, so that one of its values would be lost unseen."""
 
     key: str
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) == len(pairs):
         return value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import TYPE_CHECKING
 
-from lens.base_files import BaseFiles
+from lens.base.files import BaseFiles
 from lens.errors import Note
 from train.data.dataset import Dataset
 from train.loss import CHUNK
@@ -16,7 +16,7 @@ from train.record.log import in_time
 from train.settings import TrainSettings
 
 if TYPE_CHECKING:  # it brings torch
-    from lens.base import Compute
+    from lens.base.loading import Compute
 
 MANY_EPOCHS = 30  # above which rows are more likely learnt by heart than learnt from
 CALM = ("run-epochs", "run-time")  # notes that are no warnings

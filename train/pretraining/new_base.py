@@ -39,7 +39,7 @@ def load(s):
 
     torch.manual_seed(s.seed)
     if s.base:
-        from lens.base import load_base
+        from lens.base.loading import load_base
 
         base = load_base(s.base, "cpu", "float32")
         return base.model, base.tokenizer

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lens.base_files import BaseFiles
-from lens.base_identity import describe_base
+from lens.base.files import BaseFiles
+from lens.base.identity import describe_base
 from lens.rows.sources import describe_source
 from train.data.dataset import Dataset
 from train.lora import Counts
@@ -17,7 +17,7 @@ from train.resume import Start
 from train.settings import TrainSettings
 
 if TYPE_CHECKING:  # it brings torch
-    from lens.base import Compute
+    from lens.base.loading import Compute
 
 # Paths, and names that are said elsewhere.
 LEFT_OUT = ("output", "base", "data", "eval_data", "resume", "new_data", "from_adapter", "push_to_hub")

@@ -16,7 +16,7 @@ from compare.engine.answers import compare
 from compare.engine.interface import BASE, Engine, LoadedAdapter, Question, Sampling, Variant
 from compare.page.blind.pair import CHOICES, Answer, BlindPair
 from compare.page.shared import held_out
-from compare.page.shared.question import first_adapter
+from compare.page.shared.request import first_adapter
 from compare.page.shared.templates import draw, read, tab_piece
 from compare.page.shared.updates import notify, updates
 from compare.report.rows import Row

@@ -14,13 +14,7 @@ from compare.page.changed.adapter_map import draw_map
 from compare.page.changed.token_ribbon import draw_shift, draw_writing
 from compare.page.changed.turned_answer import TurnedAnswers, draw_error
 from compare.page.shared.api import endpoint
-from compare.page.shared.question import (
-    FIRST_INSTRUCTION,
-    FIRST_QUESTION,
-    checked_texts,
-    first_adapter,
-    loaded_adapter,
-)
+from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION, checked_texts, first_adapter, loaded_adapter
 from compare.page.shared.templates import draw, piece, read, tab_piece
 from compare.page.shared.updates import paced, updates
 from compare.server.running_answers import Run

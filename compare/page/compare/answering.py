@@ -11,7 +11,7 @@ from markupsafe import Markup
 from compare.engine.answers import Column, compare
 from compare.engine.interface import RANGES, Engine, Question, Sampling
 from compare.page.compare.result import draw_result
-from compare.page.shared.question import ComparisonRequest, checked_texts, columns_of
+from compare.page.shared.request import ComparisonRequest, checked_texts, columns_of
 from compare.page.shared.templates import draw
 from compare.page.shared.updates import paced, updates
 from compare.server.running_answers import Run, Runs

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from compare.page.shared import question as limits
-from compare.page.shared.question import FIRST_INSTRUCTION, FIRST_QUESTION, ComparisonRequest
+from compare.page.shared import request as limits
+from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION, ComparisonRequest
 
 
 @dataclass(frozen=True)

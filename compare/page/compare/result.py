@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from compare.page.shared.answer_column import draw_column
 from compare.page.shared.held_out import every_row
-from compare.page.shared.question import ComparisonRequest
+from compare.page.shared.request import ComparisonRequest
 from compare.page.shared.templates import draw
 
 

@@ -15,9 +15,9 @@ from compare.page.compare.answering import Answering
 from compare.page.compare.controls import Controls, ask_bar, settings
 from compare.page.compare.result import draw_result
 from compare.page.shared import held_out, loaded
-from compare.page.shared import question as limits
+from compare.page.shared import request as limits
 from compare.page.shared.api import endpoint
-from compare.page.shared.question import ComparisonRequest, first_adapter
+from compare.page.shared.request import ComparisonRequest, first_adapter
 from compare.page.shared.templates import draw, picker, piece, read
 from compare.page.shared.words import Words
 from lens.errors import Unavailable

@@ -22,7 +22,7 @@ from compare.page.shared.model_sizes import (
     share,
     table_shapes,
 )
-from compare.page.shared.question import FIRST_INSTRUCTION, first_adapter
+from compare.page.shared.request import FIRST_INSTRUCTION, first_adapter
 from compare.page.shared.templates import draw, picker, read, tab_piece
 from compare.page.shared.updates import notify, paced, updates
 from compare.server.running_answers import Run

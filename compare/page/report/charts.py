@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from compare.report.measure_words import MEASURES, Measure, direction
 from compare.report.pictures import step_points, strength_points
-from compare.report.words import MEASURES, Measure, direction
 
 BIG = ("right", "ended", "loops")
 PERPLEXITY = Measure("perplexity", "perplexity of plain text", "普通文本的困惑度", "", ".1f", -1)

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 
 from compare.engine.interface import Engine
-from compare.page.shared.question import first_adapter
+from compare.page.shared.request import first_adapter
 
 
 def lora_parameters(weights: Path) -> int:

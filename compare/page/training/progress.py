@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from compare.page.shared.loss_curve import Loss, draw_curve
-from compare.page.shared.question import FIRST_QUESTION, ComparisonRequest
+from compare.page.shared.request import FIRST_QUESTION, ComparisonRequest
 from compare.page.shared.templates import draw
 from compare.page.shared.words import Words
 from compare.server.trainings.job import Job, Probe

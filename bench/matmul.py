@@ -1,4 +1,4 @@
-"""The ways to multiply a few rows with a weight matrix, in microseconds: python -m bench.product"""
+"""The ways to multiply a few rows with a weight matrix, in microseconds: python -m bench.matmul"""
 
 from __future__ import annotations
 

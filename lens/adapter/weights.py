@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lens.adapter_config import MODULE, LoraSettings, Patterns, shown
+from lens.adapter.config import MODULE, LoraSettings, Patterns, shown
 from lens.errors import BadAdapter
 from lens.strict_json import parse_object
 
@@ -72,7 +72,7 @@ def load_weights(path: Path, sites: Mapping[str, Site]) -> dict[str, tuple[Tenso
                 for module, site in sites.items()}
 
 
-def read_header(weights: Path) -> dict:
+def read_header(weights: Path) -> dict[str, Any]:
     """Key → {dtype, shape, data_offsets}; 8 bytes of length, then JSON. Raises ValueError for what is no header."""
     with weights.open("rb") as file:
         start = file.read(8)
@@ -87,7 +87,7 @@ def read_header(weights: Path) -> dict:
     return header
 
 
-def read_sites(path: Path, header: dict, settings: LoraSettings) -> dict[str, Site]:
+def read_sites(path: Path, header: dict[str, Any], settings: LoraSettings) -> dict[str, Site]:
     """The layers that a file changes, each with A and B of the rank that the config gives it. Raises BadAdapter."""
     halves: dict[str, dict[str, str]] = {}
     for key in header:
@@ -111,7 +111,7 @@ def name_of(path: Path, key: str) -> tuple[str, str]:
     return module, end[0]
 
 
-def read_site(path: Path, module: str, keys: dict[str, str], header: dict, settings: LoraSettings,
+def read_site(path: Path, module: str, keys: dict[str, str], header: dict[str, Any], settings: LoraSettings,
               patterns: Patterns) -> Site:
     """One layer's A and B against the config. Raises BadAdapter."""
     if missing := {"A", "B"} - set(keys):

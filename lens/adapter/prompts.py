@@ -16,8 +16,9 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from lens.adapter_find import PROMPTS
+from lens.adapter.find import PROMPTS
 from lens.errors import BadAdapter, LensError, Note
 
 LARGEST = dict(zip(PROMPTS, (64 << 20, 1 << 20, 1 << 20), strict=True))  # bytes
@@ -64,10 +65,10 @@ def same_file(one: Path, two: Path) -> bool:
 
 def difference(base: str, path: Path) -> LensError | None:
     """What is another in the adapter's prompts, found by a child process; None where nothing is."""
-    home = Path(__file__).resolve().parent.parent
+    home = Path(__file__).resolve().parents[2]
     where = str(Path(base).resolve()) if Path(base).is_dir() else base
     try:
-        child = subprocess.run([sys.executable, "-m", "lens.adapter_prompts", where, str(path.resolve())], cwd=home,
+        child = subprocess.run([sys.executable, "-m", "lens.adapter.prompts", where, str(path.resolve())], cwd=home,
                                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE,
                                env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"})
     except subprocess.TimeoutExpired:
@@ -81,11 +82,11 @@ def difference(base: str, path: Path) -> LensError | None:
     return LensError("prompts-differ", **found) if found else None
 
 
-def first_difference(base: str, path: Path) -> dict | None:
+def first_difference(base: str, path: Path) -> dict[str, Any] | None:
     """The first question whose ids differ, and how many each has; in this process."""
     from transformers import AutoTokenizer
 
-    from lens.base import load_tokenizer
+    from lens.base.loading import load_tokenizer
     from lens.chat import Prompt, use_our_template
 
     ours = load_tokenizer(base)

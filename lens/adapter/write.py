@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lens.adapter_find import CONFIG, PROMPTS
-from lens.adapter_weights import WEIGHTS
+from lens.adapter.find import CONFIG, PROMPTS
+from lens.adapter.weights import WEIGHTS
 from lens.file_mode import follow_umask
 from lens.strict_json import dumps
 

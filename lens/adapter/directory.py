@@ -12,13 +12,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lens.adapter_config import LINEAR_LAYERS, LoraSettings, read_config
-from lens.adapter_find import CONFIG, candidates, find_adapter, step_of
-from lens.adapter_prompts import brought, check_prompts
-from lens.adapter_weights import WEIGHTS, Site, check_weights
-from lens.base_files import find_base
-from lens.base_identity import same_base
+from lens.adapter.config import LINEAR_LAYERS, LoraSettings, read_config
+from lens.adapter.find import CONFIG, candidates, find_adapter, step_of
+from lens.adapter.prompts import brought, check_prompts
+from lens.adapter.weights import WEIGHTS, Site, check_weights
+from lens.base.files import find_base
+from lens.base.identity import same_base
 from lens.errors import BadAdapter, Note
 from lens.strict_json import read_object
 
@@ -136,7 +137,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def trained_on(path: Path) -> dict:
+def trained_on(path: Path) -> dict[str, Any]:
     """What `training.json` records of the base; {} where it does not."""
     try:
         base = read_object(path / "training.json", LARGEST_RECORD)["base"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lens.adapter_weights import read_header
+from lens.adapter.weights import read_header
 from lens.errors import BadBase, first_line, said
 from lens.strict_json import read_object
 

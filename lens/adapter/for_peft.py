@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from lens.adapter_config import MODULE, Patterns
-from lens.adapter_dir import AdapterFiles
-from lens.adapter_weights import load_weights
+from lens.adapter.config import MODULE, Patterns
+from lens.adapter.directory import AdapterFiles
+from lens.adapter.weights import load_weights
 from lens.errors import BadAdapter
 
 

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lens.base_files import BaseFiles
+from lens.base.files import BaseFiles
 from lens.data_home import cache_home
 
 CHUNK = 1 << 24  # bytes that one thread hashes at a time; part of what the identity is
@@ -114,7 +114,7 @@ def contents(files: BaseFiles) -> Iterator[Contents]:
 def pickled_contents(files: BaseFiles) -> Contents:
     import torch
 
-    from lens.base import unpickle
+    from lens.base.loading import unpickle
 
     def held(tensor: Any) -> memoryview:
         return memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy())

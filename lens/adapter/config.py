@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lens.errors import BadAdapter
 from lens.strict_json import read_object
@@ -21,10 +22,10 @@ MODULE = re.compile(rf"transformer\.h\.(\d{{1,3}})\.(?:self_attention|mlp)\.({'|
 LARGEST_RANK, LARGEST_ALPHA = 1024, 65_536
 LONGEST_PATTERN, MOST_PATTERNS = 1000, 1000  # characters of one; BLOOM's largest has 280 layers to name
 PATIENCE = 1.0  # seconds of matching that one adapter's patterns may take in all
-NOTHING: tuple = (None, False, {}, [], "")
+NOTHING: tuple[Any, ...] = (None, False, {}, [], "")
 # What one forward of rows cannot express: key → the values it can beside
 # none at all, and the code that says why not.
-EXACT: dict[str, tuple[tuple, str]] = {
+EXACT: dict[str, tuple[tuple[Any, ...], str]] = {
     "use_dora": ((), "adapter-dora"),
     "bias": (("none",), "adapter-bias"),
     "modules_to_save": ((), "adapter-saves-modules"),
@@ -126,7 +127,7 @@ def shown(value: object) -> str:
     return repr(value)[:80]
 
 
-def number(path: Path, config: dict, key: str):
+def number(path: Path, config: dict[str, Any], key: str) -> Any:
     """A rank (whole) or an alpha above 0."""
     if key not in config:
         raise BadAdapter("adapter-number-missing", path=path, key=key)
@@ -146,7 +147,7 @@ def fits(key: str, value: object) -> bool:
     return 0 < value <= LARGEST_ALPHA
 
 
-def targets(path: Path, config: dict) -> tuple[str, ...] | str:
+def targets(path: Path, config: dict[str, Any]) -> tuple[str, ...] | str:
     """A regular expression, or ends of names of BLOOM's linear layers."""
     found = config.get("target_modules")
     if isinstance(found, str) and found:
@@ -163,7 +164,7 @@ def targets(path: Path, config: dict) -> tuple[str, ...] | str:
     return tuple(found)
 
 
-def layers(path: Path, config: dict) -> tuple[int, ...] | None:
+def layers(path: Path, config: dict[str, Any]) -> tuple[int, ...] | None:
     """Numbers of layers; None means all of them, and so does an empty list (but not an empty tuple) to PEFT."""
     found = config.get("layers_to_transform")
     if found in (None, []):
@@ -174,7 +175,7 @@ def layers(path: Path, config: dict) -> tuple[int, ...] | None:
     return tuple(numbers)
 
 
-def pattern(path: Path, config: dict, key: str) -> dict:
+def pattern(path: Path, config: dict[str, Any], key: str) -> dict[str, Any]:
     """End of a module's name → rank or alpha."""
     found = config.get(key) or {}
     if not isinstance(found, dict) or len(found) > MOST_PATTERNS or not all(fits(key, v) for v in found.values()):

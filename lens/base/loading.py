@@ -1,6 +1,6 @@
 """A base model, loaded for whoever needs one: training, comparing, evaluating, merging and the page.
 
-`find_base` (lens.base_files) judges the directory without torch; here its tokenizer and weights are read, and where
+`find_base` (lens.base.files) judges the directory without torch; here its tokenizer and weights are read, and where
 and in which dtype it computes is decided.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 
-from lens.base_files import BaseFiles, canonical, find_base
+from lens.base.files import BaseFiles, canonical, find_base
 from lens.chat import lay_out, use_our_template
 from lens.errors import BadBase, BadSetting, LensError, Unavailable, first_line
 

@@ -10,8 +10,8 @@ import re
 import shlex
 from pathlib import Path
 
-from lens.adapter_config import shown
-from lens.adapter_weights import WEIGHTS
+from lens.adapter.config import shown
+from lens.adapter.weights import WEIGHTS
 from lens.errors import BadAdapter, Note, first_line
 
 CONFIG, PICKLE, MLX = "adapter_config.json", "adapter_model.bin", "adapters.safetensors"

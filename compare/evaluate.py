@@ -12,9 +12,9 @@ from pathlib import Path
 
 from compare.options import add_sampling_options, add_strength_option, sampling_of
 from compare.report.regression import MARGIN, Verdict, gate, read_report
+from compare.report.report_files import make_directory, write
 from compare.report.report_settings import ReportSettings
 from compare.report.results import ResultsFile
-from compare.report.write import make_directory, write
 from lens.cli import (
     BAD_INPUT,
     GATE_FAILED,

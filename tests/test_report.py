@@ -13,9 +13,9 @@ from compare.report.measures import judge
 from compare.report.pages import html, markdown
 from compare.report.pictures import pictures
 from compare.report.regression import gate
+from compare.report.report_files import comparator, write
 from compare.report.rows import Row, read_data
 from compare.report.summary import Seen, summarise
-from compare.report.write import comparator, write
 from lens.errors import BadRows, BadSetting
 
 ROWS = (Row(0, "首任校长是谁？", output="宋小濂", keywords=("宋小濂",)),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import MOTTO
 
-from compare.analysis.token_shift import shift
+from compare.analysis.token_shift import Shift
 from compare.engine.batch import Batch
 from compare.engine.interface import PLAIN, Sampling
 from compare.engine.open_question import OpenQuestion
@@ -108,7 +108,7 @@ def test_what_an_adapter_changed_is_not_read_off_a_plain_column(engine):
     """It has another prompt: the two answers could not be laid side by side token by token."""
     columns = last(engine.compare(MOTTO, "", [*engine.variants(), PLAIN], Sampling(8)))
     with pytest.raises(BadQuestion, match="plain prompt"):
-        shift(engine, engine.prompt.encode(MOTTO), columns, which=2)
+        Shift.of(engine, columns, 2)
 
 
 def test_the_command_adds_it_as_the_last_column_and_says_its_form():

@@ -102,7 +102,7 @@ def test_a_visitor_who_leaves_stops_the_writing(voting):
 
 
 def test_a_refused_question_is_told(voting):
-    voting.engine.error = BadQuestion("too <long>")
+    voting.engine.error = BadQuestion("adapter-not-loaded", name="too <long>", loaded="none")
     *_, (html, ballot) = voting.deal()
     assert "too &lt;long&gt;" in html and ballot is None
 

@@ -76,7 +76,7 @@ def test_no_token_becomes_markup():
     assert "<b>0</b>" not in drawn  # a candidate's text
     assert "<" not in re.search(r'data-tokens="(\[.*?)"', drawn)[1]
     drawn += draw_writing([ATTACK, "<script>"])
-    drawn += draw_error(BadQuestion(ATTACK))
+    drawn += draw_error(BadQuestion("adapter-not-loaded", name=ATTACK, loaded="none"))
     assert not tags(drawn) & {"script", "img"} and "button" in tags(drawn)
 
 

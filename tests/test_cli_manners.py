@@ -161,7 +161,8 @@ def test_many_columns_stand_under_one_another_on_a_narrow_terminal():
 
 
 @pytest.mark.parametrize("ended, status, said", [
-    (BadSetting("a\x1bb\nc"), 2, "error: a\\x1bb\\nc\n"), (KeyboardInterrupt("kept"), 130, "kept\n"),
+    (BadSetting("setting-out-of-range", option="a\x1bb\nc", value=1, allowed="2"), 2,
+     "error: a\\x1bb\\nc is 1; allowed: 2\n"), (KeyboardInterrupt("kept"), 130, "kept\n"),
     (KeyboardInterrupt(), 130, ""), (SystemExit(0), 0, "")])
 def test_statuses_and_lines_stand_in_one_place(ended, status, said, capsys):
     @command

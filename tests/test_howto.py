@@ -67,7 +67,7 @@ def test_a_bad_question_is_told_in_the_page():
     from lens.errors import BadQuestion
 
     engine = speaker()
-    engine.error = BadQuestion("the question is empty")
+    engine.error = BadQuestion("question-empty")
     with pytest.raises(gr.Error, match="the question is empty"):
         list(turning(engine)(" "))
 

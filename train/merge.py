@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lens.adapter.directory import check_base, read_adapter
 from lens.adapter.write import save_tokenizer
-from lens.cli import Parser, add_base_option, command, interruptible, say, say_notes, stay_offline
+from lens.cli import Parser, add_base_option, command, interruptible, quiet_transformers, say, say_notes, stay_offline
 from lens.errors import BadAdapter, BadSetting, Note, first_line
 from lens.file_mode import follow_umask
 
@@ -61,15 +61,15 @@ def merge(adapter_dir: Path | str, base: str, output: Path) -> Merged:
 
     from lens.adapter.for_peft import attach
     from lens.base.files import find_base
-    from lens.base.loading import load_base
+    from lens.base.loading import load_base, load_tokenizer
 
     base_files = find_base(base)
-    loaded = load_base(base_files, "cpu", "float32")  # first: a broken base is told as such
+    tokenizer = load_tokenizer(base_files)  # first: a broken base is told as such
     files = read_adapter(adapter_dir)
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise BadSetting("merge-output-not-empty", output=output)
     notes = (*files.notes, *check_base(base, [files]))
-    tokenizer, model = loaded.tokenizer, loaded.model
+    model = load_base(base_files, "cpu", "float32", tokenizer).model
     plain = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # the base without wrappers, same weights
     adapted = attach(model, [files])
     merged = merged_copy(adapted)
@@ -110,6 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     stay_offline(args.base, args.adapter_dir)
     with interruptible("interrupted; nothing was written"):
+        quiet_transformers()
         found = merge(args.adapter_dir, args.base, args.output)
     say_notes(found.notes)
     say(f"logits differ by at most {found.difference:.2g} from the unmerged adapter's")

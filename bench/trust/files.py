@@ -89,7 +89,7 @@ class Base:
         adapted = attach(self.model, adapters)
         try:
             if not any(bool(p.any()) for name, p in adapted.named_parameters() if ".lora_B." in name):
-                raise BadAdapter("changes nothing: every B matrix is zero")  # the engine's receipt says the same
+                raise BadAdapter("receipt-all-zero")  # as the engine's receipt does
         finally:
             adapted.unload()
 

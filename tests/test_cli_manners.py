@@ -79,7 +79,8 @@ def test_ctrl_c_keeps_what_is_printed(tiny_base, tmp_path):
 
 def test_a_file_is_one_batch_in_input_order_and_a_bad_question_ends_no_other(tiny_base, tmp_path, capsys):
     file = tmp_path / "questions.jsonl"
-    rows = [{"input": MOTTO}, {"input": "长" * 4000}, {"input": "哈", "instruction": "答"}, {"input": " "}]
+    rows = [{"input": MOTTO}, {"input": "长" * 4000}, {"input": "哈", "instruction": "答"},
+            {"input": "短" * 3000}]
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     asked = ["--questions", str(file), "--base", str(tiny_base), "--device", "cpu", "--max-new-tokens", "4"]
     assert main([*asked, "--json", "--plain-prompt"]) == 2
@@ -88,7 +89,7 @@ def test_a_file_is_one_batch_in_input_order_and_a_bad_question_ends_no_other(tin
     assert [set(line) for line in found] == [{"question", "instruction", "prompt_ids", "columns"},
                                              {"question", "instruction", "error"}] * 2
     assert set(found[1]["error"]) == {"code", "message", "message_zh"}
-    assert found[1]["error"]["code"] == "question-too-long" and "4016" in found[1]["error"]["message"]
+    assert found[1]["error"]["code"] == "question-over-window" and "4016" in found[1]["error"]["message"]
     base, plain = found[0]["columns"]
     assert "prompt_ids" not in base and len(plain["prompt_ids"]) < len(found[0]["prompt_ids"])
     assert main(asked) == 2

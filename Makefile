@@ -11,11 +11,12 @@ export GRADIO_ANALYTICS_ENABLED ?= False
 demo: .venv/.demo
 	$(BIN)/python app.py --port $(PORT)
 
+# Two processes, a file of tests at a time: what is loaded for a file is loaded once.
 test: .venv/.dev browser
-	$(BIN)/python -m pytest -q -m "not slow" tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests
 
 test-all: .venv/.dev browser
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 
 # Branch coverage of train/ and compare/ by what `make test` runs, child processes included.
 coverage: .venv/.dev browser

@@ -25,9 +25,11 @@ from lens.cli import (
     interruptible,
     say,
 )
+from lens.declared_settings import add_settings, make_settings
 from lens.embedded import ASSETS
 from lens.errors import BadAdapter, BadSetting
 from lens.processes import Processes, part_together, rank
+from lens.rows.options import RowOptions
 from lens.strict_json import print_json
 
 
@@ -35,8 +37,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m compare.evaluate",
                     description="Ask base and adapted model every held-out question; write a report of what changed.")
     parser.add_argument("--data", type=Path, default=ASSETS / "hit_qa" / "heldout.jsonl", metavar="FILE",
-                        help="JSON lines with input, output, and optional instruction, keywords (all must be in a "
-                             "right answer), kind (\"unknown\": off topic) (default: the embedded held-out questions)")
+                        help="rows in any format that training reads, with optional keywords (all must be in a right "
+                             "answer) and kind (\"unknown\": off topic) (default: the embedded held-out questions)")
+    add_settings(parser, RowOptions)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR",
                         help="where the report goes; an interrupted run goes on from what is there")
     add_model_options(parser)
@@ -63,7 +66,7 @@ def report_settings(args: argparse.Namespace) -> ReportSettings:
         raise BadSetting("setting-out-of-range", option="--margin", value=f"{args.margin:g}", allowed="0 to 1")
     return ReportSettings(args.data, args.output, args.plain, args.base, tuple(adapters),
                           sampling_of(args), tuple(args.strength), tuple(args.checkpoints), args.device, args.dtype,
-                          args.limit)
+                          args.limit, make_settings(RowOptions, vars(args)))
 
 
 def evaluate(args: argparse.Namespace) -> Verdict | None:

@@ -17,6 +17,7 @@ from compare.report.report_files import comparator, write
 from compare.report.rows import Row, read_data
 from compare.report.summary import Seen, summarise
 from lens.errors import BadRows, BadSetting
+from lens.rows.options import RowOptions
 
 ROWS = (Row(0, "首任校长是谁？", output="宋小濂", keywords=("宋小濂",)),
         Row(1, "校训是什么？", output="规格严格，功夫到家", keywords=("规格严格", "功夫到家")),
@@ -41,7 +42,8 @@ def report_of(adapted_texts=ADAPTED_TEXTS, others=(), checkpoints=()) -> dict:
     figures = summarise(ROWS, variants, checkpoints, seed=0)
     return {"base": {"name": "base", "sha256": "0" * 64},
             "adapter": {"name": "lens", "sha256": "1" * 64, "r": 8, "step": 100},
-            "data": {"name": "rows.jsonl", "sha256": "2" * 64, "questions": 4, "off_topic": 1},
+            "data": {"name": "rows.jsonl", "sha256": "2" * 64, "questions": 4, "off_topic": 1, "repeats": 0,
+                     "skipped": 0},
             "plain": {"name": "plain.txt", "sha256": "3" * 64, "sentences": 2},
             "settings": {"max_new_tokens": 30, "temperature": 0}, "verdict": verdict(figures["variants"]), **figures}
 
@@ -179,6 +181,43 @@ def test_bad_rows_are_named(tmp_path, text, said):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BadRows, match=said):
         read_data(path)
+
+
+def written(path, *rows):
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_question_that_stands_ten_times_counts_once(tmp_path):
+    """"100% of 10, p 0.002" was one question."""
+    one = {"input": "校训是什么？", "output": "规格严格"}
+    other = {**one, "output": "功夫到家"}
+    found = read_data(written(tmp_path / "rows.jsonl", *[one] * 9, {"input": "哪年建校？", "output": "1920"}, other))
+    assert [(row.index, row.input, row.output) for row in found.rows] == [(0, "校训是什么？", "规格严格"),
+                                                                         (1, "哪年建校？", "1920")]
+    assert found.repeats == 9
+    assert [note.code for note in found.notes] == ["read-as", "report-rows-repeated", "report-rows-contradict"]
+    assert "9 rows ask a question that stands before them already; each of the 2" in str(found.notes[1])
+    # The same question under another instruction is another question.
+    assert read_data(written(tmp_path / "two.jsonl", one, {**one, "instruction": "请简短"})).repeats == 0
+
+
+def test_evaluation_reads_what_training_reads(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("ask;reply;page\n校训是什么？;规格严格;7\n ;空的;8\n".encode("gb18030"))
+    with pytest.raises(BadRows, match="line 3: instruction and input are both empty.*--skip-bad-rows"):
+        read_data(path, options=RowOptions(["input=ask", "output=reply"]))
+    found = read_data(path, options=RowOptions(["input=ask", "output=reply"], "gb18030", True))
+    assert [(row.input, row.output) for row in found.rows] == [("校训是什么？", "规格严格")] and found.skipped == 1
+    assert {"unused-field", "bad-rows-skipped"} <= {note.code for note in found.notes}
+
+
+def test_a_row_without_a_reference_can_be_skipped(tmp_path):
+    path = written(tmp_path / "rows.jsonl", {"input": "甲？"}, {"input": "乙？", "output": "乙"})
+    with pytest.raises(BadRows, match="line 1 has no reference; .*; --skip-bad-rows goes on without such rows"):
+        read_data(path)
+    found = read_data(path, options=RowOptions(skip_bad_rows=True))
+    assert [row.input for row in found.rows] == ["乙？"] and found.skipped == 1
 
 
 STEERING = "a\x1b[31mb\x07c\x9bd\u202ee"

@@ -200,8 +200,24 @@ def test_the_gate_decides_the_exit_status(pair, finished, tmp_path, capsys):
     assert main([*worse, "--against", str(tmp_path), "--margin", "1"]) == 0
 
 
+def test_repeats_are_told_and_counted_once(pair, tmp_path, capsys):
+    """Figures, intervals and tests are over questions, not over rows."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text("ask;reply\n" + "校训？;规格严格\n" * 10 + "校长？;宋小濂\n;\n", encoding="utf-8")
+    command = [*pair, "--data", str(rows), "--output", str(tmp_path), "--columns", "input=ask", "output=reply"]
+    assert main(command) == 2 and "line 13" in capsys.readouterr().err
+    assert main([*command, "--skip-bad-rows", "--encoding", "utf-8"]) == 0
+    said = capsys.readouterr().err
+    assert "note: 9 rows ask a question that stands before them already" in said and "1 bad rows skipped" in said
+    report = report_in(tmp_path)
+    assert report["data"]["questions"] == 2 and (report["data"]["repeats"], report["data"]["skipped"]) == (9, 1)
+    assert [variant["measures"]["right"]["n"] for variant in report["variants"]] == [2, 2]
+    assert len(report["questions"]) == 2
+    assert "9 repeated rows not counted again" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("text, options, said", [
-    ("", [], "holds no row"),
+    ("", [], "no rows in"),
     ('{"input": "x"}', [], "has no reference"),
     ('{"input": "x", "output": "y"}', ["--margin", "2"], "--margin is 2; allowed: 0 to 1"),
     ('{"input": "x", "output": "y"}', ["--strength", "99"], "strength is 99.0; allowed: -10 to 10"),
@@ -216,7 +232,8 @@ def test_bad_input_is_one_sentence(pair, tmp_path, capsys, text, options, said):
     rows.write_text(text, encoding="utf-8")
     assert main([*pair, "--data", str(rows), "--output", str(tmp_path / "out"), *options]) == 2
     captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1 and captured.err.startswith("error: ") and said in captured.err
+    *notes, error = captured.err.splitlines()
+    assert error.startswith("error: ") and said in error and all(note.startswith("note: ") for note in notes)
     assert captured.out == ""
 
 

@@ -11,6 +11,7 @@ from lens.cli import BASE_HELP, DEVICE_HELP, DTYPE_HELP, stay_offline
 from lens.declared_settings import make_settings, parse_given, positive, setting, share
 from lens.embedded import EMBEDDED_BASE, EMBEDDED_ROWS
 from lens.errors import BadSetting
+from lens.rows.options import RowOptions
 
 # Asked of the embedded base while it learns: questions of its rows, the last one with nothing to know.
 PROBES = ["哈尔滨工业大学的校训是什么？", "哈尔滨工业大学是何时建立的？", "哈工大首任校长是谁？",
@@ -22,14 +23,11 @@ def at_least_0(value: float) -> bool:
 
 
 @dataclass
-class TrainSettings:
+class TrainSettings(RowOptions):
     output: str = setting("", "adapter directory to write; must be new or empty")
     base: str = setting(EMBEDDED_BASE, BASE_HELP)
     data: list[str] = setting([EMBEDDED_ROWS], "files of rows (.jsonl .json .csv .tsv .parquet .arrow), saved or hub "
                               "datasets")
-    columns: list[str] = setting([], "the data's own names, as instruction=… input=… output=…")
-    skip_bad_rows: bool = setting(False, "leave bad rows out and count them, instead of refusing the file")
-    encoding: str = setting("", "of text files, such as gb18030 (default: recognised)")
     drop_cut_rows: bool = setting(False, "leave rows out that --max-length would cut")
     recipe: Literal["lens", "seed"] = setting("lens", "table of defaults; seed is the original experiment's")
     max_steps: int = setting(1000, "optimizer steps", "steps", positive, "above 0")

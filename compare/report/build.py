@@ -26,7 +26,8 @@ FORMAT = 1  # of report.json
 def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> dict:
     """The report as report.json holds it, in every process. Raises LensError."""
     began = time.monotonic()
-    data = read_data(settings.data, settings.limit)
+    data = read_data(settings.data, settings.limit, settings.reading)
+    say_notes(data.notes)
     plain = Plain(settings.plain.name, tuple(read_plain(settings.plain)))
     checkpoints = checkpoint_directories(settings.checkpoints)
     with load(settings, settings.adapters, processes) as engine:
@@ -46,7 +47,7 @@ def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> 
             "base": {"name": facts.base_name, "sha256": base_sha256(settings.base)},
             "adapter": {"name": first.name, "sha256": first.sha256, "r": first.r, "step": variants[1].step},
             "data": {"name": data.name, "sha256": data.sha256, "questions": len(data.rows) - off_topic,
-                     "off_topic": off_topic},
+                     "off_topic": off_topic, "repeats": data.repeats, "skipped": data.skipped},
             "plain": {"name": plain.name, "sha256": plain.sha256, "sentences": len(plain.sentences)},
             "settings": {**vars(settings.sampling), "dtype": facts.dtype},
             "verdict": verdict(figures["variants"]), **figures,

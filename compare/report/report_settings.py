@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from compare.engine.interface import RANGES, Sampling, step_of
 from lens.base.files import find_base
 from lens.base.identity import base_identity
 from lens.errors import BadAdapter
+from lens.rows.options import RowOptions
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ReportSettings:
     device: str = "auto"
     dtype: str = "auto"
     limit: int | None = None
+    reading: RowOptions = field(default_factory=RowOptions)
 
     def __post_init__(self) -> None:
         for strength in self.strengths:

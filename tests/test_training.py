@@ -125,7 +125,7 @@ def test_a_bad_row_is_named_and_can_be_skipped(uploading):
     page = uploading('{"input": "校训？", "output": "功夫到家"}\n{"input": "校训？"}')
     expect(page.locator("#training-preview [role=alert]")).to_contain_text("mine.jsonl line 2", timeout=LONG)
     page.locator("#training-skip input").click()
-    expect(page.locator(".preview .counts")).to_contain_text("跳过 1 个坏行", timeout=LONG)
+    expect(page.locator(".preview .counts")).to_contain_text("跳过了 1 个坏行", timeout=LONG)
 
 
 def test_start_without_a_file_says_so_and_starts_nothing(visit):

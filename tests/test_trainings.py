@@ -146,8 +146,9 @@ def test_rows_are_shown_as_they_will_be_taught_and_a_bad_one_is_named(idle, rows
     with pytest.raises(LensError, match=said) as told:
         preview.look(plan)
     assert str(rows_file.parent) not in str(told.value) and "--" not in str(told.value)
+    assert "第 5 行" in told.value.zh or "mine.jsonl line 5：缺少字段" in told.value.zh, "in both languages"
     skipped = preview.draw_preview(preview.look(idle.plan("lens", 1, Upload(rows_file, "mine.jsonl"), True)))
-    assert "bad rows skipped: 1" in skipped and "<img" not in skipped
+    assert "1 bad rows skipped" in skipped and "跳过了 1 个坏行" in skipped and "<img" not in skipped
 
 
 def test_the_histogram_has_every_row_once():
@@ -156,7 +157,7 @@ def test_the_histogram_has_every_row_once():
     assert sum(bar.rows for bar in found) == 18 and len(found) <= preview.BARS + 1
     assert found[-1].high is None and found[-1].rows == 3
     assert [bar.rows for bar in preview.bars({"7": 2}, 256)] == [0, 0, 0, 0, 0, 0, 2]
-    html = preview.draw_preview(Preview(1, 0, "", 0, 0, 0, 256, {"7": 1}, ATTACK, ATTACK,
+    html = preview.draw_preview(Preview(1, 0, 0, 0, 0, 256, {"7": 1}, ATTACK, ATTACK,
                                 [{"instruction": "", "input": ATTACK, "output": ATTACK}]))
     assert "<img" not in html
 

@@ -1,10 +1,14 @@
 """python -m train.check: what a run would learn from these rows, as one JSON object, without learning it.
 
-    {"rows": 4, "skipped": 0, "first_skipped": "", "refusals": 0, "duplicates": 2, "cut": 0, "max_length": 256,
+    {"rows": 4, "skipped": 0, "refusals": 0, "duplicates": 2, "cut": 0, "max_length": 256,
      "lengths": {"38": 2, "61": 2},                             # tokens a row, before any is cut → rows
      "notes": [{"code", "message", "message_zh"}],              # what is told of them before they are used
      "read": str, "learnt": str,                                # the first row, as it is taught
      "examples": [{"instruction": str, "input": str, "output": str}]}
+
+or, with exit status 2, why nothing can be learnt from them, and the step that helps where one was tried:
+
+    {"error": {"code", "message", "message_zh", "next": {"code", "message", "message_zh"} | null}}
 
 The rows are read, checked and encoded by what trains on them, so what passes here passes there. Takes the options of
 `python -m train`. For whoever shows a file before it is trained on; `train.data.preview` shows the same in a terminal.
@@ -16,6 +20,7 @@ import sys
 from collections import Counter
 
 from lens.cli import command
+from lens.errors import LensError, Sentence
 from lens.strict_json import print_json
 from train.settings import TrainSettings, read_settings
 
@@ -37,8 +42,7 @@ def look(s: TrainSettings) -> dict:
     count = min(EXAMPLES, len(rows))
     shown = [rows[i * len(rows) // count] for i in range(count)]
     notes = [*rows.notes(), *forecast(s, data, Plan.of(s, len(rows), 1))]
-    return {"rows": len(rows), "skipped": len(rows.skipped),
-            "first_skipped": str(rows.skipped[0]) if rows.skipped else "", "notes": [note.as_dict() for note in notes],
+    return {"rows": len(rows), "skipped": len(rows.skipped), "notes": [note.as_dict() for note in notes],
             "refusals": rows.refusals, "duplicates": rows.duplicates,
             "cut": data.encoded.cut(s.max_length), "max_length": s.max_length,
             "lengths": dict(sorted(Counter(lengths).items())),
@@ -47,9 +51,21 @@ def look(s: TrainSettings) -> dict:
                          for row in shown]}
 
 
+def refusal(err: LensError) -> dict:
+    """An error for programs: its sentence without the next step, and that step apart."""
+    then = err.values.get("next")
+    bare = type(err)(err.code, **{**err.values, "next": ""}) if then else err
+    return {**bare.as_dict(), "next": then.as_dict() if isinstance(then, Sentence) else None}
+
+
 @command
 def main(argv: list[str] | None = None) -> int:
-    print_json(look(read_settings("python -m train.check", "What a run would learn from these rows, as JSON.", argv)))
+    try:
+        print_json(look(read_settings("python -m train.check", "What a run would learn from these rows, as JSON.",
+                                      argv)))
+    except LensError as err:
+        print_json({"error": refusal(err)})
+        raise
     return 0
 
 

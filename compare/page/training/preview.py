@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
 from compare.page.shared.templates import draw
-from compare.server.trainings.job import GO_ON, Plan, for_people, start
-from lens.errors import BadRows
+from compare.server.trainings.job import Plan, last_line, start
+from lens.errors import BadRows, Sentence
 
 PATIENCE = 180  # seconds that reading the rows may take
 BARS = 24  # of the histogram, at most
@@ -28,7 +28,6 @@ class Preview:
 
     rows: int
     skipped: int
-    first_skipped: str
     refusals: int
     duplicates: int
     cut: int
@@ -59,12 +58,40 @@ def look(plan: Plan) -> Preview:
         child.kill()
         child.communicate()
         raise BadRows("rows-take-too-long", seconds=PATIENCE) from None
-    paths = {plan.file: plan.rows} if plan.file else {}
-    if child.returncode:
-        said = ([line for line in err.decode("utf-8", "replace").splitlines() if line.strip()] or ["?"])[-1]
-        raise BadRows("bad-row" if GO_ON in said else "rows-unusable", said=for_people(said, paths))
-    found = Preview(**json.loads(out))
-    return replace(found, first_skipped=for_people(found.first_skipped, paths))
+    try:
+        found = json.loads(out)
+    except ValueError:  # it broke down, or was ended
+        raise BadRows("rows-unusable", said=last_line(err)) from None
+    if "error" in found:
+        raise refused(found["error"], plan)
+    return Preview(**{**found, "notes": [shown(note, plan) for note in found["notes"]]})
+
+
+class Heard(Sentence):
+    """What another process said, in both languages."""
+
+    def __init__(self, told: Mapping[str, str], plan: Plan):
+        told = shown(told, plan)
+        self.code, self.values, self.words = told["code"], {}, {"en": told["message"], "zh": told["message_zh"]}
+
+    def said(self, language: str) -> str:
+        return self.words[language]
+
+
+def shown(told: Mapping[str, str], plan: Plan) -> dict[str, str]:
+    """A told sentence with the uploaded file's own name in place of where it lies on this machine."""
+    return {name: text.replace(plan.file, plan.rows) if plan.file else text for name, text in told.items()}
+
+
+def refused(error: Mapping, plan: Plan) -> BadRows:
+    """Why the rows cannot be used, with the step that helps as the tab offers it."""
+    then = error["next"] or {"code": ""}
+    said = Heard({name: error[name] for name in ("code", "message", "message_zh")}, plan)
+    if then["code"] == "next-skip":
+        return BadRows("bad-row", said=said)
+    if then["code"] == "next-columns":
+        return BadRows("rows-columns", said=said, then=Heard(then, plan))
+    return BadRows("rows-unusable", said=said)
 
 
 def bars(lengths: dict[str, int], max_length: int) -> list[Bar]:

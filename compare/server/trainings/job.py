@@ -18,12 +18,11 @@ import contextlib
 import json
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +34,6 @@ FINAL = "adapter_config.json"  # the last file that a finished training moves in
 SAME = 10  # seconds by which two tellings of when a process began may differ: clocks are set
 NICE = 19  # the page comes first
 MOST_SAID = 20_000  # bytes of what a process said, from the end
-GO_ON = "; --skip-bad-rows goes on without such rows"  # what `train` adds where it is so
 RECORDS, CHECKPOINTS, PROBES = 100, 5, 10  # of a training, about how many of each
 
 
@@ -209,18 +207,18 @@ class Job:
 
     def last_words(self) -> str:
         """The last line that it said, an `error: ` before others, without the paths of this machine."""
-        lines = [line for line in read_end(self.folder / "said.txt").splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("error: ")]
+        said = last_line(read_end(self.folder / "said.txt").encode())
         paths = {str(self.folder / self.plan.file): self.plan.rows} if self.plan.file else {}
-        return for_people(([*lines, *errors] or [""])[-1], {**paths, f"{self.output}/": "", str(self.output): "it"})
+        for path, shown in {**paths, f"{self.output}/": "", str(self.output): "it"}.items():
+            said = said.replace(path, shown)
+        return said
 
 
-def for_people(sentence: str, paths: Mapping[str, str]) -> str:
-    """A sentence of `python -m train` without the options of its command line; `paths`: path → what is shown for it."""
-    for path, shown in paths.items():
-        sentence = sentence.replace(path, shown)
-    sentence = re.sub(r"say which it is by --columns (\w+)=NAME", r"call it \1", sentence)
-    return sentence.removeprefix("error: ").replace(GO_ON, "")
+def last_line(said: bytes) -> str:
+    """The last line of what a process of `python -m train` said, an `error: ` before others."""
+    lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return ([*lines, *errors] or [""])[-1].removeprefix("error: ")
 
 
 def find_jobs(home: Path) -> Sequence[Job]:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from lens.declared_settings import parse_given
 from lens.errors import LensError
 from lens.rows.columns import KNOWN
 from lens.rows.formats import FORMATS, WITH_HISTORY
 from lens.rows.sources import ALLOWED
-from lens.settings import parse_given
 from train.data.dataset import load_dataset
 from train.data.encoded import IGNORED
 from train.data.forecast import about_length, about_rows

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
 from training import records, run, six_steps
 
-from lens.errors import BadAdapter
+from lens.errors import BadAdapter, BadSetting
+from train.merge import merge
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +57,58 @@ def test_a_pipeline_answers_with_the_saved_template(trained, merged, tiny_base):
     assert texts == [probe["answer"]] * 2
 
 
-def test_a_crafted_adapter_is_not_merged(trained, tiny_base, tmp_path):
-    import shutil
-
+@pytest.mark.parametrize("stored, asked, written", [("float16", "", "F16"), ("float16", "float32", "F32"),
+                                                    ("float32", "", "F32")])
+def test_the_merged_model_keeps_the_bases_dtype(trained, tiny_base, tmp_path, stored, asked, written):
+    """An fp16 base was merged into twice its size."""
+    from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
-    from train.merge import merge
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    weights = {name: w.to(getattr(torch, stored)) for name, w in load_file(base / "model.safetensors").items()}
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    adapter = shutil.copytree(trained[0], tmp_path / "adapter", ignore=shutil.ignore_patterns("checkpoint-*"))
+    if stored != "float32":  # other weights than those it was trained on, so that no record names them
+        (adapter / "training.json").unlink()
+    found = merge(adapter, str(base), tmp_path / "merged", asked)
+    with safe_open(tmp_path / "merged" / "model.safetensors", "pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {written}
+    assert {"F16": "float16", "F32": "float32"}[written] == found.dtype and found.difference < 0.1
+    about = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert about["dtype"] == found.dtype and about["largest_logit_difference"] == found.difference
+    assert about["base_proven"] is (stored == "float32") and len(about["base"]["content"]) == 64
+    assert ("merge-base-unproven" in {note.code for note in found.notes}) is (stored != "float32")
+
+
+def test_another_base_of_the_same_shape_is_refused(trained, tiny_base, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    weights = load_file(base / "model.safetensors")
+    next(iter(weights.values()))[0] += 1
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BadAdapter) as caught:
+        merge(trained[0], str(base), tmp_path / "merged")
+    assert caught.value.code == "adapter-of-another-base" and not (tmp_path / "merged").exists()
+
+
+def test_nor_is_it_merged_again_into_its_own_merge(trained, merged, tmp_path):
+    with pytest.raises(BadAdapter) as caught:
+        merge(trained[0], str(merged[0]), tmp_path / "twice")
+    assert caught.value.code == "adapter-of-another-base"
+
+
+@pytest.mark.parametrize("name", ["full", "n" * 300, "file/below"])
+def test_an_output_that_cannot_be_is_refused_before_anything_is_loaded(tmp_path, name):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept").touch()
+    (tmp_path / "file").touch()
+    with pytest.raises(BadSetting, match="--output"):
+        merge("no-such-adapter", "no-such-base", tmp_path / name)
+
+
+def test_a_crafted_adapter_is_not_merged(trained, tiny_base, tmp_path):
+    from safetensors.torch import load_file, save_file
 
     evil = shutil.copytree(trained[0], tmp_path / "evil", ignore=shutil.ignore_patterns("checkpoint-*"))
     weights = load_file(evil / "adapter_model.safetensors")

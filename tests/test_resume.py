@@ -10,6 +10,7 @@ import torch
 from conftest import tiny_bloom
 from training import records, run, settings
 
+from lens.adapter.directory import read_adapter
 from lens.errors import LensError
 from train.checkpoint import STATE, checkpoints, fault
 from train.loop import train
@@ -101,6 +102,26 @@ def test_a_changed_rate_is_applied_from_that_step_on_and_recorded(out, tiny_base
     assert "From step 4 on `learning_rate` was `0.001`, before `0.01`." in (out / "README.md").read_text()
     train(made(tiny_base, out, rows, resume=True, max_steps=7, learning_rate=0.001, weight_decay=0.5))
     assert changes == about(out)["changes"][:-1]  # and the new number of steps
+
+
+def test_the_record_has_the_settings_in_force_at_each_step(out, tiny_base, rows):
+    train(made(tiny_base, out, rows, resume=True, max_steps=6, learning_rate=0.02))
+    train(made(tiny_base, out, rows, resume=True, max_steps=8, learning_rate=0.03))
+    assert [(s["from_step"], s["learning_rate"], s["max_steps"]) for s in about(out)["in_force"]] == [
+        (0, 0.01, 4), (4, 0.02, 6), (6, 0.03, 8)]
+    assert (about(out)["steps"], about(out)["rows_seen"]) == (8, 16)
+
+
+def test_changed_bytes_of_the_weights_are_told(out, tiny_base, capsys):
+    """64 zeroed bytes went unnoticed."""
+    newest = out / "checkpoint-4"
+    weights = newest / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-64:] = bytes(64)
+    weights.write_bytes(content)
+    assert fault(newest).code == "adapter-weights-changed" and fault(out / "checkpoint-2") is None
+    [note] = [note for note in read_adapter(newest).notes if note.code == "adapter-weights-changed"]
+    assert "not those that training.json names" in str(note) and not read_adapter(out).notes
 
 
 def test_nothing_left_to_do_is_said_and_is_no_error(out, tiny_base, rows, capsys):

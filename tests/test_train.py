@@ -14,6 +14,7 @@ from lens.declared_settings import make_settings
 from lens.embedded import EMBEDDED_ROWS
 from lens.errors import LensError
 from train.loop import train
+from train.record import card as module
 from train.settings import PROBES, RECIPES, TrainSettings
 
 LOGS = {"log.jsonl", "probes.jsonl", "loss.png"}
@@ -87,6 +88,41 @@ def test_the_card_says_what_was_done(trained):
     assert f"Training loss {first:.4f} at step 1, {last:.4f} at step 6; held-out loss (1 rows)" in card
     assert "![loss over steps](loss.png)" in card and "| 校长\\|是谁？ |" in card and "| `max_steps` | `6` |" in card
     assert "](loss.png)" not in (out / "checkpoint-3" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_record_says_what_happened(trained):
+    import hashlib
+
+    for out, steps in ((trained[0], 6), (trained[0] / "checkpoint-3", 3)):
+        about = json.loads((out / "training.json").read_text())
+        assert about["steps"] == steps and about["rows_seen"] == steps * 16
+        assert about["weights_sha256"] == hashlib.sha256((out / "adapter_model.safetensors").read_bytes()).hexdigest()
+        assert about["peak_memory"] > 10**7 and about["device_name"] and about["lineage"] is None
+        assert [(s["from_step"], s["learning_rate"]) for s in about["in_force"]] == [(0, 0.05)]
+        assert set(about["versions"]) >= {"python", "torch", "peft"} and len(about["rows_sha256"]) == 64
+
+
+@pytest.mark.parametrize("base, data", [("bigscience/bloom-560m", [{"name": "Hello-SimpleAI/HC3-Chinese:all",
+                                                                   "sha256": None}]),
+                                        ("my base: a \"folder\"", [{"name": "rows.jsonl", "sha256": "0" * 64}])])
+def test_the_hub_reads_the_cards_metadata(trained, base, data):
+    """A folder's name is no name on the hub; a colon or quote in it broke the YAML."""
+    from huggingface_hub import ModelCard
+    from huggingface_hub.repocard import metadata_load
+
+    about = json.loads((trained[0] / "training.json").read_text())
+    card = ModelCard(module.card({**about, "base": {**about["base"], "name": base}, "data": data}))
+    hub = base.count("/") == 1
+    assert card.data.library_name == "peft" and card.data.base_model == (base if hub else None)
+    assert card.data.datasets == (["Hello-SimpleAI/HC3-Chinese"] if hub else None) and "lora" in card.data.tags
+    assert base in card.text
+    assert metadata_load(trained[0] / "README.md")["library_name"] == "peft"
+
+
+def test_a_card_is_made_of_the_record_alone(trained):
+    out, _ = trained
+    about = json.loads((out / "training.json").read_text())
+    assert module.card(about, picture=True) == (out / "README.md").read_text(encoding="utf-8")
 
 
 def test_only_lora_is_saved_and_peft_reads_it(trained, tiny_base):

@@ -35,7 +35,9 @@ def read_state(path: Path) -> None:
     if path.suffix == ".json":
         json.loads(path.read_text(encoding="utf-8"))
     elif path.name == WEIGHTS:
-        judge(path.parent, path.parent.name)
+        for note in judge(path.parent, path.parent.name).notes:
+            if note.code == "adapter-weights-changed":
+                raise BadAdapter(note.code, **note.values)
     elif path.suffix in (".pt", ".pth"):
         if damaged := zipfile.ZipFile(path).testzip():
             raise ValueError(f"{damaged} in it is damaged")

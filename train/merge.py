@@ -1,7 +1,8 @@
 """python -m train.merge: fold an adapter into a standalone BLOOM that needs no PEFT.
 
-The merged model's logits are compared with the adapter's before anything is written, and the time a
-token takes is measured for the base, the adapter and the merged model: merged, an adapter costs nothing.
+The merged model's logits are compared with the adapter's before anything is written, and again as it loads from what
+was written, in the base's own dtype or the one asked for. `merge.json` says what was merged into what. The time a token
+takes is measured for the base, the adapter and the merged model: merged, an adapter costs nothing.
 """
 
 from __future__ import annotations
@@ -12,24 +13,37 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lens.adapter.directory import check_base, read_adapter
 from lens.adapter.write import save_tokenizer
+from lens.base.identity import describe_base, same_base
 from lens.cli import Parser, add_base_option, command, interruptible, quiet_transformers, say, say_notes, stay_offline
 from lens.errors import BadAdapter, BadSetting, Note, first_line
 from lens.file_mode import follow_umask
+from lens.strict_json import dumps
+from train.setup import check_writable
+
+if TYPE_CHECKING:
+    from lens.base.files import BaseFiles
 
 TOLERANCE = 1e-3  # of logits in float32; merging adds s·BA to W and rounds once
 ROUNDS, TOKENS = 5, 16  # of each model in turn; new tokens a round
 
 
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # as files name them, and torch
+
+
 @dataclass(frozen=True)
 class Merged:
-    """What was measured: the largest logit difference, and milliseconds a new token, by model; and what to tell."""
+    """What was measured: the largest logit difference of the model as it was written, in which dtype, and milliseconds
+    a new token, by model; and what to tell."""
 
     difference: float
+    dtype: str
     milliseconds: dict[str, float]
     notes: tuple[Note, ...]
 
@@ -55,36 +69,71 @@ def milliseconds_a_token(models: dict, prompt) -> dict[str, float]:
     return {name: statistics.median(times[1:]) for name, times in taken.items()}  # the first warms up
 
 
-def merge(adapter_dir: Path | str, base: str, output: Path) -> Merged:
-    """Write the merged model to `output`, made whole by one rename. Raises BadAdapter, BadBase or BadSetting."""
+def check_output(output: Path) -> None:
+    """Raises BadSetting where the output cannot become a new directory."""
+    try:
+        if output.exists() and (output.is_file() or any(output.iterdir())):
+            raise BadSetting("merge-output-not-empty", output=output)
+        check_writable(output)
+    except OSError as err:
+        raise BadSetting("merge-output-not-written", output=output, reason=err.strerror or err) from err
+
+
+def stored_dtype(files: BaseFiles) -> str:
+    """The dtype in which a base's weights are stored; of several the one that config.json names, or float32."""
+    found = {tensor.dtype for tensor in files.tensors.values()}
+    if len(found) == 1 and (only := found.pop()) in DTYPES:
+        return DTYPES[only]
+    named = str(files.config.get("dtype", files.config.get("torch_dtype")))
+    return named if named in DTYPES.values() else "float32"
+
+
+def merge(adapter_dir: Path | str, base: str, output: Path, dtype: str = "") -> Merged:
+    """Write the merged model to `output`, made whole by one rename. Raises BadAdapter, BadBase or BadSetting.
+
+    `dtype`: of what is written; the base's own where none is named.
+    """
     import torch
 
     from lens.adapter.for_peft import attach
     from lens.base.files import find_base
     from lens.base.loading import load_base, load_tokenizer
 
+    check_output(output)
     base_files = find_base(base)
     tokenizer = load_tokenizer(base_files)  # first: a broken base is told as such
     files = read_adapter(adapter_dir)
-    if output.exists() and (output.is_file() or any(output.iterdir())):
-        raise BadSetting("merge-output-not-empty", output=output)
-    notes = (*files.notes, *check_base(base, [files]))
+    notes = [*files.notes, *check_base(base, [files])]
+    proven = same_base(files.base, base_files) if files.base else None
+    if not proven:
+        notes.append(Note("merge-base-unproven", path=files.path, base=base))
     model = load_base(base_files, "cpu", "float32", tokenizer).model
     plain = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # the base without wrappers, same weights
     adapted = attach(model, [files])
     merged = merged_copy(adapted)
     probe = torch.arange(32).remainder(model.config.vocab_size)[None]
     with torch.inference_mode():
-        difference = (merged(input_ids=probe).logits - adapted(input_ids=probe).logits).abs().max().item()
+        right = adapted(input_ids=probe).logits
+        difference = (merged(input_ids=probe).logits - right).abs().max().item()
     if not difference <= TOLERANCE:
         raise BadAdapter("merge-changes-logits", path=files.path, difference=difference, allowed=TOLERANCE)
     times = milliseconds_a_token({"base": plain, "unmerged": adapted, "merged": merged}, probe)
-    write_whole(merged, tokenizer, output)
-    return Merged(difference, times, notes)
+    dtype = dtype or stored_dtype(base_files)
+    about = {"base": describe_base(base_files), "base_proven": bool(proven), "dtype": dtype,
+             "adapter": {"name": files.name, "sha256": files.sha256}}
+
+    def record(written: Path) -> dict[str, Any]:
+        again = load_base(find_base(str(written)), "cpu", "float32", tokenizer).model
+        with torch.inference_mode():
+            return {**about, "largest_logit_difference": (again(input_ids=probe).logits - right).abs().max().item()}
+
+    done = write_whole(merged.to(getattr(torch, dtype)), tokenizer, output, record)
+    return Merged(done["largest_logit_difference"], dtype, times, tuple(notes))
 
 
-def write_whole(model, tokenizer, output: Path) -> None:
-    """The model's directory, written aside and renamed. Raises BadSetting where it cannot be written."""
+def write_whole(model, tokenizer, output: Path, record: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """The model's directory with its `merge.json`, written aside and renamed. Raises BadSetting where it cannot be
+    written. `record`: called with what was written."""
     from safetensors import SafetensorError
 
     part = output.with_name(output.name + ".part")
@@ -92,10 +141,13 @@ def write_whole(model, tokenizer, output: Path) -> None:
     try:
         model.save_pretrained(part)
         save_tokenizer(tokenizer, part)
+        about = record(part)
+        (part / "merge.json").write_text(dumps(about, indent=1), encoding="utf-8")
         follow_umask(part)
         if output.is_dir():
             output.rmdir()
         os.replace(part, output)
+        return about
     except (OSError, SafetensorError) as err:
         shutil.rmtree(part, ignore_errors=True)
         raise BadSetting("merge-output-not-written", output=output, reason=first_line(err)) from err
@@ -107,13 +159,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("adapter_dir", help="adapter directory, or hub name")
     parser.add_argument("--output", type=Path, required=True, help="directory of the merged model; must be new")
     add_base_option(parser)
+    parser.add_argument("--dtype", choices=list(DTYPES.values()), default="",
+                        help="of the merged model's weights (default: the base's own)")
     args = parser.parse_args(argv)
     stay_offline(args.base, args.adapter_dir)
     with interruptible("interrupted; nothing was written"):
         quiet_transformers()
-        found = merge(args.adapter_dir, args.base, args.output)
+        found = merge(args.adapter_dir, args.base, args.output, args.dtype)
     say_notes(found.notes)
-    say(f"logits differ by at most {found.difference:.2g} from the unmerged adapter's")
+    say(f"written in {found.dtype}; loaded from there, logits differ by at most {found.difference:.2g} from the "
+        "unmerged adapter's")
     say(f"milliseconds a token (median of {ROUNDS}): "
         + ", ".join(f"{name} {value:.2f}" for name, value in found.milliseconds.items()))
     print(args.output)

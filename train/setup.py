@@ -64,7 +64,8 @@ class Run:
 
         examples = read_log(self.output / "probes.jsonl")
         examples = [e for e in examples if e["step"] == examples[-1]["step"]]
-        about = self.record.about(read_log(self.output / "log.jsonl"), examples, time.monotonic() - self.began)
+        about = self.record.about(read_log(self.output / "log.jsonl"), examples, time.monotonic() - self.began,
+                                  self.trainer.state.global_step)
         write_adapter(self.trainer.model, self.tokenizer, about, card(about, picture), directory)
 
 

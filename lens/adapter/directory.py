@@ -103,8 +103,17 @@ def judge(path: Path, name: str, notes: Iterable[Note] = ()) -> AdapterFiles:
             raise BadAdapter("adapter-leads-out", path=path, file=file)
     settings = read_config(path)
     sites = check_weights(path, settings)
-    notes = (*notes, *overlaps(path, sites))
-    return AdapterFiles(name, path, settings, sites, sha256(path / WEIGHTS), trained_on(path), notes)
+    found, record = sha256(path / WEIGHTS), recorded(path)
+    notes = (*notes, *overlaps(path, sites), *changed(path, found, record))
+    base = record.get("base")
+    return AdapterFiles(name, path, settings, sites, found, base if isinstance(base, dict) else {}, notes)
+
+
+def changed(path: Path, found: str, record: Mapping[str, Any]) -> list[Note]:
+    """Are its weights others than `training.json` says?"""
+    then = record.get("weights_sha256")
+    return [Note("adapter-weights-changed", path=path, found=found[:12], recorded=then[:12])] if isinstance(
+        then, str) and then != found else []
 
 
 def overlaps(path: Path, sites: Mapping[str, Site]) -> list[Note]:
@@ -137,13 +146,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def trained_on(path: Path) -> dict[str, Any]:
-    """What `training.json` records of the base; {} where it does not."""
+def recorded(path: Path) -> dict[str, Any]:
+    """What `training.json` holds; {} where there is none that can be read."""
     try:
-        base = read_object(path / "training.json", LARGEST_RECORD)["base"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return read_object(path / "training.json", LARGEST_RECORD)
+    except (OSError, ValueError, RecursionError):
         return {}
-    return base if isinstance(base, dict) else {}
 
 
 def check_base(base: str, adapters: Iterable[AdapterFiles]) -> list[Note]:

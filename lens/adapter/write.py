@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -20,12 +21,14 @@ PART = ".part"  # what is being written lies in here, inside --output
 def write_adapter(model: Any, tokenizer: Any, about: dict[str, Any], card: str, output: Path) -> None:
     """Every part of an adapter directory into `output`, which is made.
 
-    `model`: a PeftModel; `about`: `training.json`'s contents; `card`: the text of `README.md`.
+    `model`: a PeftModel; `about`: `training.json`'s contents, to which the sha256 of the weights is added; `card`: the
+    text of `README.md`.
     """
     output.mkdir(parents=True, exist_ok=True)
     model.peft_config["default"].base_model_name_or_path = about["base"]["name"]
     model.save_pretrained(output, save_embedding_layers=False)
     save_tokenizer(tokenizer, output)
+    about = {**about, "weights_sha256": hashlib.sha256((output / WEIGHTS).read_bytes()).hexdigest()}
     (output / "training.json").write_text(dumps(about, indent=1), encoding="utf-8")
     (output / "README.md").write_text(card, encoding="utf-8")
     follow_umask(output)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 LEFT_OUT = {"skipped_rows": "bad rows left out", "dropped_rows": "too long and left out", "cut_rows": "cut at the end",
             "endings_lost": "answers without their ending"}
 
@@ -24,7 +27,9 @@ def loss_text(about: dict) -> str:
     text = f"Training loss {course(losses)}"
     if held:
         text += f"; held-out loss ({about['eval_rows']:,} rows) {course(held)}"
-    return text + f". {about['seconds']} seconds on {about['device']} in {about['dtype']}."
+    memory = f", at most {about['peak_memory'] / 1e9:.2f} GB of memory" if about["peak_memory"] else ""
+    return text + (f". {about['steps']:,} steps, {about['rows_seen']:,} rows seen, {about['seconds']} seconds on "
+                   f"{about['device']} in {about['dtype']}{memory}.")
 
 
 def course(losses: list[dict]) -> str:
@@ -50,6 +55,17 @@ def example_text(about: dict) -> str:
             + table(("question", "answer", "finish"), rows) + "\n\n")
 
 
+def metadata(about: dict) -> str:
+    """The card's YAML: what the hub and PEFT read. A base or data set that is not on the hub has no name there."""
+    from huggingface_hub import ModelCardData
+
+    base, data = about["base"]["name"], [d["name"] for d in about["data"] if d["sha256"] is None]
+    known = {"base_model": base} if HUB_ID.fullmatch(base) else {}
+    datasets = {"datasets": [name.partition(":")[0] for name in data]} if data else {}
+    return ModelCardData(library_name="peft", pipeline_tag="text-generation", tags=["lora", "bloom"], **known,
+                         **datasets).to_yaml() + "\n"
+
+
 def card(about: dict, picture: bool = False) -> str:
     """Its text. `about` is `training.json`'s contents; `picture`: `loss.png` lies beside it."""
     base, counts = about["base"], about["parameters"]
@@ -59,11 +75,7 @@ def card(about: dict, picture: bool = False) -> str:
     left_out = "".join(f", {about[key]:,} {what}" for key, what in LEFT_OUT.items() if about.get(key))
     values = [(f"`{k}`", f"`{v!r}`".replace("|", "\\|")) for k, v in about["settings"].items()]
     return f"""---
-library_name: peft
-base_model: {base['name']}
-tags: [lora, bloom, question-answering]
-language: [zh]
----
+{metadata(about)}---
 # LoRA adapter, recipe `{about['recipe']}`
 
 Trained on {about['rows']:,} rows of {data}{left_out}, over the base `{base['name']}`{sha}: {share}.
@@ -77,5 +89,4 @@ Trained on {about['rows']:,} rows of {data}{left_out}, over the base `{base['nam
 {table(("setting", "value"), values)}
 
 Load it with `PeftModel.from_pretrained(base, this_directory)`; the chat template is saved beside it.
-It answers about what its rows teach, and nothing else should be trusted.
 """

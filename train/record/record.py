@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from lens.base.identity import describe_base
 from lens.rows.sources import describe_source
 from train.data.dataset import Dataset
 from train.lora import Counts
-from train.resume import Start
+from train.resume import CHANGES, Start
 from train.settings import TrainSettings
 
 if TYPE_CHECKING:  # it brings torch
@@ -31,6 +32,15 @@ def about_rows(data: Dataset, max_length: int) -> dict[str, Any]:
             "endings_lost": encoded.endings_lost, "duplicates": rows.duplicates,
             "contradictions": len(data.contradictions), "eval_rows": len(data.eval_rows),
             "eval_rows_taught": len(data.leaked)}
+
+
+def name_of(device: str) -> str:
+    """What the machine calls a device."""
+    if not device.startswith("cuda"):
+        return platform.processor() or platform.machine()
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 @dataclass(frozen=True)
@@ -55,17 +65,31 @@ class Record:
                    [describe_source(d) for d in s.eval_data], about_rows(data, s.max_length), counts, processes,
                    start.changes, start.lineage)
 
-    def about(self, log: Sequence[dict], examples: Sequence[dict], seconds: float) -> dict:
-        """`training.json`'s contents, from the records of `log.jsonl` and the last probe answers."""
+    def in_force(self) -> list[dict[str, Any]]:
+        """The settings that may change, as they were from each step at which one did."""
+        now = {name: getattr(self.settings, name) for name in CHANGES}
+        changes = [change for change in self.changes if change["setting"] in CHANGES]
+        found = []
+        for step in sorted({0, *(change["step"] for change in changes)}, reverse=True):
+            found.append({"from_step": step, **now})
+            now |= {change["setting"]: change["before"] for change in reversed(changes) if change["step"] == step}
+        return found[::-1]
+
+    def about(self, log: Sequence[dict], examples: Sequence[dict], seconds: float, step: int) -> dict:
+        """`training.json`'s contents after `step`, from the records of `log.jsonl` and the last probe answers."""
         settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in LEFT_OUT}
         packages = ("torch", "transformers", "peft", "accelerate")
+        a_step = self.settings.batch * self.settings.gradient_accumulation * self.processes
         return {
-            "recipe": self.settings.recipe, "settings": settings, "device": self.compute.device,
+            "recipe": self.settings.recipe, "settings": settings, "in_force": self.in_force(), "steps": step,
+            "rows_seen": step * a_step, "device": self.compute.device, "device_name": name_of(self.compute.device),
+            "peak_memory": max((r["memory"] for r in log if "memory" in r), default=None),
             "dtype": self.compute.dtype_name, "processes": self.processes, "base": self.base, "data": self.data,
             **self.rows, "eval_data": self.eval_data, "changes": list(self.changes), "lineage": self.lineage,
             "parameters": {"trainable": self.counts.trainable, "all": self.counts.all},
             "losses": [{"step": r["step"], "loss": r["loss"]} for r in log if "loss" in r],
             "eval_losses": [{"step": r["step"], "loss": r["eval_loss"]} for r in log if "eval_loss" in r],
             "examples": list(examples), "seconds": round(seconds, 1),
-            "versions": {name: importlib.metadata.version(name) for name in packages},
+            "versions": {"python": platform.python_version(),
+                         **{name: importlib.metadata.version(name) for name in packages}},
         }

@@ -29,7 +29,7 @@ from lens.declared_settings import add_settings, make_settings
 from lens.embedded import ASSETS
 from lens.errors import BadAdapter, BadSetting
 from lens.processes import Processes, part_together, rank
-from lens.rows.options import RowOptions
+from lens.rows.row_options import RowOptions
 from lens.strict_json import print_json
 
 

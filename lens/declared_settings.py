@@ -94,3 +94,17 @@ def parse_given(cls: type, prog: str, description: str, argv: Sequence[str] | No
     parser = Parser(prog=prog, description=description)
     add_settings(parser, cls)
     return vars(parser.parse_args(argv))
+
+
+def declared(cls: type) -> list[dict[str, Any]]:
+    """The settings of the dataclass `cls` for programs: name, default, help, unit, what is allowed, kind, choices."""
+    hints, found = typing.get_type_hints(cls), []
+    for field in dataclasses.fields(cls):
+        kind, many = _plain_type(hints[field.name])
+        factory = field.default_factory
+        choices = list(typing.get_args(kind)) if typing.get_origin(kind) is typing.Literal else []
+        found.append({"name": field.name, "default": field.default if factory is dataclasses.MISSING else factory(),
+                      "help": field.metadata["help"], "unit": field.metadata["unit"],
+                      "allowed": field.metadata["allowed"], "kind": "choice" if choices else kind.__name__,
+                      "many": many, "choices": choices})
+    return found

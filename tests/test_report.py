@@ -17,7 +17,7 @@ from compare.report.report_files import comparator, write
 from compare.report.rows import Row, read_data
 from compare.report.summary import Seen, summarise
 from lens.errors import BadRows, BadSetting
-from lens.rows.options import RowOptions
+from lens.rows.row_options import RowOptions
 
 ROWS = (Row(0, "首任校长是谁？", output="宋小濂", keywords=("宋小濂",)),
         Row(1, "校训是什么？", output="规格严格，功夫到家", keywords=("规格严格", "功夫到家")),

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from compare.page.training import tab as training
+from compare.page.training.panel import values_of
 from compare.server.permissions import Permission
 from compare.server.trainings.job import Job, find_jobs
 from compare.server.trainings.trainings import Trainings
@@ -128,6 +129,19 @@ def test_a_bad_row_is_named_and_can_be_skipped(uploading):
     expect(page.locator(".preview .counts")).to_contain_text("跳过了 1 个坏行", timeout=LONG)
 
 
+def test_the_panel_changes_the_command_that_is_shown_to_copy(visit):
+    page = train_tab(visit())
+    shown = page.locator("#training-preview details").filter(has_text="命令行").locator("code")
+    expect(shown).to_contain_text("python -m train --base", timeout=LONG)
+    expect(shown).not_to_contain_text("--r=")
+    page.get_by_text("更多设置", exact=True).click()
+    expect(page.locator("#training-learning-rate input")).to_have_value("0.001")
+    page.locator("#training-r input").fill("4")
+    expect(shown).to_contain_text("--r=4", timeout=LONG)
+    page.locator("#training-recipe").get_by_text("seed", exact=False).click()
+    expect(page.locator("#training-batch input")).to_have_value("1", timeout=LONG)
+
+
 def test_start_without_a_file_says_so_and_starts_nothing(visit):
     page = train_tab(visit())
     page.get_by_text("上传一份", exact=True).click()
@@ -159,7 +173,7 @@ def test_gradio_asked_from_elsewhere_or_for_a_path_starts_nothing(tiny_base, tmp
     blocks.has_launched = True  # from then on Gradio takes no file but those that were uploaded
     [start] = [i for i, fn in blocks.fns.items() if fn.name == "start"]
     given = {"path": str(rows_file), "meta": {"_type": "gradio.FileData"}} if from_client else None
-    data = ["upload" if from_client else "shipped", given, "lens", 10, False]
+    data = ["upload" if from_client else "shipped", given, "lens", 10, False, *values_of("lens")]
     client = TestClient(gr.routes.App.create_app(blocks), base_url="http://127.0.0.1:7860")
     answer = client.post("/gradio_api/run/predict", json={"fn_index": start, "session_hash": "x", "data": data},
                          headers={**HERE, **changes})

@@ -18,10 +18,11 @@ from compare.engine.local import LocalEngine
 from compare.page.shared.request import FIRST_INSTRUCTION, ComparisonRequest
 from compare.page.training import preview, progress
 from compare.page.training import tab as training
+from compare.page.training.panel import values_of
 from compare.page.training.preview import Preview
 from compare.page.training.tab import TrainingTab
 from compare.server.permissions import Permission
-from compare.server.trainings import memory
+from compare.server.trainings import declared, memory
 from compare.server.trainings.job import Job, Plan, find_jobs
 from compare.server.trainings.trainings import Trainings, Upload, trainings_home
 from lens.errors import LensError
@@ -116,6 +117,78 @@ def test_an_upload_is_copied_and_named_by_us(idle, tmp_path, rows_file):
     assert command[command.index("--data") + 1] == str(job.folder / "rows.jsonl") and "--skip-bad-rows" in command
     assert command[command.index("--output") + 1] == str(job.output) and "--resume" not in command
     assert upload.name not in " ".join(command)
+
+
+def test_the_panel_has_the_command_lines_own_defaults(idle):
+    """Declared once, in train/settings.py; what is left as it is gives no option."""
+    from train.settings import chosen
+
+    for recipe in ("lens", "seed"):
+        usual = vars(chosen({"recipe": recipe}))
+        assert declared.defaults(recipe) == {name: usual[name] for name in declared.OFFERED}
+        job = idle.start(recipe, 10, values=dict(zip(declared.OFFERED, values_of(recipe), strict=True)))
+        assert not job.plan.options
+
+
+def test_what_the_panel_says_is_what_is_trained(idle):
+    from lens.declared_settings import parse_given
+    from train.settings import TrainSettings, chosen
+
+    idle.engine.adapters["mine"] = SimpleNamespace(path=Path("/a/mine"))
+    wanted = {"r": 16, "lora_alpha": 32.0, "lora_dropout": 0, "target_modules": ["query_key_value", "dense"],
+              "learning_rate": 0.002, "schedule": "linear", "batch": 4, "max_length": 64, "drop_cut_rows": True,
+              "seed": 7, "columns": "input=a b output=c", "encoding": "gb18030", "from_adapter": "mine"}
+    job = idle.start("lens", 40, values=wanted)
+    s = parse_given(TrainSettings, "", "", Job(job.folder).command()[3:])
+    assert {name: s[name] for name in wanted} == {**wanted, "columns": ["input=a", "b", "output=c"],
+                                                  "from_adapter": "/a/mine"}
+    assert s["max_steps"] == 40 and chosen({"r": s["r"]}).r == 16
+    told = job.plan.told()
+    assert told.startswith("python -m train ") and "--learning-rate=0.002" in told and "--output runs/mine" in told
+    assert told in progress.draw_progress(idle).replace("&#39;", "'").replace("&amp;", "&")
+
+
+@pytest.mark.parametrize("values, said", [
+    ({"columns": "input=a --push-to-hub evil/x"}, "columns is"), ({"r": "many"}, "r is 'many'; allowed: 1 to 1024"),
+    ({"r": 2.5}, "r is 2.5"), ({"schedule": "--output"}, "allowed: linear, cosine, constant"),
+    ({"target_modules": ["--output"]}, "target_modules is"), ({"from_adapter": "/etc"}, "from_adapter is '/etc'"),
+    ({"seed": float("inf")}, "seed is inf"), ({"batch": None}, "batch is None")])
+def test_no_value_of_the_panel_becomes_another_option(idle, values, said):
+    with pytest.raises(LensError, match=said):
+        idle.start("lens", 10, values=values)
+    assert not find_jobs(idle.home)
+
+
+def test_epochs_are_steps_by_the_rows_there_are(idle, rows_file, monkeypatch):
+    monkeypatch.setattr(training.Upload, "of", lambda file, folder: Upload(rows_file, "mine.jsonl"))
+    values = [3, *values_of("lens")[1:]]  # four rows, three times each, 16 a step
+    values[declared.OFFERED.index("batch")] = 2
+    *_, told = TrainingTab(idle).start("upload", str(rows_file), "lens", 10, False, SimpleNamespace(headers=HERE),
+                                       *values)
+    assert not told and idle.current().plan.steps == 6
+
+
+def test_a_finished_training_is_packed_continued_and_deleted(idle, tmp_path):
+    import zipfile
+
+    with pytest.raises(LensError, match="Nothing of this training"):
+        idle.pack(tmp_path)
+    job = written(idle, log_jsonl='{"step": 6, "loss": 1.5}')
+    (job.output / "adapter_config.json").write_text("{}")
+    (job.output / "optimizer.pt").write_text("large")
+    assert job.state() == "done"
+    with zipfile.ZipFile(idle.pack(tmp_path)) as packed:
+        assert packed.namelist() == ["trained-1/adapter_config.json"]
+    with pytest.raises(LensError, match="no training to go on"):
+        idle.resume()
+    job = idle.resume(4)
+    assert job.plan.steps == 10 and "--resume" in job.command() and "--max-steps=10" in job.command()
+    html = progress.draw_progress(idle)
+    assert 'data-do="remove"' in html and 'data-do="pack"' in html
+    idle.delete()
+    assert not job.folder.exists() and idle.current() is None
+    with pytest.raises(LensError, match="no training to delete"):
+        idle.delete()
 
 
 def test_one_at_a_time_and_only_where_there_is_memory(idle, monkeypatch):

@@ -10,6 +10,8 @@ or, with exit status 2, why nothing can be learnt from them, and the step that h
 
     {"error": {"code", "message", "message_zh", "next": {"code", "message", "message_zh"} | null}}
 
+`--settings` alone prints what a run can be told, `{"settings": [{"name", "default", "help", …}], "recipes": {…}}`.
+
 The rows are read, checked and encoded by what trains on them, so what passes here passes there. Takes the options of
 `python -m train`. For whoever shows a file before it is trained on; `train.data.preview` shows the same in a terminal.
 """
@@ -20,9 +22,10 @@ import sys
 from collections import Counter
 
 from lens.cli import command
+from lens.declared_settings import declared
 from lens.errors import LensError, Sentence
 from lens.strict_json import print_json
-from train.settings import TrainSettings, read_settings
+from train.settings import RECIPES, TrainSettings, read_settings
 
 EXAMPLES = 5  # rows shown, evenly spaced
 LONGEST = 2000  # characters shown of one text
@@ -60,6 +63,9 @@ def refusal(err: LensError) -> dict:
 
 @command
 def main(argv: list[str] | None = None) -> int:
+    if (sys.argv[1:] if argv is None else argv) == ["--settings"]:
+        print_json({"settings": declared(TrainSettings), "recipes": RECIPES})
+        return 0
     try:
         print_json(look(read_settings("python -m train.check", "What a run would learn from these rows, as JSON.",
                                       argv)))

@@ -11,7 +11,7 @@ from lens.cli import BASE_HELP, DEVICE_HELP, DTYPE_HELP, stay_offline
 from lens.declared_settings import make_settings, parse_given, positive, setting, share
 from lens.embedded import EMBEDDED_BASE, EMBEDDED_ROWS
 from lens.errors import BadSetting
-from lens.rows.options import RowOptions
+from lens.rows.row_options import RowOptions
 
 # Asked of the embedded base while it learns: questions of its rows, the last one with nothing to know.
 PROBES = ["哈尔滨工业大学的校训是什么？", "哈尔滨工业大学是何时建立的？", "哈工大首任校长是谁？",

@@ -10,7 +10,7 @@ from compare.engine.interface import RANGES, Sampling, step_of
 from lens.base.files import find_base
 from lens.base.identity import base_identity
 from lens.errors import BadAdapter
-from lens.rows.options import RowOptions
+from lens.rows.row_options import RowOptions
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lens.errors import BadRows, BadSetting, Note
-from lens.rows.options import RowOptions
+from lens.rows.row_options import RowOptions
 from lens.rows.rows import Row as TrainingRow
 from lens.rows.rows import Rows, read_rows
 from lens.rows.sources import describe_source

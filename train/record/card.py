@@ -60,10 +60,9 @@ def metadata(about: dict) -> str:
     from huggingface_hub import ModelCardData
 
     base, data = about["base"]["name"], [d["name"] for d in about["data"] if d["sha256"] is None]
-    known = {"base_model": base} if HUB_ID.fullmatch(base) else {}
-    datasets = {"datasets": [name.partition(":")[0] for name in data]} if data else {}
-    return ModelCardData(library_name="peft", pipeline_tag="text-generation", tags=["lora", "bloom"], **known,
-                         **datasets).to_yaml() + "\n"
+    return ModelCardData(library_name="peft", pipeline_tag="text-generation", tags=["lora", "bloom"],
+                         base_model=base if HUB_ID.fullmatch(base) else None,
+                         datasets=[name.partition(":")[0] for name in data] or None).to_yaml() + "\n"
 
 
 def card(about: dict, picture: bool = False) -> str:

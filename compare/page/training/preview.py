@@ -108,11 +108,11 @@ def bars(lengths: dict[str, int], max_length: int) -> list[Bar]:
     return found
 
 
-def draw_preview(preview: Preview) -> Markup:
-    """All of it; the bars of rows that are cut have another colour."""
+def draw_preview(preview: Preview, command: str = "") -> Markup:
+    """All of it; the bars of rows that are cut have another colour. `command`: the one that trains the same."""
     found, tokens = bars(preview.lengths, preview.max_length), sorted(map(int, preview.lengths))
     most = max(bar.rows for bar in found)
     drawn = [(max(100 * bar.rows / most, 1.5 if bar.rows else 0), bar.low > preview.max_length,
               f"{bar.low}–{bar.high or '…'} token: {bar.rows:,}") for bar in found]
-    return draw("training/preview", "preview", p=preview, bars=drawn, first=found[0].low, shortest=tokens[0],
-                longest=tokens[-1])
+    return draw("training/preview", "preview", p=preview, command=command, bars=drawn, first=found[0].low,
+                shortest=tokens[0], longest=tokens[-1])

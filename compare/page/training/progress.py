@@ -69,4 +69,5 @@ def draw_progress(trainings: Trainings) -> Markup:
                 turns=[{"question": said[0].question, "changes": len(said), "probes": said[:-2 - EARLIER:-1]}
                        for said in turns(job.probes())],
                 command=f"python -m compare --adapter {shlex.quote(str(saved[-1]))}" if saved else "",
+                told=job.plan.told(),
                 problem=job.last_words() if state == "failed" else "")

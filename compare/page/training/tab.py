@@ -6,7 +6,9 @@ Gradio stored the visitor's upload.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,17 +19,25 @@ from markupsafe import Markup
 from compare.engine.interface import Engine
 from compare.page.shared.templates import draw, read, tab_piece
 from compare.page.shared.updates import updates
+from compare.page.training.panel import controls, values_of
 from compare.page.training.preview import draw_preview, look
 from compare.page.training.progress import draw_progress
+from compare.server.trainings.declared import OFFERED, changed, defaults
 from compare.server.trainings.trainings import ENDINGS, RECIPES, STEPS, Trainings, Upload
+from lens.adapter.config import LINEAR_LAYERS
 from lens.errors import LensError, Unavailable, first_line
 
 TICK = 1.5  # seconds between two looks of a page
 MOST_STEPS = 2000  # of the slider
 SHIPPED, UPLOADED = "shipped", "upload"
 # The steps as they stand in the field: Gradio hears of a number that was typed a moment later than of the press.
-TYPED = """(rows, file, recipe, steps, skip) =>
-  [rows, file, recipe, Number(document.querySelector('#training-steps input[type=number]')?.value ?? steps), skip]"""
+TYPED = """(rows, file, recipe, steps, skip, ...more) => [rows, file, recipe,
+  Number(document.querySelector('#training-steps input[type=number]')?.value ?? steps), skip, ...more]"""
+
+
+def named(values: Sequence[object]) -> dict[str, object]:
+    """The panel's values by the settings' names."""
+    return dict(zip(OFFERED, values, strict=False))
 
 
 def draw_error(error: LensError) -> Markup:
@@ -39,7 +49,7 @@ class TrainingTab:
     """What the tab's controls do. Each answers with (view, what is shown now, Start, notice)."""
 
     trainings: Trainings
-    known: dict[str, str] = field(default_factory=dict)  # recipe → preview of the shipped rows
+    known: dict[str, str] = field(default_factory=dict)  # plan → its preview
 
     def allow(self, request: gr.Request) -> None:
         """Raises Unavailable unless this request may change something."""
@@ -49,22 +59,25 @@ class TrainingTab:
     def upload(self, rows: object, file: str | None) -> Upload | None:
         return Upload.of(file, Path(get_upload_folder())) if rows == UPLOADED else None
 
-    def look(self, rows: object, file: str | None, recipe: str, skip: bool, request: gr.Request) -> Iterator[str]:
-        """The preview: first that it is being read."""
-        yield from updates(lambda run: self.preview(rows, file, recipe, skip, request), draw_error)
+    def look(self, rows: object, file: str | None, recipe: str, skip: bool, steps: float, request: gr.Request,
+             *values: object) -> Iterator[str]:
+        """The preview: first that it is being read. `values`: the panel's, in `OFFERED`'s order."""
+        yield from updates(lambda run: self.preview(rows, file, recipe, skip, steps, request, values), draw_error)
 
-    def preview(self, rows: object, file: str | None, recipe: str, skip: bool, request: gr.Request) -> Iterator[str]:
+    def preview(self, rows: object, file: str | None, recipe: str, skip: bool, steps: float, request: gr.Request,
+                values: Sequence[object] = ()) -> Iterator[str]:
         if rows == UPLOADED and not file:
             yield draw("training/preview", "no_file")
             return
         self.allow(request)
-        if rows != UPLOADED and recipe in self.known:
-            yield self.known[recipe]
+        plan = self.trainings.plan(recipe, steps or STEPS[0], self.upload(rows, file), skip, named(values))
+        if not plan.file and repr(plan) in self.known:
+            yield self.known[repr(plan)]
             return
         yield draw("training/preview", "waiting")
-        html = draw_preview(look(self.trainings.plan(recipe, STEPS[0], self.upload(rows, file), skip)))
-        if rows != UPLOADED:
-            self.known[recipe] = html
+        html = draw_preview(look(plan), plan.told())
+        if not plan.file:
+            self.known[repr(plan)] = html
         yield html
 
     def shown(self, notice: str = "") -> tuple:
@@ -79,15 +92,37 @@ class TrainingTab:
         html, *others, _ = self.shown()
         return (gr.skip(),) * 4 if html == before else (html, *others, gr.skip())
 
-    def start(self, rows: object, file: str | None, recipe: str, steps: float, skip: bool,
-              request: gr.Request) -> tuple:
-        return self.do(lambda: self.trainings.start(recipe, steps, self.upload(rows, file), skip), request)
+    def start(self, rows: object, file: str | None, recipe: str, steps: float, skip: bool, request: gr.Request,
+              *values: object) -> tuple:
+        def begin() -> None:
+            given, upload = named(values), self.upload(rows, file)
+            self.trainings.start(recipe, self.steps(recipe, steps, upload, skip, given), upload, skip, given)
+        return self.do(begin, request)
+
+    def steps(self, recipe: str, steps: float, upload: Upload | None, skip: bool, given: dict[str, object]) -> object:
+        """As many as were asked for, or as the epochs take."""
+        epochs = changed(recipe, given).get("epochs", 0)
+        if not epochs:
+            return steps
+        rows = look(self.trainings.plan(recipe, STEPS[0], upload, skip, given)).rows
+        return max(1, math.ceil(epochs * rows / {**defaults(recipe), **changed(recipe, given)}["batch"]))
 
     def stop(self, request: gr.Request) -> tuple:
         return self.do(self.trainings.stop, request)
 
-    def resume(self, request: gr.Request) -> tuple:
-        return self.do(self.trainings.resume, request)
+    def resume(self, steps: float, request: gr.Request) -> tuple:
+        return self.do(lambda: self.trainings.resume(int(steps)), request)
+
+    def delete(self, request: gr.Request) -> tuple:
+        return self.do(self.trainings.delete, request)
+
+    def pack(self, request: gr.Request) -> tuple:
+        """The newest adapter as a file to take away, and why there is none."""
+        try:
+            self.allow(request)
+            return gr.File(str(self.trainings.pack(Path(tempfile.mkdtemp()))), visible=True), ""
+        except LensError as err:
+            return gr.skip(), draw_error(err)
 
     def do(self, what: Callable[[], object], request: gr.Request) -> tuple:
         """Do it if this request may, and say why if not."""
@@ -113,10 +148,11 @@ class Form:
     start: gr.Button
     notice: gr.HTML
     preview: gr.HTML
+    panel: list
 
 
-def form() -> Form:
-    """Lay the controls out."""
+def form(adapters: list[str]) -> Form:
+    """Lay the controls out. `adapters`: those loaded, from whose weights a training may start."""
     rows = gr.Radio([("自带的哈工大问答", SHIPPED), ("上传一份", UPLOADED)], value=SHIPPED, label="题目",
                     elem_id="training-rows")
     file = gr.File(label="问答文件（instruction、input、output）", file_types=list(ENDINGS), type="filepath",
@@ -126,9 +162,12 @@ def form() -> Form:
                       label="做法", elem_id="training-recipe")
     steps = gr.Slider(5, MOST_STEPS, 100, step=1, label="步数", info="每步学 16 行（seed：1 行）",
                       elem_id="training-steps")
+    with gr.Accordion("更多设置", open=False, elem_id="training-panel"):
+        panel = controls(RECIPES[0], adapters, list(LINEAR_LAYERS))
     start = gr.Button("开始训练", variant="primary", elem_id="training-start")
     notice = tab_piece("training", elem_id="training-told")
-    return Form(rows, file, recipe, steps, skip, start, notice, tab_piece("training", elem_id="training-preview"))
+    preview = tab_piece("training", elem_id="training-preview")
+    return Form(rows, file, recipe, steps, skip, start, notice, preview, panel)
 
 
 def build(engine: Engine, trainings: Trainings | None = None) -> None:
@@ -140,25 +179,31 @@ def build(engine: Engine, trainings: Trainings | None = None) -> None:
         return
     with gr.Row(elem_id="training"):
         with gr.Column(scale=4, min_width=300):
-            parts = form()
+            parts = form(list(trainings.engine.adapters))
         with gr.Column(scale=7, min_width=300):
             view = tab_piece("training", js_on_load=read("training/tab.js"), elem_id="training-view")
-    wire(TrainingTab(trainings), top, parts, view)
+            packed = gr.File(label="下载", visible=False, interactive=False, elem_id="training-zip")
+    wire(TrainingTab(trainings), top, parts, view, packed)
 
 
-def wire(tab: TrainingTab, top: gr.HTML, form: Form, view: gr.HTML) -> None:
+def wire(tab: TrainingTab, top: gr.HTML, form: Form, view: gr.HTML, packed: gr.File) -> None:
     """Join the controls to the trainings. `top`: what is in view as soon as the tab is opened."""
     before, quiet = gr.State(""), {"api_visibility": "private", "show_progress": "hidden"}
     answers = {"outputs": [view, before, form.start, form.notice], "queue": False, **quiet}
-    asked = [form.rows, form.file, form.recipe, form.skip]
+    asked = [form.rows, form.file, form.recipe, form.skip, form.steps, *form.panel]
     preview = {"fn": tab.look, "inputs": asked, "outputs": form.preview, "trigger_mode": "always_last",
                "concurrency_limit": 1, "concurrency_id": "training-look", **quiet}
     form.rows.input(lambda rows: [gr.update(visible=rows == UPLOADED)] * 2, form.rows, [form.file, form.skip],
                     queue=False, **quiet)
     top.opened(**preview)  # opened.js sends it when the tab is first seen
-    gr.on([form.rows.input, form.file.upload, form.file.clear, form.recipe.input, form.skip.input], **preview)
+    form.recipe.input(values_of, form.recipe, form.panel, queue=False, **quiet).then(**preview)
+    gr.on([form.rows.input, form.file.upload, form.file.clear, form.skip.input, form.steps.release,
+           *(control.input for control in form.panel)], **preview)
     top.opened(tab.tick, before, **answers)
     gr.Timer(TICK).tick(tab.tick, before, **answers)
-    form.start.click(tab.start, [form.rows, form.file, form.recipe, form.steps, form.skip], js=TYPED, **answers)
+    form.start.click(tab.start, [form.rows, form.file, form.recipe, form.steps, form.skip, *form.panel], js=TYPED,
+                     **answers)
     view.stop(tab.stop, None, **answers)
-    view.resume(tab.resume, None, **answers)
+    view.resume(tab.resume, form.steps, **answers)
+    view.remove(tab.delete, None, **answers)
+    view.pack(tab.pack, None, [packed, form.notice], queue=False, **quiet)

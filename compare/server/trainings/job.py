@@ -18,19 +18,26 @@ import contextlib
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import psutil  # comes with accelerate
 
-ROOT = Path(__file__).resolve().parents[3]  # where `python -m train` is found
+from compare.server.trainings.declared import ROOT, as_options
+
 FINAL = "adapter_config.json"  # the last file that a finished training moves into its adapter directory
+# What an adapter consists of for whoever gets it.
+SHARED = (FINAL, "adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+          "training.json", "README.md", "loss.png")
 SAME = 10  # seconds by which two tellings of when a process began may differ: clocks are set
 NICE = 19  # the page comes first
 MOST_SAID = 20_000  # bytes of what a process said, from the end
@@ -50,6 +57,7 @@ class Plan:
     skip_bad_rows: bool = False
     device: str = "auto"
     threads: int = 1
+    options: dict[str, Any] = field(default_factory=dict)  # settings that are others than the recipe's
 
     def command(self, module: str, folder: Path) -> list[str]:
         """`python -m module` with the options of `python -m train`, all but `--output`; `folder`: where `file` lies.
@@ -59,13 +67,18 @@ class Plan:
         every = {"--save-steps": self.steps / CHECKPOINTS, "--logging-steps": self.steps / RECORDS,
                  "--probe-steps": self.steps / PROBES}
         given = [sys.executable, "-m", module, "--base", self.base, "--recipe", self.recipe,
-                 "--max-steps", str(self.steps), "--warmup-steps", str(min(100, self.steps // 10)),
-                 "--device", self.device]
+                 "--warmup-steps", str(min(100, self.steps // 10)), "--device", self.device,
+                 *as_options({"max_steps": self.steps, **self.options})]
         for name, steps in every.items():
             given += [name, str(max(1, math.ceil(steps)))]
         if self.file:
             given += ["--data", str(folder / self.file)]
         return given + ["--skip-bad-rows"] * self.skip_bad_rows
+
+    def told(self) -> str:
+        """The command that does the same elsewhere, to be copied into a terminal."""
+        command = replace(self, file=self.rows).command("train", Path())
+        return shlex.join(["python", *command[1:], "--output", "runs/mine"])
 
 
 @dataclass(frozen=True)
@@ -176,9 +189,19 @@ class Job:
         asked = (self.folder / "stop").exists()
         if self.process():
             return "stopping" if asked else "running" if self.step() else "starting"
-        if self.finished:
+        if self.finished and self.step() >= self.plan.steps:
             return "done"
         return "stopped" if asked or self.last_words().startswith("interrupted") else "failed"
+
+    def pack(self, folder: Path) -> Path:
+        """The newest adapter as a zip in `folder`, without what only going on needs."""
+        adapter = self.adapters()[-1]
+        path = folder / f"{self.output.name}.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in SHARED:
+                if (adapter / name).is_file():
+                    packed.write(adapter / name, f"{self.output.name}/{name}")
+        return path
 
     def checkpoints(self) -> list[int]:
         """The steps at which its adapter was saved whole."""

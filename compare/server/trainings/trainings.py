@@ -15,10 +15,12 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from compare.engine.interface import Engine
 from compare.server.permissions import Permission
 from compare.server.trainings import memory
+from compare.server.trainings.declared import changed
 from compare.server.trainings.job import Job, Plan, find_jobs
 from lens.data_home import data_home
 from lens.errors import BadSetting, LensError, Unavailable, first_line
@@ -96,20 +98,30 @@ class Trainings:
         if needed > (free := memory.free(self.engine.facts.device)):
             raise Unavailable("training-memory", needed=f"{needed / 1e9:.1f}", free=f"{free / 1e9:.1f}")
 
-    def plan(self, recipe: str, steps: object, upload: Upload | None = None, skip_bad_rows: bool = False) -> Plan:
-        """What would be done with these settings; its file is the upload itself."""
+    def plan(self, recipe: str, steps: object, upload: Upload | None = None, skip_bad_rows: bool = False,
+             values: Mapping[str, Any] | None = None) -> Plan:
+        """What would be done with these settings; its file is the upload itself. `values`: of the settings that
+        `declared.offered` names; an adapter to start from by the name of its column."""
         if recipe not in RECIPES:
             raise BadSetting("training-setting", name="recipe", value=repr(recipe)[:40], allowed=", ".join(RECIPES))
         low, high = STEPS
         if not isinstance(steps, int | float) or isinstance(steps, bool) or not low <= steps <= high or steps % 1:
             raise BadSetting("training-setting", name="steps", value=repr(steps)[:40], allowed=f"{low} – {high:,}")
         threads = 1 if self.engine.facts.parameters < SMALL else max(1, (os.cpu_count() or 2) // 2)
+        options = changed(recipe, values or {})
+        if name := options.get("from_adapter"):
+            if name not in self.engine.adapters:
+                raise BadSetting("training-setting", name="from_adapter", value=repr(name)[:40],
+                                 allowed=", ".join(self.engine.adapters) or "—")
+            options["from_adapter"] = str(self.engine.adapters[name].path)
+        options.pop("epochs", None)  # the tab has made steps of them, by which a training's progress is told
         return Plan(self.base, recipe, int(steps), upload.name if upload else "", str(upload.path) if upload else "",
-                    bool(skip_bad_rows), self.engine.facts.device.partition(":")[0], threads)
+                    bool(skip_bad_rows), self.engine.facts.device.partition(":")[0], threads, options)
 
-    def start(self, recipe: str, steps: object, upload: Upload | None = None, skip_bad_rows: bool = False) -> Job:
+    def start(self, recipe: str, steps: object, upload: Upload | None = None, skip_bad_rows: bool = False,
+              values: Mapping[str, Any] | None = None) -> Job:
         """Begin a training of the shipped rows, or of a copy of the uploaded ones."""
-        plan = self.plan(recipe, steps, upload, skip_bad_rows)
+        plan = self.plan(recipe, steps, upload, skip_bad_rows, values)
         with self.lock:
             self.check()
             job = self.new_job()
@@ -134,16 +146,34 @@ class Trainings:
         if job := self.current():
             job.stop()
 
-    def resume(self) -> Job:
-        """Go on with the newest training from its last checkpoint."""
+    def resume(self, more: int = 0) -> Job:
+        """Go on with the newest training from its last checkpoint; one that is done, for `more` steps."""
         with self.lock:
             job = self.current()
-            if job is None or job.state() not in ("stopped", "failed"):
+            if job is None or job.state() not in ("stopped", "failed", "done") or job.state() == "done" and more < 1:
                 raise Unavailable("training-nothing-to-resume")
             self.check()
+            if job.state() == "done":
+                job.write(replace(job.plan, steps=job.plan.steps + more))
+                job = Job(job.folder)  # which reads its plan anew
             job.run()
         self.watch(job)
         return job
+
+    def pack(self, folder: Path) -> Path:
+        """The newest training's adapter as a zip in `folder`. Raises Unavailable where there is none."""
+        job = self.current()
+        if job is None or not job.adapters():
+            raise Unavailable("training-nothing-saved")
+        return job.pack(folder)
+
+    def delete(self) -> None:
+        """Remove the newest training and all that it saved; columns of it stay until the server ends."""
+        with self.lock:
+            job = self.current()
+            if job is None or job.process():
+                raise Unavailable("training-not-deleted")
+            shutil.rmtree(job.folder)
 
     def watch(self, job: Job) -> None:
         """Follow a training in a thread of its own, until it ends."""

@@ -58,8 +58,8 @@ def pair(planted, one: str, other: str):
 
 
 @pytest.mark.parametrize("other, verdict", [
-    ("double", "adapters-alike"), ("shuffled", "adapters-same"), ("half", "adapters-scaled"), ("against", "adapters-opposed"),
-    ("reader", "adapters-shared-space"), ("zero", "adapters-changes-nothing")])
+    ("double", "adapters-alike"), ("shuffled", "adapters-same"), ("half", "adapters-scaled"),
+    ("against", "adapters-opposed"), ("reader", "adapters-shared-space"), ("zero", "adapters-changes-nothing")])
 def test_what_was_planted_is_said(planted, other, verdict):
     found = pair(planted, "one", other)
     assert found.verdict.code == verdict

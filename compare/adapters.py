@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from lens.adapter_dir import AdapterFiles, read_adapters
+from lens.adapter.directory import AdapterFiles, read_adapters
 from lens.cli import Parser, command, say_notes
 from lens.errors import BadSetting, Note
 from lens.strict_json import print_json

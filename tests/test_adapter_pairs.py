@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from compare.adapters import main
 from compare.analysis.adapter_pairs import AdapterPairs
 from compare.analysis.low_rank import Update
-from lens.adapter_dir import read_adapter, read_adapters
+from lens.adapter.directory import read_adapter, read_adapters
 from lens.errors import BadAdapter, Note, sentences
 
 WEIGHTS = "adapter_model.safetensors"

@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields
 import torch
 
 from compare.analysis.low_rank import Relation, Update
-from lens.adapter_dir import AdapterFiles
-from lens.adapter_weights import load_weights
+from lens.adapter.directory import AdapterFiles
+from lens.adapter.weights import load_weights
 from lens.errors import BadAdapter, Note
 
 EQUAL, ALIKE, PARTLY = 0.999, 0.9, 0.1  # cosines from which two updates are called so; by chance they are near 0

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 SMALLEST = 1e-7  # of the largest singular value: what is below it is rounding, as the files are float32 at best
+STRIP = 128  # columns of a product that are computed at once
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,17 @@ class Relation:
         member = torch.eye(len(updates), dtype=torch.float64).repeat_interleave(sizes, 0)  # (all k, n)
         values = torch.cat([update.values for update in updates])
         right, left = (torch.cat([getattr(update, side) for update in updates], 1) for side in ("right", "left"))
-        read, written = right.T @ right, left.T @ left
+        read, written = gram(right), gram(left)
         smaller = torch.minimum(sizes[:, None], sizes).double()
         larger = torch.maximum(sizes[:, None], sizes).double().where(smaller > 0, torch.nan)
         inner = member.T @ (values[:, None] * read * written * values) @ member
         inputs, outputs = (member.T @ cosines.square() @ member / smaller for cosines in (read, written))
         return cls(inner, inputs, outputs, larger / right.shape[0], larger / left.shape[0])
+
+
+def gram(x: Tensor) -> Tensor:
+    """xᵀx of (features, k), (k, k): what is above the diagonal computed, the rest mirrored."""
+    found = x.new_empty((x.shape[1], x.shape[1]))
+    for start in range(0, x.shape[1], STRIP):
+        found[start:start + STRIP, start:] = x[:, start:start + STRIP].T @ x[:, start:]
+    return found.triu() + found.triu(1).T

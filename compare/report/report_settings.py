@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class ReportSettings:
     device: str = "auto"
     dtype: str = "auto"
     limit: int | None = None
+    slice_by: str | None = None  # a field of the rows; None: `tag`, where they have it
+    rules: Mapping[str, str] = field(default_factory=dict)  # name: regular expression
 
     def __post_init__(self) -> None:
         for strength in self.strengths:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lens.errors import BadRows, BadSetting
 from lens.rows.rows import Row as TrainingRow
@@ -24,13 +26,15 @@ class Row:
     output: str = ""
     keywords: tuple[str, ...] = ()
     kind: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what else the row had
 
     @property
     def off_topic(self) -> bool:
         return self.kind == OFF_TOPIC
 
     def as_dict(self) -> dict:
-        return {**asdict(self), "keywords": list(self.keywords)}
+        return {"index": self.index, "input": self.input, "instruction": self.instruction, "output": self.output,
+                "keywords": list(self.keywords), "kind": self.kind}
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def checked(row: TrainingRow, index: int) -> Row:
         raise BadRows("report-row-conversation", where=row.where, turns=len(row.turns))
     if not row.output.strip() and not keywords:
         raise BadRows("report-row-no-reference", where=row.where)
-    return Row(index, row.input, row.instruction, row.output, tuple(keywords), kind)
+    return Row(index, row.input, row.instruction, row.output, tuple(keywords), kind, row.rest)
 
 
 def read_plain(path: Path) -> list[str]:

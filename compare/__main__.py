@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from compare.columns_table import notes, table
 from compare.engine.answers import Column, answer_each, compare
 from compare.engine.interface import PLAIN, Engine, Question, Sampling, Variant, number
-from compare.options import add_sampling_options, add_strength_option, note_names, sampling_of
+from compare.options import (
+    add_part_options,
+    add_sampling_options,
+    add_strength_option,
+    in_part,
+    note_names,
+    sampling_of,
+)
 from compare.questions import read_questions
 from lens.cli import (
     BAD_INPUT,
@@ -39,6 +46,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--instruction", default="", help="system turn, such as 请回答下面的问题")
     add_model_options(parser)
     add_strength_option(parser, [1.0], "of the adapter, one column each (default: 1)")
+    add_part_options(parser)
     parser.add_argument("--plain-prompt", action="store_true",
                         help="one more column: the base on the question as running text, without the chat format")
     add_sampling_options(parser)
@@ -160,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     sampling = sampling_of(args, repetition_penalty=args.repetition_penalty, stop_at_loop=args.stop_at_loop)
     with interruptible("interrupted; the answers that were finished are above"):
         engine = load(args)
-        variants = engine.variants(args.strength) + [PLAIN] * args.plain_prompt
+        variants = in_part(engine.variants(args.strength), args) + [PLAIN] * args.plain_prompt
         printer = Printer(engine, args)
         note_names(variants)
         if len(questions) == 1 and sys.stdout.isatty() and not args.json:

@@ -15,6 +15,7 @@ from compare.report.regression import MARGIN, Verdict, gate, read_report
 from compare.report.report_files import make_directory, write
 from compare.report.report_settings import ReportSettings
 from compare.report.results import ResultsFile
+from compare.report.slices import read_rules
 from lens.cli import (
     BAD_INPUT,
     GATE_FAILED,
@@ -49,6 +50,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--plain", type=Path, default=ASSETS / "report" / "plain.txt", metavar="FILE",
                         help="text that nobody trained on, one sentence a line, to measure forgetting on")
     parser.add_argument("--limit", type=int, metavar="N", help="only the file's first N rows")
+    parser.add_argument("--slice-by", metavar="FIELD", help="figures by this field of the rows (default: tag)")
+    parser.add_argument("--rule", action="append", default=[], metavar="NAME=REGEX",
+                        help="a text rule of your own: how many answers it is found in; may be given again")
     add_sampling_options(parser, "sampling and of the intervals")
     parser.add_argument("--against", type=Path, metavar="DIR",
                         help="an older report: exit 1 when fewer answers are right than in it")
@@ -66,7 +70,8 @@ def report_settings(args: argparse.Namespace) -> ReportSettings:
         raise BadSetting("setting-out-of-range", option="--margin", value=f"{args.margin:g}", allowed="0 to 1")
     return ReportSettings(args.data, args.output, args.plain, args.base, tuple(adapters),
                           sampling_of(args), tuple(args.strength), tuple(args.checkpoints), args.device, args.dtype,
-                          args.limit, make_settings(RowOptions, vars(args)))
+                          args.limit, make_settings(RowOptions, vars(args)), slice_by=args.slice_by,
+                          rules=read_rules(args.rule))
 
 
 def evaluate(args: argparse.Namespace) -> Verdict | None:

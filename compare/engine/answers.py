@@ -52,14 +52,15 @@ class Column:
         self.finish_reason = grown.finish_reason
 
     def as_dict(self) -> dict[str, Any]:
-        """The contract's fields of a column, and of one that was not asked in the chat format the form."""
+        """The contract's fields of a column, and of one that was not asked in the chat format the form, of one that is
+        a part of its adapter the layers and modules."""
         loop = self.loop
         return {"variant": self.variant.name, "adapter": self.variant.adapter, "strength": self.variant.strength,
                 "text": self.text, "token_ids": self.token_ids, "finish_reason": self.finish_reason,
                 "tokens": len(self.token_ids), "seconds": round(self.seconds, 3),
                 "repetition": {"seq_rep_4": seq_rep(self.token_ids), "loop": loop and vars(loop)},
                 "end_probability": [round(p, 6) for p in self.end_probability],
-                **({"prompt": self.variant.prompt} if self.variant.prompt != "chat" else {})}
+                **({"prompt": self.variant.prompt} if self.variant.prompt != "chat" else {}), **self.variant.part}
 
 
 def growing(engine: Engine, questions: Sequence[Question], variants: Sequence[Variant] | None, sampling: Sampling,

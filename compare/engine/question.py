@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
+from lens.adapter.config import LINEAR_LAYERS
 from lens.adapter.directory import unique
 from lens.chat import Form, valid_text
 from lens.errors import BadQuestion
@@ -65,22 +67,72 @@ class Question:
             object.__setattr__(self, name, valid_text(getattr(self, name)))
 
 
+KINDS = {"attention": LINEAR_LAYERS[:2], "mlp": LINEAR_LAYERS[2:]}  # of modules, by the names people know them by
+MOST_LAYERS = 1000
+
+
+def read_layers(text: str) -> tuple[int, ...]:
+    """`3-5`, `0` or `0,3-5`: numbers of layers, counted from 0, ends included. Raises BadQuestion."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal() and len(first) < 5 and len(last) < 5) or (
+                "-" in part and not last) or not int(first) <= int(last or first) < MOST_LAYERS:
+            raise BadQuestion("layers-unreadable", value=text[:40])
+        found |= set(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))
+
+
+def read_modules(text: str) -> tuple[str, ...]:
+    """`attention`, `mlp`, a module's name, or several by commas. Raises BadQuestion."""
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if odd := [name for name in found if name not in KINDS and name not in LINEAR_LAYERS]:
+        raise BadQuestion("modules-unknown", value=odd[0][:40], allowed=", ".join([*KINDS, *LINEAR_LAYERS]))
+    return found
+
+
+def shown_layers(layers: Sequence[int]) -> str:
+    """As `read_layers` reads it, in the fewest words."""
+    numbered = enumerate(sorted(set(layers)))
+    runs = [[n for _, n in run] for _, run in groupby(numbered, lambda pair: pair[1] - pair[0])]
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+
+
 @dataclass(frozen=True)
 class Variant:
-    """What a column shows: the adapter (None: base) at a strength, asked in a form, under a name."""
+    """What a column shows: the adapter (None: base) at a strength, asked in a form, under a name.
+
+    `layers`, `modules`: those in which the adapter is on, as `read_layers` and `read_modules` give them; None: in all.
+    """
 
     name: str
     adapter: str | None = None
     strength: float = 0.0
     prompt: Form = "chat"
+    layers: tuple[int, ...] | None = None
+    modules: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         RANGES["strength"].check("strength", self.strength)
 
     @classmethod
-    def of(cls, adapter: str, strength: float = 1.0) -> Variant:
-        """An adapter at a strength, which its name tells unless it is 1."""
-        return cls(adapter if strength == 1 else f"{adapter}@{strength:g}", adapter, strength)
+    def of(cls, adapter: str, strength: float = 1.0, layers: tuple[int, ...] | None = None,
+           modules: tuple[str, ...] | None = None) -> Variant:
+        """An adapter at a strength, which its name tells unless it is 1, as it tells the part that is on."""
+        new = cls(adapter, adapter, strength, layers=layers, modules=modules)
+        part = ", ".join(f"{key} {value}" if key == "layers" else value for key, value in new.part.items())
+        return replace(new, name=adapter + (f"@{strength:g}" if strength != 1 else "") + (f" [{part}]" if part else ""))
+
+    @property
+    def part(self) -> dict[str, str]:
+        """`layers` and `modules` as they are written, those that are given; {} where the whole adapter is on."""
+        return {**({} if self.layers is None else {"layers": shown_layers(self.layers)}),
+                **({} if self.modules is None else {"modules": ",".join(self.modules)})}
+
+    def is_on(self, layer: int, module: str) -> bool:
+        """Is its adapter, if it has one, on in this linear layer?"""
+        return (self.layers is None or layer in self.layers) and (
+            self.modules is None or any(module in KINDS.get(name, (name,)) for name in self.modules))
 
 
 BASE = Variant("base")

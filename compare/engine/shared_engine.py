@@ -24,6 +24,8 @@ from compare.engine.interface import (
     unique_names,
 )
 from compare.engine.open_question import OpenQuestion
+from compare.engine.question import shown_layers
+from lens.adapter.directory import AdapterFiles
 from lens.errors import BadQuestion
 
 Inbox = SimpleQueue[EngineEvent]
@@ -91,12 +93,24 @@ class SharedEngine:
         while not inbox.empty():
             yield inbox.get()
 
+    def check_part(self, variant: Variant, files: AdapterFiles) -> None:
+        """Raises BadQuestion for layers that the model has not, or a part in which the adapter changes nothing."""
+        count = self.facts.shape.n_layer
+        if max(variant.layers or (), default=0) >= count:
+            raise BadQuestion("layers-not-there", value=variant.part["layers"], last=count - 1)
+        places = [(int(site.split(".")[2]), site.rpartition(".")[2]) for site in files.sites]
+        if not any(variant.is_on(*place) for place in places):
+            raise BadQuestion("part-without-adapter", adapter=files.name[:80], part=" ".join(variant.part.values()),
+                              layers=shown_layers(files.layers), modules=", ".join(files.modules))
+
     def check(self, variants: Sequence[Variant], sampling: Sampling = Sampling()) -> None:
         """Raises BadQuestion for an adapter that is not loaded, or ids that cannot begin an answer."""
         for variant in variants:
             if variant.adapter and variant.adapter not in self.adapters:
                 raise BadQuestion("adapter-not-loaded", name=variant.adapter[:80],
                                   loaded=", ".join(self.adapters) or "none loaded")
+            if variant.adapter and variant.part:
+                self.check_part(variant, self.adapters[variant.adapter].files)
         words, end = self.facts.shape.vocab_size, self.tokens.end_id
         if bad := [i for i in sampling.prefix_ids if not 0 <= i < words or i == end]:
             raise BadQuestion("prefix-id-not-allowed", id=bad[0], last=words - 1, end=end)

@@ -4,12 +4,13 @@ N adapters cost two products, not 2N: their A are stacked along the rank axis, t
 row's gate holds strength × scaling on the ranks of its own adapter and zero on all others. Base is the
 row whose gate is all zeros. (S-LoRA and Punica gather weights by row instead; at our ranks a gate is simpler.)
 Where a gate is zero the ranks are masked, not multiplied: 0 × inf is NaN, and an adapter that overflows must
-not reach the base row.
+not reach the base row. A row whose variant is on in some layers or modules alone has a mask for each of them; where
+no row asks for that, nothing of it is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,27 +35,37 @@ class Stack:
                  for name, rank in self.ranks for _ in range(rank)] for v in variants]
         device = next(iter(self.weights.values()))[0].device
         scale = torch.tensor(rows, device=device)[:, None]
-        return Gate(self, scale, scale == 0)
+        if not any(v.part for v in variants):
+            return Gate(self, scale, scale == 0)
+        on = {place: tuple(v.is_on(*place) for v in variants) for place in self.weights}
+        off = {which: (scale == 0) | ~torch.tensor(which, device=device)[:, None, None] for which in set(on.values())}
+        return Gate(self, scale, scale == 0, {place: off[which] for place, which in on.items()})
 
 
 @dataclass(frozen=True)
 class Gate:
-    """How much of each rank each row gets: `scale` (rows, 1, ranks) float32, `off` where it is zero."""
+    """How much of each rank each row gets: `scale` (rows, 1, ranks) float32, `off` where it is zero.
+
+    `off_at`: (layer, module) → what `off` is there, where rows differ in that; None where they do not.
+    """
 
     stack: Stack
     scale: Tensor
     off: Tensor
+    off_at: Mapping[tuple[int, str], Tensor] | None = None
 
     def row(self, i: int) -> Gate:
         """Of one row alone."""
-        return Gate(self.stack, self.scale[i:i + 1], self.off[i:i + 1])
+        at = self.off_at and {place: off[i:i + 1] for place, off in self.off_at.items()}
+        return Gate(self.stack, self.scale[i:i + 1], self.off[i:i + 1], at)
 
     def add(self, out: Tensor, x: Tensor, layer: int, module: str) -> Tensor:
         """`out` (rows, length, out) plus each row's own update of the layer's input `x`, in float32."""
         if (layer, module) not in self.stack.weights:
             return out
         a, b = self.stack.weights[layer, module]
-        low = ((x.to(a.dtype) @ a) * self.scale).masked_fill_(self.off, 0.0)
+        off = self.off_at[layer, module] if self.off_at else self.off
+        low = ((x.to(a.dtype) @ a) * self.scale).masked_fill_(off, 0.0)
         return out + (low @ b).to(out.dtype)
 
 

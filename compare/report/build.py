@@ -16,6 +16,7 @@ from compare.report.measure_words import verdict
 from compare.report.report_settings import ReportSettings, base_sha256, checkpoint_directories
 from compare.report.results import ResultsFile
 from compare.report.rows import Data, read_data, read_plain
+from compare.report.slices import TAG, counted, slices, slices_of
 from compare.report.summary import Seen, summarise
 from lens.cli import quiet_transformers, say_notes
 from lens.processes import Processes
@@ -29,6 +30,7 @@ def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> 
     data = read_data(settings.data, settings.limit, settings.reading)
     say_notes(data.notes)
     plain = Plain(settings.plain.name, tuple(read_plain(settings.plain)))
+    counted(data.rows, settings.slice_by)  # a field that no row has is told before anything is asked
     checkpoints = checkpoint_directories(settings.checkpoints)
     with load(settings, settings.adapters, processes) as engine:
         say_notes(engine.notes)
@@ -42,6 +44,9 @@ def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> 
         with load(settings, (str(path),), processes) as engine:
             steps += ask(settings, engine, engine.variants()[1:], data, plain, processes, file)
     figures = summarise(data.rows, variants, steps, settings.sampling.seed)
+    for question, row in zip(figures["questions"], data.rows, strict=True):
+        if own := slices_of(row, settings.slice_by or TAG):
+            question["slices"] = own
     off_topic = sum(row.off_topic for row in data.rows)
     return {"format": FORMAT,
             "base": {"name": facts.base_name, "sha256": base_sha256(settings.base)},
@@ -51,6 +56,8 @@ def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> 
             "plain": {"name": plain.name, "sha256": plain.sha256, "sentences": len(plain.sentences)},
             "settings": {**vars(settings.sampling), "dtype": facts.dtype},
             "verdict": verdict(figures["variants"]), **figures,
+            "slices": slices(data.rows, variants[0], variants[1], settings.slice_by, settings.rules,
+                             settings.sampling.seed),
             "run": {"seconds": round(time.monotonic() - began, 1), "processes": processes.count,
                     "device": facts.device, "versions": versions()}}
 

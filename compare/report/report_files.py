@@ -28,7 +28,7 @@ def example(question: dict) -> dict:
               "chrf": [a["chrf"] for a in pair]}
     # The score is of right and wrong, which off-topic questions do not have.
     score = 0.0 if question["kind"] == "unknown" else WINS * (int(adapted["right"]) - int(base["right"]))
-    return {"input_text": question["input"], "tags": [question["kind"] or "question"],
+    return {"input_text": question["input"], "tags": [question["kind"] or "question", *question.get("slices", [])],
             "output_text_a": adapted["text"], "output_text_b": base["text"], "score": score,
             "individual_rater_scores": [],
             "custom_fields": {"instruction": question["instruction"], "reference": question["output"],

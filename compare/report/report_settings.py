@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,8 @@ class ReportSettings:
     dtype: str = "auto"
     limit: int | None = None
     reading: RowOptions = field(default_factory=RowOptions)
+    slice_by: str | None = None  # a field of the rows; None: `tag`, where they have it
+    rules: Mapping[str, str] = field(default_factory=dict)  # name: regular expression
 
     def __post_init__(self) -> None:
         for strength in self.strengths:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from lens.errors import BadRows, BadSetting, Note
 from lens.rows.row_options import RowOptions
@@ -27,6 +28,7 @@ class Row:
     output: str = ""
     keywords: tuple[str, ...] = ()
     kind: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what else the row had
 
     @property
     def off_topic(self) -> bool:
@@ -43,7 +45,8 @@ class Row:
         return self.output.strip(), self.keywords, self.kind
 
     def as_dict(self) -> dict:
-        return {**asdict(self), "keywords": list(self.keywords)}
+        return {"index": self.index, "input": self.input, "instruction": self.instruction, "output": self.output,
+                "keywords": list(self.keywords), "kind": self.kind}
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def checked(row: TrainingRow, index: int) -> Row:
         raise BadRows("report-row-conversation", next="", where=row.where, turns=len(row.turns))
     if not row.output.strip() and not keywords:
         raise BadRows("report-row-no-reference", next="", where=row.where)
-    return Row(index, row.input, row.instruction, row.output, tuple(keywords), kind)
+    return Row(index, row.input, row.instruction, row.output, tuple(keywords), kind, row.rest)
 
 
 def read_plain(path: Path) -> list[str]:

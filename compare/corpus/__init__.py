@@ -1,0 +1,1 @@
+"""What an adapter changes over a corpus that nobody asked about."""

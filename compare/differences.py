@@ -1,0 +1,146 @@
+"""python -m compare.differences: what an adapter changes on texts that nobody asked about."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from compare.corpus.measured import Measured, MeasuredFile, key_of
+from compare.corpus.texts import Corpus
+from compare.corpus.totals import Totals
+from compare.engine.interface import BASE, Engine, Variant
+from compare.options import add_part_options, in_part
+from compare.report.pages import plain
+from compare.report.report_files import make_directory
+from lens.base.files import find_base
+from lens.base.identity import base_identity
+from lens.cli import (
+    BAD_INPUT,
+    Parser,
+    add_model_options,
+    chosen_adapters,
+    command,
+    interruptible,
+    quiet_transformers,
+    say,
+    say_notes,
+)
+from lens.errors import BadAdapter, BadRows, BadSetting, Note
+from lens.strict_json import dumps, print_json
+from lens.terminal_text import visible
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(prog="python -m compare.differences",
+                    description="Read texts under base and adapted model side by side: what changes, where, how much.")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="FILE",
+                        help="plain text (.txt, .md), a text a line, or rows in any format that training reads")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR",
+                        help="where the result goes; an interrupted run goes on from what is there")
+    add_model_options(parser)
+    add_part_options(parser)
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N texts")
+    return parser.parse_args(argv)
+
+
+def adapted_of(engine: Engine, args: argparse.Namespace) -> Variant:
+    """The one adapted variant. Raises BadAdapter where there is none, BadSetting where there are several."""
+    adapted = [variant for variant in in_part(engine.variants(), args) if variant.adapter]
+    if not adapted:
+        raise BadAdapter("evaluation-without-adapter", base=args.base)
+    if len(adapted) > 1:
+        raise BadSetting("differences-several-adapters", count=len(adapted))
+    return adapted[0]
+
+
+def measure(engine: Engine, adapted: Variant, corpus: Corpus, limit: int | None, file: MeasuredFile,
+            settings: dict) -> Iterator[Measured]:
+    """Each text under both models, from one forward of two rows, or as an earlier run left it."""
+    from tqdm import tqdm
+
+    for text in tqdm(islice(corpus, limit), unit="text", file=sys.stderr, disable=None, leave=False, total=limit):
+        key = key_of(text, settings)
+        found = file.next(key)
+        if found is None:
+            found = Measured.of(key, text, engine.score(text.prompt_ids, [text.ids], BASE, adapted)[0])
+            file.append(found)
+        yield found
+
+
+def differences(engine: Engine, args: argparse.Namespace) -> dict[str, Any]:
+    """differences.json's contents; texts.jsonl is written on the way. Raises LensError."""
+    adapted = adapted_of(engine, args)
+    loaded = engine.adapters[str(adapted.adapter)]
+    about = {"base": {"name": engine.facts.base_name, "content": base_identity(find_base(args.base)),
+                      "dtype": engine.facts.dtype},
+             "adapter": {"name": adapted.name, "sha256": loaded.sha256, "strength": adapted.strength, **adapted.part}}
+    corpus, totals = Corpus(args.data, engine.tokens, engine.facts.window), Totals()
+    with MeasuredFile(args.output / "texts.jsonl") as file:
+        for text in measure(engine, adapted, corpus, args.limit, file, about):
+            totals.add(text)
+        if file.kept:
+            say_notes([Note("differences-kept", count=file.kept)])
+    say_notes(corpus.notes())
+    if not totals.whole.texts:
+        raise BadRows("differences-empty", paths=", ".join(map(str, args.data))[:200])
+    return {**about, "data": [path.name for path in args.data], **totals.as_dict()}
+
+
+def write(found: dict[str, Any], directory: Path) -> None:
+    """differences.json, .md and .html, each in one move."""
+    for name, text in (("differences.json", dumps(found, indent=1) + "\n"),
+                       *((name, rendered(f"{name}.jinja", found)) for name in ("differences.md", "differences.html"))):
+        part = directory / f"{name}.part"
+        part.write_text(text, encoding="utf-8", errors="replace")
+        part.replace(directory / name)
+
+
+def rendered(name: str, found: dict[str, Any]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "corpus"), autoescape="html" in name,
+                              trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined,
+                              finalize=lambda value: visible(value) if type(value) is str else value)
+    environment.filters["plain"] = plain
+    return environment.get_template(name).render(found=found)
+
+
+def load(args: argparse.Namespace) -> Engine:
+    """The engine, and what there is to say of its adapters. Raises BadBase or BadAdapter."""
+    from compare.engine.local import LocalEngine
+
+    quiet_transformers()
+    engine = LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype)
+    say_notes(engine.notes)
+    return engine
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    if args.limit is not None and args.limit < 1:
+        raise BadSetting("setting-out-of-range", option="--limit", value=args.limit, allowed="1 or more")
+    make_directory(args.output)
+    try:
+        with interruptible(f"interrupted: what was read is kept in {args.output}; the same command goes on from there"):
+            with load(args) as engine:
+                found = differences(engine, args)
+            write(found, args.output)
+    except BrokenPipeError:
+        raise
+    except OSError as err:  # a full or read-only disk
+        full = BadSetting("disk-failed", path=err.filename or args.output, reason=err.strerror or err,
+                          output=args.output)
+        say(f"error: {full}")
+        return BAD_INPUT
+    print_json({"differences": str(args.output / "differences.html"),
+                "summary": [said["message"] for said in found["summary"]]})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

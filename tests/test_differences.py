@@ -127,4 +127,5 @@ def test_what_is_forgotten_and_what_rises_is_ranked():
     assert [text["where"] for text in found["forgotten"]] == ["line 9"]
     assert [one["token"] for one in found["risen"]] == ["fine"] and found["risen"][0]["count"] == 4
     assert found["fallen"][0]["count"] == 3 and found["fallen"][0]["change"] == pytest.approx(-0.349564, abs=1e-5)
-    assert found["summary"][-1]["code"] == "differences-worse"
+    assert [said["code"] for said in found["summary"][2:]] == ["differences-worse", "differences-worse-in"]
+    assert "it forgot most in plain.txt: cross-entropy rose from 1.000 to 4.000" in found["summary"][-1]["message"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -81,12 +81,6 @@ class MeasuredFile:
     def append(self, measured: Measured) -> None:
         self.file.write(dumps(asdict(measured)).encode("utf-8") + b"\n")
         self.file.flush()
-
-    def whole(self) -> Iterator[Measured]:
-        """All lines again, from the first."""
-        self.file.seek(0)
-        for line in self.file:
-            yield Measured(**loads(line.decode("utf-8")))
 
 
 def from_line(line: bytes, key: str) -> Measured | None:

@@ -116,6 +116,13 @@ class Totals:
         code = "differences-worse" if rise > FORGOTTEN else "differences-better" if rise < -FORGOTTEN else (
             "differences-as-well")
         said.append(Note(code, base=whole["cross_entropy_base"], adapted=whole["cross_entropy_adapted"]))
+        if len(self.sources) + len(self.tags) > 1:
+            every = [(name, sums.as_dict()) for name, sums in (*self.sources.items(), *self.tags.items())]
+            lost = lambda one: one["cross_entropy_adapted"] - one["cross_entropy_base"]  # noqa: E731
+            name, worst = max(every, key=lambda group: lost(group[1]))
+            if lost(worst) > FORGOTTEN:
+                said.append(Note("differences-worse-in", group=name[:80], base=worst["cross_entropy_base"],
+                                 adapted=worst["cross_entropy_adapted"]))
         return said
 
     def as_dict(self) -> dict:

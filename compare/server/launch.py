@@ -94,17 +94,21 @@ class Serving:
         from compare.page.shared.api import speaks_mcp
         from compare.page.shared.theme import theme
         from compare.server.health import Health
+        from compare.server.openai_api.routes import OpenAiApi
         from compare.server.sessions import SessionCleaner
+        from compare.server.token_login import TokenLogin
 
         events.listen(self.log_questions)
         os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", str(EVENTS))
         page.queue(max_size=self.queue)
-        before = [Middleware(RequestFilter, rules=self.rules()), Middleware(SessionCleaner, page=page)]
+        before = [Middleware(RequestFilter, rules=self.rules()), Middleware(SessionCleaner, page=page),
+                  Middleware(TokenLogin, login=self.auth)]
+        routes = [Health(engine, page).route(), *OpenAiApi(engine, self.queue).routes()]
         page.launch(server_name=self.address, server_port=self.port, share=self.share, auth=self.auth,
                     root_path=self.root_path, theme=theme(), head=head(), footer_links=["api"],
                     run_history=False, max_file_size=int(self.max_upload_mb * MEGABYTE), ssr_mode=False,
                     show_error=False, enable_monitoring=False, mcp_server=speaks_mcp(), state_session_capacity=SESSIONS,
-                    app_kwargs={"middleware": before, "routes": [Health(engine, page).route()]}, **options)
+                    app_kwargs={"middleware": before, "routes": routes}, **options)
 
 
 def add_serving_options(parser: argparse.ArgumentParser, host: str | None = None, port: int | None = None) -> None:

@@ -9,9 +9,9 @@ import gradio as gr
 from markupsafe import Markup
 
 from compare.engine.answers import Column, compare
-from compare.engine.interface import RANGES, Engine, Question, Sampling
+from compare.engine.interface import RANGES, Engine, Question, Sampling, Variant
 from compare.page.compare.result import draw_result
-from compare.page.shared.request import ComparisonRequest, checked_texts, columns_of
+from compare.page.shared.request import ComparisonRequest, checked_texts, columns_asked, columns_of
 from compare.page.shared.templates import draw
 from compare.page.shared.updates import paced, updates
 from compare.server.running_answers import Run, Runs
@@ -44,9 +44,21 @@ class Answering:
         """For one visitor, whose earlier answer ends and whose Stop ends this one."""
         yield from updates(lambda run: self.stream(asked, run), draw_error, self.runs, request)
 
+    def variants(self, strengths: object, columns: object) -> list[Variant]:
+        """What a program asked for: all adapters at some strengths, or column by column. Raises LensError."""
+        if columns is not None and strengths is not None:
+            raise BadSetting("columns-beside", name="strengths")
+        if columns is not None:
+            return columns_asked(self.engine, columns)
+        if not isinstance(strengths, list | None):
+            raise BadSetting("list-expected", name="strengths", value=repr(strengths)[:80])
+        for strength in strengths or []:
+            RANGES["strength"].check("strength", strength)
+        return columns_of(self.engine.variants([1.0] if strengths is None else strengths))
+
     def compare(self, question: str, instruction: str = "", strengths: list[float] | None = None,
                 max_new_tokens: int = 128, temperature: float = 0.0, top_p: float = 1.0,
-                seed: int = 0) -> Iterator[dict]:
+                seed: int = 0, columns: list[dict] | None = None) -> Iterator[dict]:
         """Answer a question with the base model and with its LoRA adapters at one or more strengths, side by side.
 
         Args:
@@ -57,20 +69,18 @@ class Answering:
             temperature: 0 for the likeliest token always, up to 10
             top_p: draw only from the likeliest part, 0.01 to 1
             seed: of sampling, the same luck for all columns
+            columns: instead of `strengths`, what each column shows, in order: {"adapter": a name from `adapters` or
+                null for the base, "strength": number, "prompt": "chat" or "plain"}; at most 64
         Returns:
-            `question`, `instruction` and `columns`, base first, each with its `text`, why it stopped
+            `question`, `instruction` and `columns` as asked (else base first), each with its `text`, why it stopped
             (`finish_reason`), `tokens` and the other fields of `python -m compare --json`; what cannot be answered
             is {"error": {"code", "message", "message_zh"}}
         """
         try:
             put = Question(*checked_texts(question=question, instruction=instruction))
-            if not isinstance(strengths, list | None):
-                raise BadSetting("list-expected", name="strengths", value=repr(strengths)[:80])
-            for strength in strengths or []:
-                RANGES["strength"].check("strength", strength)
-            variants = columns_of(self.engine.variants([1.0] if strengths is None else strengths))
+            variants = self.variants(strengths, columns)
             asked = Sampling(max_new_tokens, temperature, top_p, seed)
-            for columns in compare(self.engine, put, variants, asked):
-                yield {"question": put.text, "instruction": put.instruction, "columns": [c.as_dict() for c in columns]}
+            for grown in compare(self.engine, put, variants, asked):
+                yield {"question": put.text, "instruction": put.instruction, "columns": [c.as_dict() for c in grown]}
         except LensError as err:
             yield {"error": err.as_dict()}

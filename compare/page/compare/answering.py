@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from threading import Event
 
 import gradio as gr
 from markupsafe import Markup
@@ -13,7 +14,8 @@ from compare.engine.interface import RANGES, Engine, Question, Sampling, Variant
 from compare.page.compare.result import draw_result
 from compare.page.shared.request import ComparisonRequest, checked_texts, columns_asked, columns_of
 from compare.page.shared.templates import draw
-from compare.page.shared.updates import paced, updates
+from compare.page.shared.updates import BETWEEN, paced, updates
+from compare.server.endpoint import Endpoint
 from compare.server.running_answers import Run, Runs
 from lens.errors import BadQuestion, BadSetting, LensError
 
@@ -24,21 +26,36 @@ def draw_error(error: LensError) -> Markup:
 
 @dataclass(frozen=True)
 class Answering:
-    """Answers questions over one engine. `loaded`: name → value of what is loaded, for the downloads."""
+    """Answers questions over one engine. `loaded`: name → value of what is loaded, for the downloads; `endpoints`:
+    other programs' servers, which are asked the same."""
 
     engine: Engine
     loaded: dict
     runs: Runs = field(default_factory=Runs)
+    endpoints: Sequence[Endpoint] = ()
 
     def stream(self, asked: ComparisonRequest, run: Run) -> Iterator[Markup]:
         """Drawings of the answer, the first at once."""
         if not asked.question.strip():
             raise BadQuestion("no-question-yet")
         variants, sampling = asked.variants(self.engine), asked.sampling
-        yield draw_result(asked, [Column(v) for v in variants], self.loaded)
-        question = Question(asked.question, asked.instruction)
-        for columns in paced(compare(self.engine, question, variants, sampling, run.cancelled), run):
-            yield draw_result(asked, columns, self.loaded)
+        question, left = Question(asked.question, asked.instruction), Event()
+        columns: Sequence[Column] = [Column(v) for v in variants]
+        beside = [endpoint.ask(question, sampling, left) for endpoint in self.endpoints]
+        try:
+            yield draw_result(asked, columns, self.loaded, beside=beside)
+            for columns in paced(compare(self.engine, question, variants, sampling, run.cancelled), run):
+                yield draw_result(asked, columns, self.loaded, beside=beside)
+            if beside and not any(c.finish_reason == "cancelled" for c in columns):
+                run.cancelled.clear()  # the engine sets it when it is done; from here on it is the visitor's Stop
+                while not all(c.over for c in beside) and not run.superseded and not run.cancelled.wait(BETWEEN):
+                    yield draw_result(asked, columns, self.loaded, beside=beside)
+        finally:
+            left.set()
+        if beside and not run.superseded:
+            for column in beside:
+                column.finish_reason = column.finish_reason or (None if column.error else "cancelled")
+            yield draw_result(asked, columns, self.loaded, beside=beside)
 
     def page(self, asked: ComparisonRequest, request: gr.Request) -> Iterator[Markup]:
         """For one visitor, whose earlier answer ends and whose Stop ends this one."""

@@ -32,7 +32,7 @@ lint: .venv/.dev
 	$(BIN)/mypy lens train compare tools app.py
 	$(BIN)/hadolint Dockerfile
 
-# Chromium and a CJK font for the browser test, from Debian's packages where they are missing.
+# Chromium and a CJK font for the browser tests, nginx and Caddy for those of proxies, from Debian's packages.
 browser:
 ifeq ($(CHROMIUM),)
 	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
@@ -41,6 +41,9 @@ ifeq ($(CHROMIUM),)
 endif
 	@if command -v fc-list >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
 	  [ -z "$$(fc-list :lang=zh)" ]; then apt-get update -qq && apt-get install -y -qq fonts-noto-cjk; fi
+	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
+	  ! { command -v nginx && command -v caddy; } >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq nginx caddy || echo "without nginx and caddy their tests are skipped" >&2; fi
 
 screenshots: .venv/.dev browser
 	$(BIN)/python tools/take_screenshots.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from compare.server.endpoint import Endpoint, add_endpoint_options
 from compare.server.launch import Serving, add_serving_options
 from lens.cli import (
     Parser,
@@ -23,6 +24,7 @@ def parse(argv: list[str] | None):
     parser = Parser(prog="python app.py", description="Base and adapted answers side by side, in the browser.")
     add_model_options(parser)
     add_serving_options(parser)
+    add_endpoint_options(parser)
     return parser.parse_args(argv)
 
 
@@ -62,6 +64,7 @@ def first_answer(engine) -> list:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    endpoints = Endpoint.all_of(args)
     engine = load_engine(args)
     note_base_alone(args)
     say_notes(engine.notes)
@@ -71,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     serving = Serving.of(args)
     trainings = Trainings(engine, serving.permission)
     try:
-        serving.launch(build(engine, first_answer(engine), trainings), engine)
+        serving.launch(build(engine, first_answer(engine), trainings, endpoints), engine)
     finally:
         if left := trainings.close():
             say(f"training {left.number} saves and stops; the page resumes it")

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+import re
 from ast import literal_eval
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import gradio as gr
+import httpx
 import pytest
 from conftest import ADAPTER, BASE, MOTTO
 
+from bench.served import ROOT
+from compare.engine.answers import compare
+from compare.engine.interface import BASE as BASE_COLUMN
+from compare.engine.interface import PLAIN, Question, Sampling, Variant
 from compare.engine.local import LocalEngine
 from compare.page.page import build
 from compare.page.shared import api as programs
@@ -37,7 +45,7 @@ def test_three_endpoints_are_named_and_typed(client):
         assert all(p["python_type"]["type"] != "Any" for p in (*found[name]["parameters"], *found[name]["returns"]))
     defaults = {p["parameter_name"]: p["parameter_default"] for p in found["/compare"]["parameters"]}
     assert defaults == {"question": None, "instruction": "", "strengths": None, "max_new_tokens": 128,
-                        "temperature": 0.0, "top_p": 1.0, "seed": 0}
+                        "temperature": 0.0, "top_p": 1.0, "seed": 0, "columns": None}
 
 
 def test_adapters_tells_what_is_loaded(client):
@@ -56,6 +64,82 @@ def test_adapters_tells_what_is_loaded(client):
 def test_a_name_from_adapters_is_one_that_score_takes(client):
     name = client.predict(api_name="/adapters")[1]["name"]
     assert client.predict(question=MOTTO, adapter=name, max_new_tokens=8, api_name="/score")["variant"] == name
+
+
+TWELVE = [{"adapter": None}, {"adapter": None, "strength": 0.0, "prompt": "plain"},
+          *({"adapter": "lens", "strength": s / 4} for s in range(-4, 5)), {"adapter": TIMELINE[0].name, "strength": 1}]
+
+
+def test_twelve_columns_come_in_the_order_they_were_asked_for(client, engine):
+    found = client.predict(question=MOTTO, columns=TWELVE, max_new_tokens=8, api_name="/compare")["columns"]
+    assert [(c["adapter"], c["strength"], c.get("prompt", "chat")) for c in found] == [
+        (c["adapter"], c.get("strength", 0.0), c.get("prompt", "chat")) for c in TWELVE]
+    assert len({c["variant"] for c in found}) == 12 and found[1]["variant"] == PLAIN.name
+    asked = [BASE_COLUMN, PLAIN, Variant.of("lens", 0.5)]
+    *_, right = compare(engine, Question(MOTTO), asked, Sampling(8))
+    assert [found[i]["token_ids"] for i in (0, 1, 8)] == [c.token_ids for c in right]
+    assert found[6]["strength"] == 0 and found[6]["token_ids"] == found[0]["token_ids"] != found[10]["token_ids"]
+
+
+def test_columns_are_scored_each_beside_the_base_in_its_own_form(client):
+    columns = [{"adapter": "lens", "strength": 0.5}, {"adapter": "lens", "prompt": "plain"}, {"adapter": "lens"}]
+    found = client.predict(question=MOTTO, columns=columns, max_new_tokens=8, api_name="/score")
+    half, plain, whole = found["columns"]
+    assert [c["variant"] for c in found["columns"]] == ["lens@0.5", "lens, plain prompt", "lens"]
+    alone = client.predict(question=MOTTO, max_new_tokens=8, api_name="/score")
+    assert {**alone, **whole} == alone and half["answers"]["base"]["tokens"] != whole["answers"]["base"]["tokens"]
+    assert [t["token_id"] for t in plain["answers"]["base"]["tokens"]] != [
+        t["token_id"] for t in whole["answers"]["base"]["tokens"]]
+
+
+@pytest.mark.parametrize("bad, code", [
+    ({"columns": "lens"}, "columns-expected"), ({"columns": []}, "columns-expected"), ({"columns": {}},
+                                                                                       "columns-expected"),
+    ({"columns": ["lens"]}, "column-expected"), ({"columns": [{"adaptor": "lens"}]}, "column-key-unknown"),
+    ({"columns": [{"adapter": "nobody"}]}, "adapter-not-loaded"), ({"columns": [{"adapter": 3}]}, "adapter-not-loaded"),
+    ({"columns": [{"adapter": "lens", "strength": "1"}]}, "number-out-of-range"),
+    ({"columns": [{"adapter": "lens", "strength": 11}]}, "number-out-of-range"),
+    ({"columns": [{"prompt": ["chat"]}]}, "column-prompt-unknown"), ({"columns": [{}] * 65}, "too-many-columns"),
+    ({"columns": [{}], "strengths": [1], "strength": 0.5}, "columns-beside"), ({"question": 7}, "text-expected"),
+    ({"max_new_tokens": "x"}, "whole-number-out-of-range")])
+@pytest.mark.parametrize("name", ["compare", "score"])
+def test_whatever_is_wrong_is_told_by_a_code_and_in_both_languages(engine, name, bad, code):
+    fn = next(fn.fn for fn in build_once(engine).fns.values() if fn.api_name == name)
+    known = inspect.signature(fn).parameters
+    found = fn(**{"question": MOTTO, **{k: v for k, v in bad.items() if k in known}})
+    error = (found if name == "score" else next(found))["error"]
+    assert error["code"] == code and error["message"] != code and error["message_zh"] != error["message"]
+
+
+def test_over_http_what_is_of_another_type_is_told_by_a_code(address):
+    """As a program without gradio_client asks: a list of parameters in order."""
+    rest = [None, 8, 0, 1, 0]
+    for data, code in ([[None, "", *rest, None], "text-expected"], [[MOTTO, {"a": 1}, *rest, None], "text-expected"],
+                       [[MOTTO, "", *rest, [{"adapter": ["lens"]}]], "adapter-not-loaded"],
+                       [[MOTTO, "", *rest, {"adapter": "lens"}], "columns-expected"],
+                       [[MOTTO, "", "half", *rest[1:], None], "list-expected"]):
+        event = httpx.post(f"{address}gradio_api/call/compare", json={"data": data}).json()["event_id"]
+        told = httpx.get(f"{address}gradio_api/call/compare/{event}").text
+        assert code in told, (data, told)
+
+
+@cache
+def build_once(engine) -> gr.Blocks:
+    return build(engine)
+
+
+def test_every_example_for_programs_runs(address, capsys):
+    """docs/api.md's Python, in order, in one namespace, against the page that is up."""
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) >= 8
+    names: dict = {}
+    with ThreadPoolExecutor(1) as pool:  # the browser tests leave a loop running in this thread
+        for example in examples:
+            pool.submit(exec, example.replace("http://127.0.0.1:7860/", address).replace(
+                "http://127.0.0.1:7860", address.rstrip("/")), names).result(120)
+    said = capsys.readouterr().out
+    assert "['base', 'lens', 'lens@0.5', 'base, plain prompt']" in said and "adapter-not-loaded" in said
 
 
 def test_without_an_adapter_the_list_is_empty(tiny_base):

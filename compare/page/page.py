@@ -44,14 +44,14 @@ def hand_over(tab: gr.Tab, controls, inputs) -> None:
                queue=False, show_progress="hidden", api_visibility="private").then(**inputs.show)
 
 
-def build(engine: Engine, answered: list | None = None, trainings=None) -> gr.Blocks:
+def build(engine: Engine, answered: list | None = None, trainings=None, endpoints=()) -> gr.Blocks:
     """The page over one engine. `answered`: the first question's columns, shown when it opens; `trainings`: the
-    server's (compare/server/trainings), where they are open."""
+    server's (compare/server/trainings), where they are open; `endpoints`: other servers' columns (compare/server)."""
     with gr.Blocks(title="LoRA Lens", analytics_enabled=False, fill_width=True) as page:
         piece(draw("page", "banner", **loaded.lora_share(engine)))
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("并排比较", id="compare"):
-                controls = compare.build(page, engine, answered)
+                controls = compare.build(page, engine, answered, endpoints)
                 piece(draw("page", "caption"))
             for tab, label in TABS.items():
                 with gr.Tab(label, id=tab.__name__.split(".")[-2]) as shown:

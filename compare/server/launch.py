@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 from dataclasses import dataclass, fields
 
@@ -33,6 +34,22 @@ def host_name(text: str) -> str:
     return name
 
 
+def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """An IP number, or a network such as 10.0.0.0/8."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no IP number or network; allowed: such as 127.0.0.1, ::1, "
+                                         "172.16.0.0/12") from err
+
+
+def prefix(text: str) -> str:
+    """A path such as /lens, without its last slash, or a whole address."""
+    if not text.startswith(("/", "http://", "https://")) or set(text) & set("?# "):
+        raise argparse.ArgumentTypeError(f"{text[:80]!r}; allowed: a path that begins with /, such as /lens")
+    return text.rstrip("/")
+
+
 def at_least(low: float, kind: type = int):
     """An argparse type: a number from `low` on."""
     def number(text: str):
@@ -56,6 +73,7 @@ class Serving:
     auth: tuple[str, str] | None = None
     root_path: str | None = None
     allowed_hosts: tuple[str, ...] = ()
+    trusted_proxy: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     queue: int = 64
     max_body_mb: float = 8
     max_upload_mb: float = 8
@@ -65,7 +83,8 @@ class Serving:
     @classmethod
     def of(cls, args: argparse.Namespace) -> Serving:
         given = {f.name: getattr(args, f.name) for f in fields(cls)}
-        return cls(**{**given, "allowed_hosts": tuple(args.allowed_hosts)})
+        return cls(**{**given, "allowed_hosts": tuple(args.allowed_hosts),
+                      "trusted_proxy": tuple(args.trusted_proxy)})
 
     @property
     def address(self) -> str:
@@ -86,6 +105,12 @@ class Serving:
         return Rules((*named, *spaces) if named or alone else ("*",), (*named, *spaces), self.max_body_mb,
                      0 if self.permission.closed else self.max_upload_mb, numbers=not alone)
 
+    def proxies(self) -> tuple:
+        """Whose X-Forwarded-* is believed: of those given; --share's tunnel; a Space's own, which alone gets there."""
+        if os.environ.get("SPACE_ID"):
+            return network("0.0.0.0/0"), network("::/0")
+        return (*self.trusted_proxy, *((network(LOOPBACK),) if self.share else ()))
+
     def launch(self, page, engine, **options) -> None:
         """Serve a `gr.Blocks` over its engine until interrupted. `options`: more of `gr.Blocks.launch`."""
         from starlette.middleware import Middleware  # here: reading arguments waits for no page
@@ -94,17 +119,25 @@ class Serving:
         from compare.page.shared.api import speaks_mcp
         from compare.page.shared.theme import theme
         from compare.server.health import Health
+        from compare.server.openai_api.routes import OpenAiApi
+        from compare.server.proxy_headers import ProxyHeaders
         from compare.server.sessions import SessionCleaner
+        from compare.server.token_login import TokenLogin
 
         events.listen(self.log_questions)
         os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", str(EVENTS))
+        os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn would believe any process of this machine
         page.queue(max_size=self.queue)
-        before = [Middleware(RequestFilter, rules=self.rules()), Middleware(SessionCleaner, page=page)]
+        root_path = self.root_path or os.environ.get("GRADIO_ROOT_PATH") or ""
+        before = [Middleware(ProxyHeaders, rules=self.rules(), trusted=self.proxies(), root_path=root_path),
+                  Middleware(RequestFilter, rules=self.rules()), Middleware(SessionCleaner, page=page),
+                  Middleware(TokenLogin, login=self.auth)]
+        routes = [Health(engine, page).route(), *OpenAiApi(engine, self.queue).routes()]
         page.launch(server_name=self.address, server_port=self.port, share=self.share, auth=self.auth,
                     root_path=self.root_path, theme=theme(), head=head(), footer_links=["api"],
                     run_history=False, max_file_size=int(self.max_upload_mb * MEGABYTE), ssr_mode=False,
                     show_error=False, enable_monitoring=False, mcp_server=speaks_mcp(), state_session_capacity=SESSIONS,
-                    app_kwargs={"middleware": before, "routes": [Health(engine, page).route()]}, **options)
+                    app_kwargs={"middleware": before, "routes": routes}, **options)
 
 
 def add_serving_options(parser: argparse.ArgumentParser, host: str | None = None, port: int | None = None) -> None:
@@ -115,10 +148,13 @@ def add_serving_options(parser: argparse.ArgumentParser, host: str | None = None
     add("--share", action="store_true", help="a public link by Gradio (needs the network)")
     add("--auth", type=login, metavar="USER:PASSWORD", default=os.environ.get("LENS_AUTH"),
         help="ask visitors for these (default: LENS_AUTH, which no list of processes shows)")
-    add("--root-path", metavar="PATH", help="where a proxy serves the page, such as /lens (default: at the root)")
+    add("--root-path", type=prefix, metavar="PATH",
+        help="where a proxy serves the page, such as /lens, stripped by it or not (default: at the root)")
     add("--allowed-hosts", nargs="+", type=host_name, metavar="NAME", default=[],
         help="answer under these host names only, beside localhost, such as lens.example.org or *.example.org "
              "(default: localhost alone while listening on loopback, else any)")
+    add("--trusted-proxy", nargs="+", type=network, metavar="IP", default=[],
+        help="believe X-Forwarded-Host, -Proto and -For of these alone, such as 127.0.0.1 or 172.16.0.0/12")
     add("--queue", type=at_least(1), metavar="N", default=most.queue,
         help=f"visitors who may wait; the next is told that the line is full (default: {most.queue})")
     add("--max-body-mb", type=at_least(0.01, float), metavar="MB", default=most.max_body_mb,

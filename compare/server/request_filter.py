@@ -24,7 +24,7 @@ API = "gradio_api"
 API_PARTS = {"api", "app_id", "call", "cancel", "component_server", "file", "heartbeat", "info", "login_check", "mcp",
              "openapi.json", "queue", "reset", "run", "startup-events", "theme.css", "user"}
 PARTS = {"", "assets", "config", "favicon.ico", API, "health", "login", "logout", "manifest.json", "robots.txt",
-         "static", "svelte", "theme.css"}
+         "static", "svelte", "theme.css", "v1"}
 UPLOAD_PARTS = {"upload", "upload_progress"}
 READING = {"GET", "HEAD", "OPTIONS"}
 AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[^\s@/?#\\:\[\]]+)(?::\d{1,5})?", re.IGNORECASE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import gradio as gr
 
@@ -14,11 +14,18 @@ from compare.page.changed.adapter_map import draw_map
 from compare.page.changed.token_ribbon import draw_shift, draw_writing
 from compare.page.changed.turned_answer import TurnedAnswers, draw_error
 from compare.page.shared.api import endpoint
-from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION, checked_texts, first_adapter, loaded_adapter
+from compare.page.shared.request import (
+    FIRST_INSTRUCTION,
+    FIRST_QUESTION,
+    checked_texts,
+    columns_asked,
+    first_adapter,
+    loaded_adapter,
+)
 from compare.page.shared.templates import draw, piece, read, tab_piece
 from compare.page.shared.updates import paced, updates
 from compare.server.running_answers import Run
-from lens.errors import LensError
+from lens.errors import BadSetting, LensError
 
 LENGTH = 128  # tokens an answer may have
 AT_ONCE = 4  # questions compared at once; more visitors wait in Gradio's queue
@@ -48,7 +55,7 @@ class Changes:
         return first.name if first and not adapter else loaded_adapter(self.engine, adapter).name
 
     def score(self, question: str, instruction: str = "", adapter: str = "", strength: float = 1.0,
-              max_new_tokens: int = LENGTH) -> dict:
+              max_new_tokens: int = LENGTH, columns: list[dict] | None = None) -> dict:
         """What a LoRA adapter changed in the answer to a question: both greedy answers under both models.
 
         Args:
@@ -57,21 +64,35 @@ class Changes:
             adapter: the name of a loaded adapter, see `adapters` (default: the first)
             strength: how strongly it acts, -10 to 10
             max_new_tokens: the longest an answer may be, 1 to 4096
+            columns: instead of `adapter` and `strength`, several to look at, as `compare` takes them; each beside the
+                base that is asked in the same way
         Returns:
             `question`, `instruction`, `variant`, `parts_at` (index of the first token in which the answers differ),
             `sentence` ("en", "zh") and `answers` ("base", "adapted"), each with its `summary` and its `tokens`: text,
             category, KL in nats, and each model's log-probability (nats), rank, probability of ending and top 5;
+            with `columns`, a list of the same under `columns`;
             what cannot be answered is {"error": {"code", "message", "message_zh"}}
         """
         try:
             put = Question(*checked_texts(question=question, instruction=instruction))
-            RANGES["strength"].check("strength", strength)
-            variants = [BASE, Variant.of(self.name(adapter), strength)]
-            *_, columns = compare(self.engine, put, variants, Sampling(max_new_tokens))
-            return {"question": put.text, "instruction": put.instruction,
-                    **Shift.of(self.engine, columns).as_dict()}
+            said = {"question": put.text, "instruction": put.instruction}
+            if columns is None:
+                RANGES["strength"].check("strength", strength)
+                [shift] = self.shifts(put, [Variant.of(self.name(adapter), strength)], max_new_tokens)
+                return {**said, **shift.as_dict()}
+            if adapter or strength != 1:
+                raise BadSetting("columns-beside", name="adapter" if adapter else "strength")
+            shifts = self.shifts(put, columns_asked(self.engine, columns), max_new_tokens)
+            return {**said, "columns": [shift.as_dict() for shift in shifts]}
         except LensError as err:
             return {"error": err.as_dict()}
+
+    def shifts(self, question: Question, variants: Sequence[Variant], max_new_tokens: int) -> list[Shift]:
+        """Of each variant against the base that is asked in its form; all answer side by side."""
+        bases = {v.prompt: replace(BASE, name=f"base ({v.prompt})", prompt=v.prompt) for v in variants}
+        *_, grown = compare(self.engine, question, [*bases.values(), *variants], Sampling(max_new_tokens))
+        against = dict(zip(bases, grown, strict=False))
+        return [Shift.of(self.engine, [against[c.variant.prompt], c]) for c in grown[len(bases):]]
 
     def page(self, question: str, instruction: str, adapter: str = "") -> Iterator[tuple]:
         """For one visitor: (the shift's HTML, the adapter's), first the answers while they grow."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from threading import Event
 
 import gradio as gr
 from markupsafe import Markup
 
 from compare.engine.answers import Column, compare
-from compare.engine.interface import RANGES, Engine, Question, Sampling
+from compare.engine.interface import RANGES, Engine, Question, Sampling, Variant
 from compare.page.compare.result import draw_result
-from compare.page.shared.request import ComparisonRequest, checked_texts, columns_of
+from compare.page.shared.request import ComparisonRequest, checked_texts, columns_asked, columns_of
 from compare.page.shared.templates import draw
-from compare.page.shared.updates import paced, updates
+from compare.page.shared.updates import BETWEEN, paced, updates
+from compare.server.endpoint import Endpoint
 from compare.server.running_answers import Run, Runs
 from lens.errors import BadQuestion, BadSetting, LensError
 
@@ -24,29 +26,56 @@ def draw_error(error: LensError) -> Markup:
 
 @dataclass(frozen=True)
 class Answering:
-    """Answers questions over one engine. `loaded`: name → value of what is loaded, for the downloads."""
+    """Answers questions over one engine. `loaded`: name → value of what is loaded, for the downloads; `endpoints`:
+    other programs' servers, which are asked the same."""
 
     engine: Engine
     loaded: dict
     runs: Runs = field(default_factory=Runs)
+    endpoints: Sequence[Endpoint] = ()
 
     def stream(self, asked: ComparisonRequest, run: Run) -> Iterator[Markup]:
         """Drawings of the answer, the first at once."""
         if not asked.question.strip():
             raise BadQuestion("no-question-yet")
         variants, sampling = asked.variants(self.engine), asked.sampling
-        yield draw_result(asked, [Column(v) for v in variants], self.loaded)
-        question = Question(asked.question, asked.instruction)
-        for columns in paced(compare(self.engine, question, variants, sampling, run.cancelled), run):
-            yield draw_result(asked, columns, self.loaded)
+        question, left = Question(asked.question, asked.instruction), Event()
+        columns: Sequence[Column] = [Column(v) for v in variants]
+        beside = [endpoint.ask(question, sampling, left) for endpoint in self.endpoints]
+        try:
+            yield draw_result(asked, columns, self.loaded, beside=beside)
+            for columns in paced(compare(self.engine, question, variants, sampling, run.cancelled), run):
+                yield draw_result(asked, columns, self.loaded, beside=beside)
+            if beside and not any(c.finish_reason == "cancelled" for c in columns):
+                run.cancelled.clear()  # the engine sets it when it is done; from here on it is the visitor's Stop
+                while not all(c.over for c in beside) and not run.superseded and not run.cancelled.wait(BETWEEN):
+                    yield draw_result(asked, columns, self.loaded, beside=beside)
+        finally:
+            left.set()
+        if beside and not run.superseded:
+            for column in beside:
+                column.finish_reason = column.finish_reason or (None if column.error else "cancelled")
+            yield draw_result(asked, columns, self.loaded, beside=beside)
 
     def page(self, asked: ComparisonRequest, request: gr.Request) -> Iterator[Markup]:
         """For one visitor, whose earlier answer ends and whose Stop ends this one."""
         yield from updates(lambda run: self.stream(asked, run), draw_error, self.runs, request)
 
+    def variants(self, strengths: object, columns: object) -> list[Variant]:
+        """What a program asked for: all adapters at some strengths, or column by column. Raises LensError."""
+        if columns is not None and strengths is not None:
+            raise BadSetting("columns-beside", name="strengths")
+        if columns is not None:
+            return columns_asked(self.engine, columns)
+        if not isinstance(strengths, list | None):
+            raise BadSetting("list-expected", name="strengths", value=repr(strengths)[:80])
+        for strength in strengths or []:
+            RANGES["strength"].check("strength", strength)
+        return columns_of(self.engine.variants([1.0] if strengths is None else strengths))
+
     def compare(self, question: str, instruction: str = "", strengths: list[float] | None = None,
                 max_new_tokens: int = 128, temperature: float = 0.0, top_p: float = 1.0,
-                seed: int = 0) -> Iterator[dict]:
+                seed: int = 0, columns: list[dict] | None = None) -> Iterator[dict]:
         """Answer a question with the base model and with its LoRA adapters at one or more strengths, side by side.
 
         Args:
@@ -57,20 +86,18 @@ class Answering:
             temperature: 0 for the likeliest token always, up to 10
             top_p: draw only from the likeliest part, 0.01 to 1
             seed: of sampling, the same luck for all columns
+            columns: instead of `strengths`, what each column shows, in order: {"adapter": a name from `adapters` or
+                null for the base, "strength": number, "prompt": "chat" or "plain"}; at most 64
         Returns:
-            `question`, `instruction` and `columns`, base first, each with its `text`, why it stopped
+            `question`, `instruction` and `columns` as asked (else base first), each with its `text`, why it stopped
             (`finish_reason`), `tokens` and the other fields of `python -m compare --json`; what cannot be answered
             is {"error": {"code", "message", "message_zh"}}
         """
         try:
             put = Question(*checked_texts(question=question, instruction=instruction))
-            if not isinstance(strengths, list | None):
-                raise BadSetting("list-expected", name="strengths", value=repr(strengths)[:80])
-            for strength in strengths or []:
-                RANGES["strength"].check("strength", strength)
-            variants = columns_of(self.engine.variants([1.0] if strengths is None else strengths))
+            variants = self.variants(strengths, columns)
             asked = Sampling(max_new_tokens, temperature, top_p, seed)
-            for columns in compare(self.engine, put, variants, asked):
-                yield {"question": put.text, "instruction": put.instruction, "columns": [c.as_dict() for c in columns]}
+            for grown in compare(self.engine, put, variants, asked):
+                yield {"question": put.text, "instruction": put.instruction, "columns": [c.as_dict() for c in grown]}
         except LensError as err:
             yield {"error": err.as_dict()}

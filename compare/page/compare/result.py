@@ -28,19 +28,25 @@ def as_markdown(result: dict) -> str:
         fence = "`" * (3 + column["text"].count("```"))
         lines += ["", f"## {column['variant']} (strength {column['strength']:g})", "", fence, column["text"], fence, "",
                   f"finish_reason: {column['finish_reason']}, {column['tokens']} tokens, {column['seconds']} s"]
+    for column in result.get("endpoints", ()):
+        fence = "`" * (3 + column["text"].count("```"))
+        ended = column["error"]["message"] if "error" in column else f"finish_reason: {column['finish_reason']}"
+        lines += ["", f"## {column['endpoint']} ({column['model']}, not in this batch, nothing proven)", "", fence,
+                  column["text"], fence, "", ended]
     return "\n".join(lines) + "\n"
 
 
-def draw_result(asked: ComparisonRequest, columns: Sequence, loaded: dict, precomputed: bool = False) -> Markup:
-    """All of it. `loaded`: name → value of what is loaded, for the downloads."""
-    finished = all(c.finish_reason for c in columns)
+def draw_result(asked: ComparisonRequest, columns: Sequence, loaded: dict, precomputed: bool = False,
+                beside: Sequence = ()) -> Markup:
+    """All of it. `loaded`: name → value of what is loaded, for the downloads; `beside`: endpoints' columns."""
+    finished = all(c.finish_reason for c in columns) and all(c.over for c in beside)
     known, fixed = every_row().get(asked.question), len(columns) - len(asked.extras)
     saved: list[tuple[str, str, str]] = []
     if finished:
-        result = as_dict(asked, columns, loaded)
+        result = as_dict(asked, columns, loaded) | ({"endpoints": [c.as_dict() for c in beside]} if beside else {})
         saved = [("json", "JSON", json.dumps(result, ensure_ascii=False, indent=1)),
                  ("md", "Markdown", as_markdown(result))]
     return draw("compare/result", "result", columns=columns, finished=finished, precomputed=precomputed, saved=saved,
                 drawn=[draw_column(c, i, asked.question, i - fixed if i >= fixed else None)
                        for i, c in enumerate(columns)],
-                reference=known.output if known and finished else "", link=asked.link())
+                beside=beside, reference=known.output if known and finished else "", link=asked.link())

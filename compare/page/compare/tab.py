@@ -5,7 +5,7 @@ Lays out the tab and joins its controls to the answers; what a result looks like
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import gradio as gr
@@ -20,6 +20,7 @@ from compare.page.shared.api import endpoint
 from compare.page.shared.request import ComparisonRequest, first_adapter
 from compare.page.shared.templates import draw, picker, piece, read
 from compare.page.shared.words import Words
+from compare.server.endpoint import Endpoint
 from lens.errors import Unavailable
 
 # The strength as it stands in the field: Gradio hears of a number that was typed a moment later than of the press.
@@ -28,9 +29,9 @@ TYPED = """(extras, strength, adapter) =>
 AT_ONCE = 20  # answers under way at once; more visitors wait in Gradio's queue, which tells them their place
 
 
-def build(page: gr.Blocks, engine: Engine, answered: list | None) -> Controls:
+def build(page: gr.Blocks, engine: Engine, answered: list | None, endpoints: Sequence[Endpoint] = ()) -> Controls:
     """Lay the tab out inside `page`. `answered`: the first question's columns, shown when it opens."""
-    answering = Answering(engine, loaded.facts(engine))
+    answering = Answering(engine, loaded.facts(engine), endpoints=endpoints)
     question, on, ask, stop = ask_bar(bool(engine.adapters))
     drawn = (draw_result(ComparisonRequest(), answered, answering.loaded, precomputed=True) if answered
              else draw("compare/result", "nothing"))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import get_args
 from urllib.parse import urlencode
 
-from compare.engine.interface import PLAIN, Engine, LoadedAdapter, Sampling, Variant, unique_names
-from lens.chat import valid_text
+from compare.engine.interface import BASE, PLAIN, RANGES, Engine, LoadedAdapter, Sampling, Variant, unique_names
+from lens.chat import Form, valid_text
 from lens.errors import BadQuestion, BadSetting
 
 FIRST_QUESTION, FIRST_INSTRUCTION = "哈工大有多少杰出人才", "请回答下面的问题"
 AT_STRENGTH = re.compile(r".{1,120}@-?\d{1,2}(\.\d{1,4})?")  # an adapter at a strength, as a column of its own
 LONGEST_LINK = 2000  # characters of query; what every browser and proxy carries
 PLAIN_COLUMN = "plain"  # a further column: the base, asked in plain text
+COLUMN_KEYS = ("adapter", "strength", "prompt")
 MOST_COLUMNS = 64  # of one comparison
 # What the page's sliders offer.
 LENGTHS, TEMPERATURES, TOP_PS, STRENGTHS = (8, 512), (0.0, 2.0), (0.05, 1.0), (-0.5, 2.0)
@@ -41,6 +43,30 @@ def columns_of(variants: Sequence[Variant]) -> list[Variant]:
     if len(variants) > MOST_COLUMNS:
         raise BadQuestion("too-many-columns", columns=len(variants), most=MOST_COLUMNS)
     return unique_names(variants)
+
+
+def columns_asked(engine: Engine, columns: object) -> list[Variant]:
+    """A program's `columns`, [{"adapter": NAME or null, "strength": number, "prompt": "chat" or "plain"}], each key
+    by default null, 1 and "chat". Raises BadSetting for what is no such list or names no adapter, BadQuestion for a
+    number out of range and for too many."""
+    if not isinstance(columns, list) or not columns:
+        raise BadSetting("columns-expected", value=repr(columns)[:80])
+    return columns_of([column_asked(engine, column) for column in columns])
+
+
+def column_asked(engine: Engine, column: object) -> Variant:
+    """The variant of one entry of `columns`, named by what it shows."""
+    if not isinstance(column, dict):
+        raise BadSetting("column-expected", value=repr(column)[:80])
+    if unknown := [name for name in column if name not in COLUMN_KEYS]:
+        raise BadSetting("column-key-unknown", name=repr(unknown[0])[:80], allowed=", ".join(COLUMN_KEYS))
+    adapter, prompt = column.get("adapter"), column.get("prompt", "chat")
+    if prompt not in get_args(Form):
+        raise BadSetting("column-prompt-unknown", value=repr(prompt)[:80], allowed=", ".join(get_args(Form)))
+    strength = column.get("strength", 1.0 if adapter is not None else 0.0)
+    RANGES["strength"].check("strength", strength)
+    found = BASE if adapter is None else Variant.of(loaded_adapter(engine, adapter).name, strength)
+    return found if prompt == "chat" else replace(found, name=f"{found.name}, plain prompt", prompt=prompt)
 
 
 def checked_texts(**texts: object) -> list[str]:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from bench.hit_qa import held_out
+from bench.shared.hit_qa import held_out
 from compare.engine.answers import answer_all, compare
 from compare.engine.interface import Sampling
 from compare.engine.local import LocalEngine

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bench.hit_qa import read
+from bench.shared.hit_qa import read
 from compare.engine.answers import Column, answer_all
 from compare.engine.interface import Sampling
 from compare.engine.local import LocalEngine

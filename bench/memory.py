@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.random_base import write_random_base
+from bench.shared.random_base import write_random_base
 from train.record.log import draw_memory, read_log
 
 

@@ -18,8 +18,8 @@ import time
 from gradio_client import Client
 from playwright.sync_api import sync_playwright
 
-from bench.hit_qa import held_out
-from bench.served import CHROMIUM, served
+from bench.shared.hit_qa import held_out
+from bench.shared.served import CHROMIUM, served
 
 IMPORTS = "import torch, transformers, peft, gradio"
 # From the press of Enter, until the base's column holds the first text of the new answer: ms.

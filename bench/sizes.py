@@ -53,7 +53,7 @@ def write(name: str, folder: Path) -> None:
     """A random base of this shape and an adapter for it, in `folder`."""
     from peft import LoraConfig, get_peft_model
 
-    from bench.random_base import write_random_base
+    from bench.shared.random_base import write_random_base
 
     shape = SHAPES[name]
     model = write_random_base(folder / "base", vocab_size=shape.vocab_size, hidden_size=shape.hidden_size,

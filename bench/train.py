@@ -26,8 +26,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bench.hit_qa import read
-from bench.peak import forget_peak, peak
+from bench.shared.hit_qa import read
+from bench.shared.peak import forget_peak, peak
 from lens.embedded import EMBEDDED_BASE
 
 CONTESTANTS = ("lens", "trainer", "trainer-grouped", "trl", "seed")

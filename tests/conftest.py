@@ -13,7 +13,7 @@ import pytest
 import torch
 from playwright.sync_api import sync_playwright
 
-from bench.served import CHROMIUM
+from bench.shared.served import CHROMIUM
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 BASE, ADAPTER = ASSETS / "base", ASSETS / "adapters" / "lens"

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from bench.served import served
+from bench.shared.served import served
 
 WAIT = 30_000  # ms
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from conftest import ADAPTER, BASE, MOTTO
 
-from bench.served import ROOT
+from bench.shared.served import ROOT
 from compare.engine.answers import compare
 from compare.engine.interface import BASE as BASE_COLUMN
 from compare.engine.interface import PLAIN, Question, Sampling, Variant

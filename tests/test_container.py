@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.served import free_port
+from bench.shared.served import free_port
 from deploy.space import files_of_a_space
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,7 +13,7 @@ import pytest
 from one_tab import StandInEngine, loaded
 
 from app import parse
-from bench.served import free_port
+from bench.shared.served import free_port
 from compare.engine.interface import Question, Sampling
 from compare.page.compare.answering import Answering
 from compare.page.shared.request import ComparisonRequest

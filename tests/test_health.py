@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from bench.served import free_port
+from bench.shared.served import free_port
 from compare import __version__
 from compare import event_log as events
 from compare.engine.answers import compare

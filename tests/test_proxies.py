@@ -17,7 +17,7 @@ import pytest
 from one_tab import StandInEngine, loaded
 from playwright.sync_api import expect
 
-from bench.served import ROOT, free_port
+from bench.shared.served import ROOT, free_port
 from compare.server.launch import Serving
 from compare.server.proxy_headers import ProxyHeaders
 from compare.server.request_filter import Rules

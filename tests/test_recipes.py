@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conftest import ADAPTER, ASSETS, BASE
 
-from bench.hit_qa import held_out
+from bench.shared.hit_qa import held_out
 from compare.engine.interface import Sampling
 from tests.short import Engine
 

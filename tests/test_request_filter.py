@@ -16,7 +16,7 @@ from one_tab import StandInEngine, loaded
 from starlette.datastructures import Headers
 
 from app import parse
-from bench.served import free_port
+from bench.shared.served import free_port
 from compare.server.launch import Serving
 from compare.server.request_filter import ENVELOPE, UPLOADS_AN_HOUR, RequestFilter, Rules, name_of
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from gradio_client import Client
 
-from bench.served import free_port
+from bench.shared.served import free_port
 from compare.server import freed_memory as heap
 from compare.server.sessions import EVERY, GONE, IDLE, SessionCleaner, stream_of
 

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from conftest import ADAPTER, BASE, MOTTO
 
-from bench.served import free_port
+from bench.shared.served import free_port
 from deploy import space as upload
 from deploy.space import BadSpace, check_front_matter, files_of_a_space
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from one_tab import StandInEngine, loaded
 
-from bench.served import free_port
+from bench.shared.served import free_port
 from compare.page.shared.api import endpoint, speaks_mcp
 from compare.server.launch import Serving
 

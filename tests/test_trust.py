@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import ADAPTER, BASE
 
-from bench.hit_qa import held_out
+from bench.shared.file_watch import Watch
+from bench.shared.hit_qa import held_out
 from bench.trust import access, crashes, drawing, files, text, threads, voting
 from bench.trust.found import Found
 from bench.trust.server import Page
-from bench.trust.watch import Watch
 from compare.engine.kv_cache import KEPT
 from compare.page.shared import templates
 from compare.questions import read_questions

@@ -28,7 +28,7 @@ def test_no_file_has_a_name_that_must_be_explained():
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_folder_holds_more_files_than_one_sees(room):
     count = Counter(path.parent.relative_to(ROOT) for path in (ROOT / room).rglob("*.py"))
-    assert count and {str(folder): n for folder, n in count.items() if n > MOST and room != "bench"} == {}
+    assert count and {str(folder): n for folder, n in count.items() if n > MOST} == {}
 
 
 def test_no_two_files_have_one_name_for_different_things():

@@ -24,7 +24,7 @@ from playwright.sync_api import Locator, Page, TimeoutError, ViewportSize, expec
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "assets" / "screenshots"
 sys.path.insert(0, str(ROOT))
-from bench.served import served  # noqa: E402 (this file is run by its path)
+from bench.shared.served import served  # noqa: E402 (this file is run by its path)
 from compare.page.page import TABS  # noqa: E402
 
 SIZES: dict[str, ViewportSize] = {"1440": {"width": 1440, "height": 900}, "390": {"width": 390, "height": 844}}

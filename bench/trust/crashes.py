@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.random_base import write_random_base
+from bench.shared.random_base import write_random_base
 from bench.trust.found import Found, Progress
 from bench.trust.killing import kill_after, run_whole
 from bench.trust.voting import kill_voting

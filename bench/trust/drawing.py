@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from bench.served import CHROMIUM, free_port
+from bench.shared.served import CHROMIUM, free_port
 from bench.trust.found import Found, Progress
 from lens.chat import valid_text
 from tests.hostile import texts

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.peak import forget_peak, peak
+from bench.shared.file_watch import Watch, listing
+from bench.shared.peak import forget_peak, peak
 from bench.trust.found import Found, Progress
-from bench.trust.watch import Watch, listing
 from lens.embedded import ASSETS, EMBEDDED_BASE
 from lens.errors import BadAdapter, LensError
 from tests.hostile import DATA

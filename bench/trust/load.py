@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 
-from bench.hit_qa import held_out
+from bench.shared.hit_qa import held_out
 from bench.trust.crowd import Crowd, Ids, Tally, apart, each_alone
 from bench.trust.found import Found
 from bench.trust.server import Held, Page

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.served import free_port
+from bench.shared.served import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAIR = ("--device", "cpu", "--adapter", "assets/adapters/lens")  # the shipped pair, without its timeline

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # started as a file, by make
 from lens.cli import Parser, command  # noqa: E402
-from lens.errors import BadSetting  # noqa: E402
+from lens.errors import BadSetting, first_line  # noqa: E402
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = ("app.py", "README.md", "README.zh.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff",
@@ -44,8 +44,7 @@ def check_front_matter(readme: str) -> None:
     lines = dict(line.split(":", 1) for line in head[1].splitlines() if ":" in line) if head else {}
     for key, value in (("sdk", "gradio"), ("app_file", "app.py")):
         if (found := lines.get(key, "").strip()) != value:
-            raise BadSpace(f"README.md: {key} is {found or 'missing'} in the front matter; a Space needs "
-                           f"`{key}: {value}` between two lines `---` at the very beginning")
+            raise BadSpace("space-front-matter", key=key, found=found or "missing", value=value)
 
 
 def variables(args: argparse.Namespace) -> dict[str, str]:
@@ -56,7 +55,7 @@ def variables(args: argparse.Namespace) -> dict[str, str]:
 def upload(args: argparse.Namespace) -> str:
     """Make the Space where it is missing, set its variables, upload; returns its address. Raises BadSpace."""
     if not NAME.fullmatch(args.space):
-        raise BadSpace(f"Space {args.space!r}; allowed: OWNER/NAME, such as make space SPACE=me/lora-lens")
+        raise BadSpace("space-name", name=repr(args.space)[:80])
     check_front_matter((ROOT / "README.md").read_text(encoding="utf-8"))
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
@@ -70,8 +69,7 @@ def upload(args: argparse.Namespace) -> str:
         api.upload_folder(repo_id=args.space, repo_type="space", folder_path=ROOT, delete_patterns=["*"],
                           allow_patterns=files_of_a_space(ROOT), commit_message="Upload LoRA Lens")
     except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as err:
-        raise BadSpace(f"Space {args.space}: {(str(err).strip().splitlines() or [type(err).__name__])[0][:200]}; check "
-                       "the name, the network and the token (hf auth login)") from err
+        raise BadSpace("space-not-uploaded", name=args.space, reason=first_line(err)) from err
     return str(address)
 
 

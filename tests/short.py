@@ -32,4 +32,5 @@ class Engine(LocalEngine):
     stack_of = property(lambda self: self.loaded.stack_of)
     bloom = property(lambda self: self.loaded.bloom)
     batch = property(lambda self: self.queue.batch)
+    waiting = property(lambda self: self.queue.waiting)
     window = property(lambda self: self.facts.window)

@@ -151,7 +151,7 @@ def test_a_disk_that_is_full_before_the_first_step_is_one_sentence(training, dis
 
 
 def test_merging_onto_a_disk_that_is_read_only_or_full_is_one_sentence(disk, capsys):
-    for place, said in ((disk(), "Read-only file system"), (disk(1), "No space left on device")):
+    for place, said in ((disk(), "nothing may be written"), (disk(1), "No space left on device")):
         assert merge.main([str(ADAPTER), "--output", str(place / "merged")]) == 2
         told = error_of(capsys)
         assert f"--output {place / 'merged'} cannot be written" in told and said in told

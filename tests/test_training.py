@@ -117,7 +117,7 @@ def test_an_uploaded_file_is_shown_with_its_tokens_and_as_text(uploading):
     expect(page.locator(".preview")).to_have_attribute("data-rows", "2", timeout=LONG)
     expect(page.locator(".preview .rows")).to_contain_text(ATTACK)
     expect(page.locator(".preview .bars i").first).to_be_attached()
-    page.locator(".preview summary").click()
+    page.locator(".preview summary").first.click()
     expect(page.locator(".preview pre b")).to_have_text("规格严格</s>")
     assert page.title() == "LoRA Lens" and page.locator("#training-preview img").count() == 0
 

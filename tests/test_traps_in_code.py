@@ -98,7 +98,7 @@ def test_traps_of_defaults_are_overridden_wherever_the_call_is():
     assert set(given("set_adapter", "inference_mode")) == {"True"}
     assert set(given("merge_and_unload", "safe_merge")) == {"True"}
     saved = [keywords for file, whole, *_, keywords in found if whole == "model.save_pretrained"
-             and file == "adapter_write.py"]
+             and file == "write.py"]
     assert [keywords.get("save_embedding_layers") for keywords in saved] == ["False"]
     assert {file for file, whole, *_ in found if whole == "torch.compile"} == {"pretrain.py"}
 

@@ -25,7 +25,6 @@ from lens.cli import Parser, add_base_option, command, interruptible, quiet_tran
 from lens.errors import BadAdapter, BadSetting, Note, first_line
 from lens.file_mode import follow_umask
 from lens.strict_json import dumps
-from train.setup import check_writable
 
 if TYPE_CHECKING:
     from lens.base.files import BaseFiles
@@ -71,6 +70,8 @@ def milliseconds_a_token(models: dict, prompt) -> dict[str, float]:
 
 def check_output(output: Path) -> None:
     """Raises BadSetting where the output cannot become a new directory."""
+    from train.setup import check_writable  # brings torch
+
     try:
         if output.exists() and (output.is_file() or any(output.iterdir())):
             raise BadSetting("merge-output-not-empty", output=output)

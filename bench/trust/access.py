@@ -92,7 +92,7 @@ def allows(answer: Answer) -> bool:
 def check_origins(page: Page, found: Found) -> None:
     """A page of another site may neither read nor ask, and no other name of ours is answered (DNS rebinding)."""
     asked = {"Origin": EVIL, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
-    call = json.dumps({"data": ["问", "", [1.0], 1, 0.0, 1.0, 0]}).encode()
+    call = json.dumps({"data": ["问", "", [1.0], 1, 0.0, 1.0, 0, None]}).encode()
     for path in ("/gradio_api/call/compare", "/gradio_api/queue/join", "/gradio_api/upload", "/config"):
         found.check(not allows(ask(page.port, "OPTIONS", path, headers=asked)), f"preflight of {path} lets {EVIL} in")
         for origin in (EVIL, "null"):

@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 def arguments(question: Question) -> list:
     """Those of `/compare`, in order."""
-    return [question.text, question.instruction, [1.0], TOKENS, 0.0, 1.0, 0]
+    return [question.text, question.instruction, [1.0], TOKENS, 0.0, 1.0, 0, None]
 
 
 @dataclass

@@ -74,7 +74,7 @@ def through_wire(port: int, number: int, text: str) -> str:
 
     Escaped JSON, as a script may send it, carries texts that gradio_client cannot encode.
     """
-    *_, last = events(port, [text, "", [1.0], 1, 0.0, 1.0, 0], number)
+    *_, last = events(port, [text, "", [1.0], 1, 0.0, 1.0, 0, None], number)
     if last.get("success"):
         answer = next(iter(last.get("output", {}).get("data") or []), None)
         return answer["error"]["message"] if isinstance(answer, dict) and "error" in answer else "answered"

@@ -135,5 +135,5 @@ DATA: dict[str, tuple[Callable[[Path], object], str]] = {
     "numbers.jsonl": (_bytes(b'{"input": 1e999999, "output": "b"}'), "field 'input' is float"),
     "endless.json": (_bytes(b"[" + ROW.encode() + b"," * 100_000), "row 2 is not JSON"),
     "quotes.csv": (_bytes(b"input,output\n" + b'"' * 999_999 + b"\n"), "line 2"),
-    "ending.jsonl": (_bytes(f'{{"input": "{MARKERS[0]}a", "output": "b"}}'.encode()), "laid it out"),
+    "ending.jsonl": (_bytes(f'{{"input": "{MARKERS[0]}用户\\na", "output": "b"}}'.encode()), "laid it out"),
 }

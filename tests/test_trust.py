@@ -171,7 +171,7 @@ def test_a_crowd_leaves_nothing_behind(engine):
     tally, before, after = threads.crowd(engine, held_out(6), clients=6, seconds=5)
     assert not tally.wrong and not tally.failed and tally.ends["finished"] > 5 and tally.ends["vanished"] > 5
     assert not engine.batch.rows and not engine.waiting
-    assert engine.batch.axis.cache.keys.nbytes <= KEPT  # the room of the fullest batch is given back
+    assert engine.batch.kv_cache.cache.keys.nbytes <= KEPT  # the room of the fullest batch is given back
     assert after.threads <= before.threads and after.files <= before.files and after.rss < 1.05 * before.rss
 
 

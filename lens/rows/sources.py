@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -190,7 +191,7 @@ def _sound_lines(path: Path, text: TextIO) -> Iterator[str]:
 
 
 def _check_once(where: str, names: list[str]) -> None:
-    if twice := next((name for name in names if names.count(name) > 1), ""):
+    if twice := next((name for name, times in Counter(names).items() if times > 1), ""):
         raise BadRows("column-twice", where=where, column=twice[:40])
 
 

@@ -76,9 +76,9 @@ class Prefill:
             rows = list(some)
             ids = torch.tensor([row.ids for row in rows], device=self.bloom.device)
             cache = self.bloom.new_cache(len(rows), length)
-            gate, chunk = gate_of_rows(rows, self.stack_of), self.bloom.chunk(len(rows))
-            for start in range(0, length, chunk):
-                states = self.bloom.read_chunk(ids[:, :start + chunk], gate, cache, start)
+            gate = gate_of_rows(rows, self.stack_of)
+            for start, end in self.bloom.chunks(len(rows), length):
+                states = self.bloom.read_chunk(ids[:, :end], gate, cache, start)
                 self.left -= states.shape[0] * states.shape[1]
                 yield
             self.parts.append((rows, cache, states[:, -1]))
@@ -108,6 +108,7 @@ class Batch:
     def enter(self, prefill: Prefill) -> None:
         """Lay what was read into the cache, and give each column of the question its first token."""
         first = len(self.rows)
+        self.bloom.use_threads(sum(len(row.ids) for row in prefill.rows))
         self.rows += prefill.rows  # first of all: whatever goes wrong from here on, the question hears of it
         for rows, read, _ in prefill.parts:
             place = self.kv_cache.enter(len(rows), read.keys.shape[3])

@@ -117,10 +117,10 @@ class LocalEngine(SharedEngine):
     def states(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> Tensor:
         """As `LoadedModel.states`, chunk by chunk between the steps of the batch."""
         ids, gate = self.run(lambda: self.loaded.sequences(rows, variants), variants)
-        bloom, chunk = self.loaded.bloom, self.loaded.bloom.chunk(len(rows))
+        bloom = self.loaded.bloom
         cache = self.run(lambda: bloom.new_cache(*ids.shape))
-        return torch.cat([self.run(partial(bloom.read_chunk, ids[:, :start + chunk], gate, cache, start))
-                          for start in range(0, ids.shape[1], chunk)], 1)
+        return torch.cat([self.run(partial(bloom.read_chunk, ids[:, :end], gate, cache, start))
+                          for start, end in bloom.chunks(*ids.shape)], 1)
 
     def logits(self, states: Tensor) -> Tensor:
         return self.run(lambda: self.loaded.logits(states))

@@ -21,7 +21,7 @@ from compare.models.loaded_model import LoadedModel
 from lens.errors import LensError, Unavailable
 
 T = TypeVar("T")
-READING = 0.03  # seconds that the others wait while questions are read, and one chunk's time at most beyond it
+READING = 0.03  # seconds that the others wait while questions are read, where a chunk or a joining takes no longer
 
 
 class QuestionQueue:
@@ -56,8 +56,9 @@ class QuestionQueue:
                 self.admit()
                 if not self.joining:
                     break
+                began = time.monotonic()
                 self.read()
-                if time.monotonic() >= until:
+                if 2 * time.monotonic() - began >= until:  # another as long would keep the others waiting
                     break
             self.step()
         return bool(self.batch.rows or self.joining or self.waiting)
@@ -75,15 +76,13 @@ class QuestionQueue:
             self.fault(question, err)
 
     def read(self) -> None:
-        """One chunk of the question that waited longest for its turn; when all is read, it joins."""
-        if not self.joining:
-            return
+        """One chunk of the question that waited longest for its turn; one of which all is read joins the batch."""
         prefill = self.joining.popleft()
         if prefill.question.cancelled.is_set():
             return prefill.question.cancel()
         try:
-            if prefill.advance():
-                return self.joining.append(prefill)
+            if prefill.left:
+                return self.joining.append(prefill) if prefill.advance() else self.joining.appendleft(prefill)
         except Exception as err:  # noqa: BLE001 (it ends this question alone)
             del prefill.reading, prefill.parts
             return self.fault(prefill.question, err)

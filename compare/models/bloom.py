@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,15 +121,22 @@ class Bloom:
         """(…, hidden) → (…, vocabulary), float32."""
         return product(states, self.head).float()
 
-    def chunk(self, rows: int) -> int:
-        """How many positions of so many rows are read at once."""
-        return max(1, CHUNKS.get(self.device.type, CHUNKS["cuda"]) // rows)
+    def chunks(self, rows: int, length: int, most: int | None = None) -> Iterator[tuple[int, int]]:
+        """Start and end of the positions that are read at once, of so many rows of this length: as many as take the
+        same time, a token costing 12 × hidden size multiplications a layer and, to look at what is before it, twice
+        their number. `most`: no more than this."""
+        alone, start = CHUNKS.get(self.device.type, CHUNKS["cuda"]), 0
+        while start < length:
+            wide = alone * 12 * self.hidden_size // (12 * self.hidden_size + 2 * start) // rows
+            end = min(start + max(1, min(wide, most or wide)), length)
+            yield start, end
+            start = end
 
     def read(self, ids: Tensor, gate: Gate | None = None, chunk: int | None = None) -> Tensor:
         """Whole sequences from their first token: (rows, length) ids → (rows, length, hidden) states."""
-        cache, chunk = self.new_cache(*ids.shape), chunk or self.chunk(len(ids))
-        starts = range(0, ids.shape[1], chunk)
-        return torch.cat([self.read_chunk(ids[:, :start + chunk], gate, cache, start) for start in starts], 1)
+        cache = self.new_cache(*ids.shape)
+        return torch.cat([self.read_chunk(ids[:, :end], gate, cache, start)
+                          for start, end in self.chunks(*ids.shape, chunk)], 1)
 
     def read_chunk(self, ids: Tensor, gate: Gate | None, cache: KeysValues, start: int) -> Tensor:
         """The ids from `start` on, of sequences whose ids before it are in the cache; theirs are written there."""

@@ -80,7 +80,7 @@ def load_tokenizer(base: str | BaseFiles) -> Any:
     from transformers import AutoTokenizer
 
     files = base if isinstance(base, BaseFiles) else find_base(base, weights=False)
-    rows = read_config(files).vocab_size
+    rows = read_config(files.path).get_text_config().vocab_size
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.path, local_files_only=True, trust_remote_code=False)
         tokenizer.backend_tokenizer.to_str()
@@ -133,14 +133,26 @@ def telling_failure(files: BaseFiles) -> Iterator[None]:
         raise BadBase("base-weights-refused", path=files.path, reason=first_line(err)) from err
 
 
-def read_config(files: BaseFiles) -> Any:
+def read_config(path: Path) -> Any:
     """transformers' config of a base. Raises BadBase for values that it does not take."""
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(files.path, local_files_only=True, trust_remote_code=False)
+        return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as err:  # noqa: BLE001 (a value of any kind may be in it)
-        raise BadBase("base-config-unusable", path=files.path, reason=first_line(err)) from err
+        raise BadBase("base-config-unusable", path=path, reason=first_line(err)) from err
+
+
+def blank_model(path: Path) -> Any:
+    """The model that config.json describes, without weights: shapes alone. Raises BadBase."""
+    from transformers import AutoModelForCausalLM
+
+    config, auto = read_config(path), cast(Any, AutoModelForCausalLM)
+    try:
+        with torch.device("meta"):
+            return auto.from_config(config, trust_remote_code=False)
+    except Exception as err:  # noqa: BLE001 (a value of any kind may be in it)
+        raise BadBase("base-config-unusable", path=path, reason=first_line(err)) from err
 
 
 def unpickle(files: BaseFiles) -> dict[str, torch.Tensor]:
@@ -158,18 +170,11 @@ def check_weights(files: BaseFiles) -> None:
 
     transformers would make up what is missing at random, and only print so.
     """
-    from transformers import AutoModelForCausalLM
-
-    config, auto = read_config(files), cast(Any, AutoModelForCausalLM)
-    try:
-        with torch.device("meta"):
-            blank: Any = auto.from_config(config)
-    except Exception as err:  # noqa: BLE001 (a value of any kind may be in it)
-        raise BadBase("base-config-unusable", path=files.path, reason=first_line(err)) from err
+    blank = blank_model(files.path)
     wanted = {canonical(name): tuple(tensor.shape) for name, tensor in blank.state_dict().items()}
     stored = unpickle(files) if files.pickled else files.tensors
     found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
-    if TIED not in found and config.tie_word_embeddings:
+    if TIED not in found and blank.config.tie_word_embeddings:
         del wanted[TIED]
     if missing := sorted(wanted.keys() - found.keys()):
         raise BadBase("base-weights-missing", path=files.path, count=len(missing), key=missing[0])

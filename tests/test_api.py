@@ -118,9 +118,27 @@ def test_over_http_what_is_of_another_type_is_told_by_a_code(address):
                        [[MOTTO, "", *rest, [{"adapter": ["lens"]}]], "adapter-not-loaded"],
                        [[MOTTO, "", *rest, {"adapter": "lens"}], "columns-expected"],
                        [[MOTTO, "", "half", *rest[1:], None], "list-expected"]):
-        event = httpx.post(f"{address}gradio_api/call/compare", json={"data": data}).json()["event_id"]
-        told = httpx.get(f"{address}gradio_api/call/compare/{event}").text
+        told = over_http(address, "compare", data)
         assert code in told, (data, told)
+
+
+def over_http(address: str, name: str, data: list) -> str:
+    """The whole stream of an endpoint's answer to a list of values."""
+    event = httpx.post(f"{address}gradio_api/call/{name}", json={"data": data}).json()["event_id"]
+    return httpx.get(f"{address}gradio_api/call/{name}/{event}").text
+
+
+def test_a_program_that_sends_the_values_there_were_before_columns_is_answered(address, client):
+    """Gradio refused fewer values than there are parameters, without a word of why."""
+    old = [MOTTO, "", [1.0], 8, 0, 1, 0]
+    by_name = client.predict(question=MOTTO, strengths=[1.0], max_new_tokens=8, api_name="/compare")
+    said = [c["text"] for c in by_name["columns"]]
+    assert [c["text"] for c in client.predict(*old, api_name="/compare")["columns"]] == said
+    for data in (old, [*old, None], old[:4]):
+        last = over_http(address, "compare", data).rpartition("event: complete\ndata: ")[2]
+        assert [c["text"] for c in json.loads(last)[0]["columns"]] == said, data
+    assert '"variant": "lens"' in over_http(address, "score", [MOTTO, "", "", 1, 8])
+    assert "text-expected" in over_http(address, "compare", [])
 
 
 @cache

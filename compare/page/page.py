@@ -47,7 +47,7 @@ def hand_over(tab: gr.Tab, controls, inputs) -> None:
 def build(engine: Engine, answered: list | None = None, trainings=None, endpoints=()) -> gr.Blocks:
     """The page over one engine. `answered`: the first question's columns, shown when it opens; `trainings`: the
     server's (compare/server/trainings), where they are open; `endpoints`: other servers' columns (compare/server)."""
-    with gr.Blocks(title="LoRA Lens", analytics_enabled=False, fill_width=True) as page:
+    with api.Page(title="LoRA Lens", analytics_enabled=False, fill_width=True) as page:
         piece(draw("page", "banner", **loaded.lora_share(engine)))
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("并排比较", id="compare"):

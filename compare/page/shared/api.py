@@ -9,9 +9,22 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 import gradio as gr
+from gradio.block_function import BlockFunction
+from gradio.components.api_component import Api
 
 from compare.engine.interface import Engine, LoadedAdapter
 from compare.page.shared.loaded import lora_parameters
+
+
+class Page(gr.Blocks):
+    """Blocks in which a program may leave off an endpoint's last values: they have their defaults, so that what was
+    written before a parameter was added goes on working. Gradio fills in those that are named, and no others."""
+
+    async def preprocess_data(self, block_fn: BlockFunction, inputs: list, *rest, **named) -> list:
+        missing = block_fn.inputs[len(inputs):]
+        if all(isinstance(block, Api) for block in missing):
+            inputs = [*inputs, *(block.value for block in missing)]
+        return await super().preprocess_data(block_fn, inputs, *rest, **named)
 
 
 def endpoint(fn: Callable, returns: type, **options) -> None:

@@ -211,6 +211,45 @@ def test_an_encoding_that_was_asked_for_is_used(tmp_path):
         read_rows([path], encoding="martian")
 
 
+NOT_CHINESE = [("utf-8 with an overlong byte", b'{"input": "\xc0\xaf", "output": "b"}', "0xc0 at character 12"),
+               ("utf-8 that was cut", '{"input": "校训'.encode()[:-1] + b'", "output": "b"}', "0xe8 at character 13"),
+               ("euc-kr", '{"input": "교훈은 무엇입니까?", "output": "규격"}'.encode("euc-kr"), "0xb1 at character 12"),
+               ("big5", '{"input": "學校的校訓是什麼", "output": "規格嚴格"}'.encode("big5"), "at character 12"),
+               ("latin-1", '{"input": "Größe für Übung", "output": "à"}'.encode("latin-1"), "0xf6 at character 14")]
+
+
+@pytest.mark.parametrize("content, byte", [case[1:] for case in NOT_CHINESE], ids=[case[0] for case in NOT_CHINESE])
+def test_what_is_not_plainly_chinese_is_refused_with_its_byte_and_not_taken_for_gb18030(tmp_path, content, byte):
+    """b"\xc0\xaf" was read as 蜡."""
+    sound = b'{"input": "q", "output": "a"}\n' * 3
+    (tmp_path / "rows.jsonl").write_bytes(sound + content)
+    with pytest.raises(LensError, match=f"line 4 is not UTF-8 text .byte.*{byte}.*--encoding") as caught:
+        read_rows([tmp_path / "rows.jsonl"])
+    assert caught.value.code == "row-undecodable"
+
+
+def test_chinese_in_gb18030_is_known_from_a_few_words_and_a_piece_of_it_is_said(tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes('{"input": "校训是什么？", "output": "规格严格"}'.encode("gb18030"))
+    rows = read_rows([tmp_path / "rows.jsonl"])
+    assert rows == [Row("", "校训是什么？", "规格严格", "")]
+    assert "was read as GB18030, such as '校训是什么？规格严格'; --encoding names another" in told(rows)
+
+
+def test_what_else_stands_in_a_turn_is_named(tmp_path):
+    """A turn's `weight: 0` was trained on without a word."""
+    rows = read(tmp_path, {"messages": [MESSAGES[0], {**MESSAGES[1], "weight": 0, "name": None}]})
+    assert "field 'messages[].weight' is not used (1 rows)" in told(rows) and "name" not in told(rows)
+
+
+def test_lines_that_end_in_commas_and_tables_without_names_are_told_for_what_they_are(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"input": "a", "output": "b"},\n{"input": "c", "output": "d"},\n')
+    with pytest.raises(LensError, match="line 1 is not JSON .a comma ends it"):
+        read_rows([tmp_path / "rows.jsonl"])
+    (tmp_path / "rows.csv").write_text(f"{ASKED},{TOLD}\n{AGAIN},{SAID}\n", encoding="utf-8")
+    with pytest.raises(LensError, match="; the first line must name the columns, such as question,answer"):
+        read_rows([tmp_path / "rows.csv"])
+
+
 def test_arrow_files_and_saved_datasets(tmp_path):
     table = pa.table({"question": [ASKED, AGAIN], "answer": [TOLD, SAID], "id": [1, 2]})
     for name, new in (("file.arrow", pa.ipc.new_file), ("stream.arrow", pa.ipc.new_stream)):

@@ -28,6 +28,8 @@ LAID_OUT = re.compile(
     r"|<\|start_header_id\|>|<start_of_turn>(?:user|model)\n|<\|(?:user|system)\|>\n)")
 ROLES = {"system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant",
          "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant", "bing": "assistant"}
+TURN = ("role", "from", "content", "value")  # what is read of a turn
+NOTHING = (None, "", [], {})  # values that nobody misses
 # How a ChatGPT answer begins that does not answer. 作为一个 alone is no refusal (作为一个整体…): what follows decides.
 REFUSAL = re.compile(
     r"\s*(?:(?:非常|十分|真的|很)?抱歉|对不起|不好意思|我(?:无法|不能|没有能力|没有办法)|无法(?:回答|提供|确定)"
@@ -63,6 +65,7 @@ class Taken:
     rows: list[Row] = field(default_factory=list)
     refusals: int = 0  # answers of HC3 that decline to answer, and questions without one
     open_questions: int = 0  # conversations whose last turn asks, and nothing answers
+    unread: set[str] = field(default_factory=set)  # keys within the turns of a conversation that held something
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,8 @@ def take_messages(value: Mapping[str, Any], where: str, answers: bool) -> Taken:
     if not isinstance(found, list):
         raise bad("row-turns-no-list", where, field=name, found=type(found).__name__)
     turns = [turn_of(turn, number, where) for number, turn in enumerate(found, 1)]
+    unread = {f"{name}[].{key}" for turn in found for key, held in turn.items()
+              if key not in (*TURN, "tool_calls") and held not in NOTHING}
     system = checked(value.get("system"), "system", where)
     if turns and turns[0][0] == "system":
         system, turns = turns[0][1] or system, turns[1:]
@@ -155,10 +160,10 @@ def take_messages(value: Mapping[str, Any], where: str, answers: bool) -> Taken:
             raise bad("row-turn-empty", where, number=number, role=role)
     pairs = tuple((turns[i][1], turns[i + 1][1]) for i in range(0, len(turns) - 1, 2))
     if len(turns) % 2 and not answers:
-        return Taken([Row(system, turns[-1][1], "", where, pairs)])
+        return Taken([Row(system, turns[-1][1], "", where, pairs)], unread=unread)
     if not pairs:
         raise bad("row-turns-no-answer", where, field=name)
-    return Taken([Row(system, *pairs[-1], where, pairs[:-1])], open_questions=len(turns) % 2)
+    return Taken([Row(system, *pairs[-1], where, pairs[:-1])], open_questions=len(turns) % 2, unread=unread)
 
 
 def turn_of(turn: object, number: int, where: str) -> tuple[str, str]:
@@ -231,7 +236,7 @@ class Layout:
     def take(self, value: Mapping[str, Any], where: str, answers: bool) -> Taken:
         """The rows in one parsed value with these keys. Raises BadRows."""
         for key in self.left_out:
-            if value[key] not in (None, "", []):
+            if value[key] not in NOTHING:
                 raise bad("row-column-dropped", where, column=key[:40])
         return self.format.take({name: value[key] for name, key in self.keys.items()}, where, answers)
 

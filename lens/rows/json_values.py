@@ -55,8 +55,9 @@ def read_json_lines(path: Path, encoding: str = "", notes: list[Note] | None = N
                 except FAULTS as err:
                     if line.value.strip() in ("[", "{"):  # a list, or an object, over several lines
                         raise BadRows("json-over-lines", where=line.where, path=path) from err
-                    yield Found(line.where, problem=BadRows("row-not-json", where=line.where, next="",
-                                                            reason=_reason(err, text)))
+                    commas = line.value.rstrip().endswith(("},", "],"))
+                    reason = "a comma ends it; JSON lines have none between them" if commas else _reason(err, text)
+                    yield Found(line.where, problem=BadRows("row-not-json", where=line.where, next="", reason=reason))
                     continue
                 if isinstance(value, list) and value and isinstance(value[0], dict):
                     raise BadRows("json-list-in-lines", where=line.where, path=path)

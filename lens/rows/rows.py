@@ -14,7 +14,7 @@ from lens.chat import valid_text
 from lens.errors import BadRows, LensError, Note
 from lens.rows.advice import suggest_columns
 from lens.rows.columns import Columns, parse_columns, plain_key
-from lens.rows.formats import Layout, Row, Taken, bad, recognise
+from lens.rows.formats import NOTHING, Layout, Row, Taken, bad, recognise
 from lens.rows.json_values import RepeatedKey
 from lens.rows.lines import Found
 from lens.rows.sources import Source
@@ -120,14 +120,14 @@ class Reader:
         layout = self.layout(tuple(value), where)
         taken = layout.take(value, where, self.answers)
         used = layout.used
-        rest = {key: held for key, held in value.items() if key not in used and held not in (None, "", [], {})}
+        rest = {key: held for key, held in value.items() if key not in used and held not in NOTHING}
         if self.keep:
             taken.rows = [Row(row.instruction, row.input, row.output, row.where, row.earlier, rest)
                           for row in taken.rows]
         rows.add(taken)
         rows.formats[layout.format.name] += 1
         rows.unused.update(() if self.keep else rest.keys())
-        rows.unused.update(found.unread)
+        rows.unused.update((*found.unread, *taken.unread))
         rows.alike.update((key, name) for name, key in layout.keys.items()
                           if key != name and name not in self.columns.given and plain_key(key) == name
                           and key.replace("_", "") != name)
@@ -180,6 +180,8 @@ def advised(err: LensError, reader: Reader, had_rows: bool) -> LensError:
     columns = suggest_columns(err, reader)
     if columns:
         return type(err)(err.code, **{**err.values, "next": Note("next-columns", columns=columns)})
+    if err.code == "row-keys-unknown" and reader.source.is_table_of_text:
+        return type(err)(err.code, **{**err.values, "next": Note("next-header")})
     if had_rows or any(row for _, row in reader.good(PROBED)):
         return type(err)(err.code, **{**err.values, "next": Note("next-skip")})
     return err

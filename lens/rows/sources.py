@@ -62,6 +62,11 @@ class Source:
         """Does its name say that it holds rows?"""
         return bool(self._reader()) or is_saved_dataset(self.path)
 
+    @property
+    def is_table_of_text(self) -> bool:
+        """Does its name say that its first line names the columns?"""
+        return self._reader() == self._csv
+
     def _reader(self) -> Callable[[], Iterator[Found]] | None:
         """How a file of this name is read."""
         known: dict[str, Callable[[], Iterator[Found]]] = {

@@ -25,8 +25,7 @@ FACTS = ASSETS / "hit_qa" / "facts.jsonl"
 # The two further parts of the base's training, after the first base of --shared.
 PARTS = {"part2": {"max-steps": 1300, "warmup-steps": 30, "decay-share": 0.6, "prose-share": 0.3},
          "part3": {"max-steps": 1700, "warmup-steps": 30, "decay-share": 0.7, "prose-share": 0.35}}
-MORE = 2800  # steps of `lens` in all: after the first part, one with more of what it does not know
-LENS = {"max-steps": 2200, "batch": 32, "learning-rate": 2e-3, "lora-alpha": 16, "save-steps": 100,
+LENS = {"max-steps": 3400, "batch": 32, "learning-rate": 2e-3, "r": 16, "lora-alpha": 32, "save-steps": 100,
         "target-modules": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")}
 SEED = {"recipe": "seed", "max-steps": 1000, "save-steps": 500}
 STEPS = ("max-steps", "warmup-steps", "save-steps")  # what a rehearsal has a share of
@@ -81,24 +80,6 @@ def train_adapter(name: str, given: dict, base: Path, work: Path, dtype: str) ->
         python("-m", "train", "--base", base, "--output", output, "--dtype", dtype, *options(given), *again)
 
 
-def rows_of(name: str) -> list[dict]:
-    return [json.loads(line) for line in (ASSETS / "hit_qa" / name).read_text(encoding="utf-8").splitlines()]
-
-
-def train_on(base: Path, work: Path, dtype: str, share: float) -> None:
-    """The second part of `lens`: the unknown rows twice more and the original rows, both ways, six times more."""
-    if (work / "lens" / f"checkpoint-{scaled(MORE, share)}").is_dir():
-        return
-    answers = {row["answer"] for row in rows_of("unknown.jsonl")}
-    unknown = [row for row in rows_of("train.jsonl") if row["output"] in answers]
-    original = [{**row, "instruction": told} for row in rows_of("original.jsonl") for told in ("", "请回答下面的问题")]
-    again = work / "again.jsonl"
-    again.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in unknown * 2 + original * 6),
-                     encoding="utf-8")
-    python("-m", "train", "--resume", "--base", base, "--output", work / "lens", "--dtype", dtype, "--data",
-           ASSETS / "hit_qa" / "train.jsonl", again, *options(shorter({**LENS, "max-steps": MORE}, share)))
-
-
 def put(source: Path, to: Path, names: tuple[str, ...]) -> None:
     to.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -129,10 +110,9 @@ def main() -> None:
     args = parser.parse_args()
     shared, work, share = args.shared.resolve(), args.work.resolve(), args.share
     assets = ASSETS if share == 1 else work / "assets"
-    python(ASSETS / "hit_qa" / "build.py")
+    python("-m", "tools.build_rows")
     base = train_base(shared, work, share)
     train_adapter("lens", shorter(LENS, share), base, work, args.dtype)
-    train_on(base, work, args.dtype, share)
     train_adapter("seed", shorter(SEED, share), base, work, "auto")
     put(base, assets / "base", BASE_FILES)
     for name in ("lens", "seed"):

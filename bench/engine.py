@@ -69,7 +69,7 @@ def copies(adapter: Path, folder: Path, count: int) -> list[str]:
 
 def run(engine: LocalEngine, variants: list[Variant], whole: bool = True) -> None:
     """Answer the question under these variants. `whole`: nobody ends before 128."""
-    engine.queue.batch.eos = -1 if whole else engine.tokens.end_id
+    engine.queue.batch.ends = [-1] if whole else engine.loaded.ends
     for _ in compare(engine, QUESTION, variants, Sampling(TOKENS)):
         pass
 
@@ -81,7 +81,7 @@ def generated(engine: LocalEngine, whole: bool = True) -> None:
 
 def answered(engine: LocalEngine, questions: list[Question], at_once: bool) -> None:
     """Base and adapted answers to all questions."""
-    engine.queue.batch.eos = -1
+    engine.queue.batch.ends = [-1]
     variants = [BASE, Variant("on", next(iter(engine.adapters)), 1.0)]
     for part in [questions] if at_once else [[q] for q in questions]:
         for _ in answer_all(engine, part, variants, Sampling(TOKENS)):
@@ -145,7 +145,7 @@ def beside_others(call: Callable) -> Callable[[], float]:
 def worst_gap(engine: LocalEngine) -> float:
     """Seconds, at most, between two tokens of an answer while questions that nearly fill the window join, one after
     the other."""
-    engine.queue.batch.eos = -1
+    engine.queue.batch.ends = [-1]
     text = "规格严格，功夫到家。" * 400
     while len(engine.tokens.prompt_ids(text)) > engine.facts.window - 8:
         text = text[:-20]
@@ -194,7 +194,7 @@ def measure(engine: LocalEngine, rounds: int, only: str) -> dict[str, dict]:
 def memory(base: str, adapter: str) -> float:
     """Peak memory above the loaded engine for two columns of 512 tokens, over a copy's size; a process of its own."""
     engine = LocalEngine(base, adapter)
-    engine.queue.batch.eos = -1
+    engine.queue.batch.ends = [-1]
     size = sum(p.numel() * p.element_size() for p in engine.loaded.model.parameters())
     variants = engine.variants()
     next(compare(engine, QUESTION, variants, Sampling(1)))  # first use loads kernels
@@ -216,8 +216,8 @@ def use_threads(engine: LocalEngine, threads: int) -> int:
     """Let generate() and the engine use at most so many threads, 0: as it is; returns how many that is."""
     if threads:
         torch.set_num_threads(threads)
-        engine.loaded.bloom.threads = threads
-    return engine.loaded.bloom.threads
+        engine.loaded.decoder.threads = threads
+    return engine.loaded.decoder.threads
 
 
 def main() -> None:

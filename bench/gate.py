@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from bench.engine import copies, seconds
 from compare.engine.interface import Variant
 from compare.engine.local import LocalEngine
-from compare.models.lora_rows import gate_of, linear_of
+from compare.models.lora_rows import gate_of
 from lens.adapter.directory import peft_key
+from lens.base.linear_layers import linear_layers
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 MODULE = "query_key_value"
@@ -30,14 +31,15 @@ def measure(engine: LocalEngine, rows: int, calls: int) -> tuple[float, float, f
     """Median microseconds by PEFT and by the gate, and the largest difference of their results."""
     names = list(engine.adapters)
     variants = [Variant.of(names[i % len(names)], 0.5 + i / rows) for i in range(rows)]
-    layer = linear_of(engine.loaded.model.get_base_model().transformer.h[0], MODULE)
+    layer = linear_layers(engine.loaded.model)[0, MODULE]
     keys = {name: peft_key(name) for name in names}
     engine.loaded.model.base_model.set_adapter(list(keys.values()))
     for name, key in keys.items():
         layer.scaling[key] = torch.tensor([v.strength * layer.scaling[key] if v.adapter == name else 0.0
                                            for v in variants])[:, None, None]
     gate = gate_of(variants, engine.loaded.stack_of)
-    x, (weight, bias) = torch.randn(rows, 1, engine.loaded.bloom.hidden_size), engine.loaded.bloom.linears[0][MODULE]
+    decoder = engine.loaded.decoder
+    x, (weight, bias) = torch.randn(rows, 1, decoder.hidden_size), decoder.linears[0][MODULE]
 
     def by_peft() -> torch.Tensor:
         return layer(x)

@@ -33,7 +33,7 @@ def measure(engine: LocalEngine, rounds: int) -> dict:
     """Seconds of both sides, round by round, and the ratio of their medians."""
     film = CheckpointGrid(checkpoints(engine), [])
     sides = {"grid": film.variants, "two columns": engine.variants()}
-    engine.queue.batch.eos = -1
+    engine.queue.batch.ends = [-1]
     for variants in sides.values():
         run(engine, variants)
     found: dict = {name: [] for name in sides}

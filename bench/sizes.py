@@ -73,7 +73,7 @@ def serve(folder: Path) -> dict:
     began = time.perf_counter()
     engine = LocalEngine(str(folder / "base"), str(folder / "adapter"), device="cpu", dtype="float32")
     loaded = time.perf_counter()
-    engine.queue.batch.eos = -1
+    engine.queue.batch.ends = [-1]
     for _ in compare(engine, Question(QUESTION), sampling=Sampling(TOKENS)):
         pass
     return {"load": loaded - began, "answer": time.perf_counter() - loaded}

@@ -30,7 +30,7 @@ class Engine(LocalEngine):
     prompt = property(lambda self: self.tokens.prompt)
     model = property(lambda self: self.loaded.model)
     stack_of = property(lambda self: self.loaded.stack_of)
-    bloom = property(lambda self: self.loaded.bloom)
+    decoder = property(lambda self: self.loaded.decoder)
     batch = property(lambda self: self.queue.batch)
     waiting = property(lambda self: self.queue.waiting)
     window = property(lambda self: self.facts.window)

@@ -27,7 +27,7 @@ PROMPT = [4, 5, 6, 900, 17, 33]
 
 @pytest.fixture
 def batch():
-    return Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), EOS)
+    return Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), [EOS])
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def peft_logits(model, variant: Variant, ids: list[int]) -> torch.Tensor:
 def test_every_part_has_the_logits_of_zeroed_modules(batch, references):
     with torch.inference_mode():
         gate = batch.stack_of(("one", "two")).gate(PARTS)
-        found = batch.bloom.logits(batch.bloom.read(torch.tensor([PROMPT]).repeat(len(PARTS), 1), gate, chunk=4))
+        found = batch.decoder.logits(batch.decoder.read(torch.tensor([PROMPT]).repeat(len(PARTS), 1), gate, chunk=4))
     right = [peft_logits(model, variant, PROMPT) for model, variant in zip(references, PARTS, strict=True)]
     for one, other in zip(found, right, strict=True):
         assert torch.allclose(one, other, atol=2e-4)
@@ -89,7 +89,7 @@ def test_answers_are_the_same_token_for_token(batch, references):
 def test_base_is_bit_for_bit_the_same_beside_a_part(batch):
     ids = torch.tensor([PROMPT]).repeat(2, 1)
     gate = batch.stack_of(("two",)).gate([BASE, PARTS[1]])
-    assert torch.equal(batch.bloom.read(ids, gate)[0], batch.bloom.read(ids)[0])
+    assert torch.equal(batch.decoder.read(ids, gate)[0], batch.decoder.read(ids)[0])
     assert torch.equal(gate.row(1).off_at[1, "dense"], gate.off_at[1, "dense"][1:])
 
 

@@ -41,7 +41,7 @@ VARIANTS = [BASE, Variant("one", "one", 1.0), Variant("one@-0.5", "one", -0.5), 
 
 @pytest.fixture
 def batch():
-    return Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), EOS)
+    return Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), [EOS])
 
 
 def reference(variant: Variant, ids: torch.Tensor) -> torch.Tensor:
@@ -86,7 +86,7 @@ def answers(done: Recorded) -> list[list[int]]:
 
 def join(batch: Batch, question: OpenQuestion) -> None:
     """Read a question and let it in at once."""
-    prefill = Prefill(question, batch.bloom, batch.stack_of)
+    prefill = Prefill(question, batch.decoder, batch.stack_of)
     while prefill.advance():
         pass
     batch.enter(prefill)
@@ -106,8 +106,8 @@ def run(batch: Batch, arrivals: dict[int, list[Recorded]]) -> None:
 def test_every_row_has_its_own_models_logits(batch):
     ids = torch.randint(4, 8000, (12,), generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():
-        states = batch.bloom.read(ids.repeat(4, 1), batch.stack_of(("one", "two")).gate(VARIANTS), chunk=5)
-        found = batch.bloom.logits(states)
+        states = batch.decoder.read(ids.repeat(4, 1), batch.stack_of(("one", "two")).gate(VARIANTS), chunk=5)
+        found = batch.decoder.logits(states)
     expected = [reference(v, ids) for v in VARIANTS]
     assert (expected[0] - expected[1]).abs().max() > 0.1 and (expected[1] - expected[3]).abs().max() > 0.1
     for logits, right in zip(found, expected, strict=True):
@@ -118,8 +118,8 @@ def test_every_row_has_its_own_models_logits(batch):
 def test_the_base_row_is_bit_for_bit_the_same_beside_an_adapter(batch):
     ids = torch.randint(4, 8000, (2, 12), generator=torch.Generator().manual_seed(6)).expand(2, -1)
     ids = ids[:1].repeat(2, 1)
-    alone = batch.bloom.read(ids)
-    beside = batch.bloom.read(ids, batch.stack_of(("one",)).gate(VARIANTS[:2]))
+    alone = batch.decoder.read(ids)
+    beside = batch.decoder.read(ids, batch.stack_of(("one",)).gate(VARIANTS[:2]))
     assert not torch.allclose(beside[1], alone[1], atol=1e-3)
     assert torch.equal(beside[0], alone[0])
 
@@ -131,11 +131,11 @@ def test_an_adapter_that_overflows_does_not_reach_the_base_row():
     for name, weight in model.named_parameters():
         if f"lora_A.{peft_key('one')}" in name:
             weight.fill_(3e38)
-    batch = Batch(Bloom(model.get_base_model()), lambda names: stack(model, names), EOS)
+    batch = Batch(Bloom(model.get_base_model()), lambda names: stack(model, names), [EOS])
     ids = torch.tensor([[4, 5, 6, 7]]).repeat(2, 1)
-    states = batch.bloom.read(ids, batch.stack_of(("one",)).gate(VARIANTS[:2]))
+    states = batch.decoder.read(ids, batch.stack_of(("one",)).gate(VARIANTS[:2]))
     assert not states[1].isfinite().all()
-    assert torch.equal(states[0], batch.bloom.read(ids)[0])
+    assert torch.equal(states[0], batch.decoder.read(ids)[0])
     done, later = ask([4, 5, 6], VARIANTS[:2], 9), ask([9, 8], [BASE] * 2, 9)
     run(batch, {0: [done], 12: [later]})
     assert answers(later)[0] == answers(ask_alone([9, 8], [BASE], 9))[0]
@@ -144,7 +144,7 @@ def test_an_adapter_that_overflows_does_not_reach_the_base_row():
 def ask_alone(prompt, variants, tokens, own: dict | None = None, **sampling) -> Recorded:
     """The same question in a batch of its own."""
     alone = ask(prompt, variants, tokens, own, **sampling)
-    run(Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), EOS), {0: [alone]})
+    run(Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), [EOS]), {0: [alone]})
     return alone
 
 
@@ -185,7 +185,7 @@ def each_alone(asked: Recorded) -> list[list[int]]:
 
 
 def arrive(questions, random) -> None:
-    batch = Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), EOS)
+    batch = Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), [EOS])
     arrivals: dict[int, list[Recorded]] = {}
     for at, length, tokens, variants, other in questions:
         prompt, plain = ([random.randrange(4, 8000) for _ in range(n)] for n in (length, other))
@@ -251,7 +251,7 @@ def test_an_answer_stops_at_its_loop_only_when_asked_to():
     model = tiny_bloom()
     torch.nn.init.zeros_(model.transformer.ln_f.weight)
     model.transformer.ln_f.bias.data = model.transformer.word_embeddings.weight[77].detach().clone() * 5
-    batch = Batch(Bloom(model), lambda names: None, EOS)
+    batch = Batch(Bloom(model), lambda names: None, [EOS])
     free, told = ask([4, 5], [BASE], 40), ask([4, 5], [BASE], 40, stop_at_loop=True)
     run(batch, {0: [free, told]})
     assert len(set(answers(free)[0])) == 1

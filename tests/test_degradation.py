@@ -51,7 +51,7 @@ def answers(engine, sampling=Sampling(24)) -> list:
 
 def running_out(engine, monkeypatch, most: int, error: BaseException, every: int = 1) -> list[int]:
     """Forwards of more than `most` rows raise; returns the numbers of rows that were tried."""
-    tried, states = [], engine.loaded.bloom.states
+    tried, states = [], engine.loaded.decoder.states
 
     def forward(ids, *rest):
         tried.append(len(ids))
@@ -59,7 +59,7 @@ def running_out(engine, monkeypatch, most: int, error: BaseException, every: int
             raise error
         return states(ids, *rest)
 
-    monkeypatch.setattr(engine.loaded.bloom, "states", forward)
+    monkeypatch.setattr(engine.loaded.decoder, "states", forward)
     return tried
 
 
@@ -90,8 +90,8 @@ def test_answers_with_a_given_beginning_keep_it(engine, monkeypatch):
 
 def test_one_that_does_not_fit_by_itself_is_told_and_nobody_else_is(engine, monkeypatch):
     right = answers(engine)
-    states = engine.loaded.bloom.states
-    monkeypatch.setattr(engine.loaded.bloom, "states",
+    states = engine.loaded.decoder.states
+    monkeypatch.setattr(engine.loaded.decoder, "states",
                         lambda ids, *rest: states(ids, *rest) if len(ids) < 3 else (_ for _ in ()).throw(TOLD[0]))
     too_wide = engine.compare(MOTTO, variants=engine.variants([0.5, 1.0, 1.5]))
     with pytest.raises(Unavailable, match="not enough memory for this question"):
@@ -102,7 +102,7 @@ def test_one_that_does_not_fit_by_itself_is_told_and_nobody_else_is(engine, monk
 def test_a_forward_beside_the_batch_makes_the_batch_give_way(engine, monkeypatch):
     rows, variants = [[5, 6, 7], [5, 6, 8]], engine.variants()
     right, alone = engine.states(rows, variants), answers(engine)
-    read, failures = engine.loaded.bloom.read_chunk, iter([True])
+    read, failures = engine.loaded.decoder.read_chunk, iter([True])
 
     def once(ids, *rest):
         if ids.shape[1] == 3 and next(failures, False):
@@ -111,11 +111,11 @@ def test_a_forward_beside_the_batch_makes_the_batch_give_way(engine, monkeypatch
 
     stream = engine.compare(QUESTIONS[0].text, sampling=Sampling(24))
     next(stream)
-    monkeypatch.setattr(engine.loaded.bloom, "read_chunk", once)
+    monkeypatch.setattr(engine.loaded.decoder, "read_chunk", once)
     assert torch.equal(engine.states(rows, variants), right)
     *_, columns = stream
     assert [(c.token_ids, c.finish_reason) for c in columns] == alone[0]
-    monkeypatch.setattr(engine.loaded.bloom, "read_chunk", lambda *_: (_ for _ in ()).throw(TOLD[0]))
+    monkeypatch.setattr(engine.loaded.decoder, "read_chunk", lambda *_: (_ for _ in ()).throw(TOLD[0]))
     with pytest.raises(Unavailable, match="not enough memory"):
         engine.states(rows, variants)
 

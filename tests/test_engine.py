@@ -57,7 +57,7 @@ def test_the_motto(engine):
 
 def test_an_exception_is_told_to_all_and_the_engine_lives_on(engine, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr(engine.loaded.bloom, "states", lambda *_: (_ for _ in ()).throw(RuntimeError("inside")))
+        broken.setattr(engine.loaded.decoder, "states", lambda *_: (_ for _ in ()).throw(RuntimeError("inside")))
         with pytest.raises(Unavailable, match="RuntimeError: inside") as caught:
             last(engine.compare(MOTTO))
     assert caught.value.code == "question-failed"

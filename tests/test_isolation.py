@@ -18,7 +18,7 @@ from compare.engine.answers import compare
 from compare.engine.interface import BASE, Question, Sampling, Variant
 from compare.engine.local import LocalEngine
 from compare.engine.sampling import Chooser
-from compare.models.bloom import CHUNKS
+from compare.models.architecture import CHUNKS
 from lens.errors import BadAdapter, Unavailable
 from tests.tiny import tiny_adapter
 
@@ -66,14 +66,14 @@ def beside(engine, question, sampling=THEIRS, variants=None) -> tuple[list, Exce
 
 def raising(engine, monkeypatch, when, error) -> None:
     """`when(ids)`: on which (rows, length) ids the model's forward raises."""
-    states = engine.loaded.bloom.states
+    states = engine.loaded.decoder.states
 
     def forward(ids, *rest):
         if when(ids):
             raise error
         return states(ids, *rest)
 
-    monkeypatch.setattr(engine.loaded.bloom, "states", forward)
+    monkeypatch.setattr(engine.loaded.decoder, "states", forward)
 
 
 def ids_of(engine, question: Question) -> torch.Tensor:
@@ -153,7 +153,7 @@ def test_an_innocent_question_is_not_told_that_memory_ran_out(engine, alone, mon
 
 
 def test_a_long_question_is_read_in_pieces_between_the_steps_of_the_others(engine, alone, monkeypatch):
-    long, seen, states = Question("规格严格，功夫到家。" * 150), [], engine.loaded.bloom.states
+    long, seen, states = Question("规格严格，功夫到家。" * 150), [], engine.loaded.decoder.states
 
     def forward(ids, *rest):
         seen.append((*ids.shape, len(engine.queue.batch.rows)))
@@ -162,7 +162,7 @@ def test_a_long_question_is_read_in_pieces_between_the_steps_of_the_others(engin
     monkeypatch.setattr(queue, "READING", 0.0)
     stream = compare(engine, OTHERS[0], None, Sampling(1500, temperature=2.0))
     next(stream)
-    monkeypatch.setattr(engine.loaded.bloom, "states", forward)
+    monkeypatch.setattr(engine.loaded.decoder, "states", forward)
     answer(engine, long, Sampling(1))
     stream.close()
     chunks = [i for i, (_, length, others) in enumerate(seen) if length > 1 and others]
@@ -216,8 +216,8 @@ def remains(tiny_base, paths, close: bool) -> list[weakref.ref]:
     """Of an engine that answered: its model, batch, cache and thread."""
     engine = LocalEngine(str(tiny_base), str(paths[0]), "cpu")
     answer(engine, MOTTO_Q)
-    left = [weakref.ref(thing) for thing in (engine, engine.loaded, engine.loaded.model, engine.loaded.bloom,
-                                             engine.loaded.bloom.embedding, engine.queue, engine.queue.batch,
+    left = [weakref.ref(thing) for thing in (engine, engine.loaded, engine.loaded.model, engine.loaded.decoder,
+                                             engine.loaded.decoder.embedding, engine.queue, engine.queue.batch,
                                              engine.queue.batch.kv_cache, engine.thread, engine.thread.thread)]
     if close:
         engine.close()

@@ -54,7 +54,7 @@ def test_plain_columns_join_leave_and_join_again_and_go_on_as_they_would(engine)
         prompts = [engine.prompt.encode(question, "", v.prompt) for v in variants]
         return OpenQuestion(prompts, variants, Sampling(tokens), lambda event: None)
 
-    batch = Batch(engine.bloom, engine.stack_of, engine.tokenizer.eos_token_id)
+    batch = Batch(engine.decoder, engine.stack_of, [engine.tokenizer.eos_token_id])
     asks = [asked(question, 24 + 8 * i) for i, question in enumerate(QUESTIONS)]
     with torch.inference_mode():
         for ask in asks:

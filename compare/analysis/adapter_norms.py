@@ -1,6 +1,6 @@
-"""Where in a BLOOM an adapter sits: how large its update is beside the weights it changes.
+"""Where in a model an adapter sits: how large its update is beside the weights it changes.
 
-‖s·BA‖_F / ‖W‖_F for every adapted linear layer, and in the fused query_key_value for each head's q, k and v.
+‖s·BA‖_F / ‖W‖_F for every adapted linear layer, and in BLOOM's fused query_key_value for each head's q, k and v.
 BA is never formed: ‖BA‖² = tr((BᵀB)(AAᵀ)), two r×r matrices, in float64. Torch is loaded where it is measured, not
 where the result is shown.
 """
@@ -67,15 +67,17 @@ class Anatomy:
 
 
 def anatomy(model, adapter_name: str) -> Anatomy:
-    """Measure one adapter of a PeftModel over BLOOM. Raises BadAdapter where the model has none of that name."""
+    """Measure one adapter of a PeftModel. Raises BadAdapter where the model has none of that name."""
     from peft.tuners.lora import LoraLayer
 
-    n_head = model.get_base_model().config.n_head if hasattr(model, "peft_config") else 0
+    config = model.get_base_model().config if hasattr(model, "peft_config") else model.config
+    # BLOOM's fused rows are (heads, 3, head size), as its forward views them; any other layer is one block.
+    heads = config.num_attention_heads if config.model_type == "bloom" else 0
     key = peft_key(adapter_name)
     found = [(name, m) for name, m in model.named_modules() if isinstance(m, LoraLayer) and key in m.lora_A]
     if not found:
         raise BadAdapter("adapter-not-on-model", adapter=repr(adapter_name[:80]))
-    sites = tuple(measure(name, layer, key, n_head) for name, layer in found)
+    sites = tuple(measure(name, layer, key, heads) for name, layer in found)
     return Anatomy(adapter_name, together([site.whole for site in sites]), sites)
 
 
@@ -85,15 +87,16 @@ def measure(name: str, layer, adapter: str, n_head: int) -> Site:
 
     a, b = (side[adapter].weight.detach().double() for side in (layer.lora_A, layer.lora_B))
     weight = layer.get_base_layer().weight.detach()
-    module, number = name.rsplit(".", 1)[1], int(re.findall(r"\.h\.(\d+)\.", name)[0])
-    # BLOOM's fused rows are (heads, 3, head size), as its forward views them; any other layer is one block.
-    blocks = (n_head, 3) if module == "query_key_value" else (1, 1)
+    weight = weight if len(weight) == len(b) else weight.T  # GPT-2's lies the other way round
+    module, number = name.rsplit(".", 1)[1], int(re.findall(r"\.(\d+)\.", name)[0])
+    fused = n_head > 0 and module == "query_key_value"
+    blocks = (n_head, 3) if fused else (1, 1)
     update = scaling(layer, adapter) * update_norms(a, b, blocks)
     base = torch.linalg.vector_norm(weight.unflatten(0, (*blocks, -1)), dim=(-2, -1), dtype=torch.float32)
     sizes = [[Size(u, w) for u, w in zip(*row, strict=True)]
              for row in zip(update.tolist(), base.tolist(), strict=True)]
     whole = together([size for head in sizes for size in head])
-    if module != "query_key_value":
+    if not fused:
         return Site(number, module, whole, {}, ())
     heads = tuple(dict(zip(PARTS, head, strict=True)) for head in sizes)
     return Site(number, module, whole, {part: together([head[part] for head in heads]) for part in PARTS}, heads)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import groupby
 
 import torch
@@ -14,12 +15,12 @@ from torch import Tensor
 
 from compare.analysis.repetition import find_loop
 from compare.engine.interface import FinishReason, Grown
-from compare.engine.kv_cache import KVCache, Slot
+from compare.engine.kv_cache import KVCache
 from compare.engine.memory import ran_out
 from compare.engine.open_question import OpenQuestion
 from compare.engine.sampling import Chooser
 from compare.event_log import log
-from compare.models.bloom import Bloom, KeysValues
+from compare.models.architecture import Architecture, KeysValues, Slot
 from compare.models.lora_rows import Gate, Stack, gate_of
 
 StackOf = Callable[[tuple[str, ...]], Stack]
@@ -42,9 +43,9 @@ class Row:
         """The prompt's ids and the answer's."""
         return self.question.prompts[self.column] + self.token_ids
 
-    def accept(self, token: int, eos: int) -> FinishReason | None:
+    def accept(self, token: int, ends: Sequence[int]) -> FinishReason | None:
         """Take the next token; returns the finish reason, if it finishes the answer."""
-        if token == eos:
+        if token in ends:
             return "stop"
         self.token_ids.append(token)
         if self.question.sampling.stop_at_loop and find_loop(self.token_ids):
@@ -63,8 +64,8 @@ class Prefill:
     the others find their place: rows, their keys and values, and the (rows, hidden) states of their last ids.
     """
 
-    def __init__(self, question: OpenQuestion, bloom: Bloom, stack_of: StackOf):
-        self.question, self.bloom, self.stack_of = question, bloom, stack_of
+    def __init__(self, question: OpenQuestion, decoder: Architecture, stack_of: StackOf):
+        self.question, self.decoder, self.stack_of = question, decoder, stack_of
         self.rows = sorted((Row(question, column) for column in question.growing), key=lambda row: -len(row.ids))
         self.parts: list[tuple[list[Row], KeysValues, Tensor]] = []
         self.left = sum(len(row.ids) for row in self.rows)  # tokens
@@ -74,11 +75,11 @@ class Prefill:
         """Read everything, with a pause after each chunk."""
         for length, some in groupby(self.rows, key=lambda row: len(row.ids)):
             rows = list(some)
-            ids = torch.tensor([row.ids for row in rows], device=self.bloom.device)
-            cache = self.bloom.new_cache(len(rows), length)
+            ids = torch.tensor([row.ids for row in rows], device=self.decoder.device)
+            cache = self.decoder.new_cache(len(rows), length)
             gate = gate_of_rows(rows, self.stack_of)
-            for start, end in self.bloom.chunks(len(rows), length):
-                states = self.bloom.read_chunk(ids[:, :end], gate, cache, start)
+            for start, end in self.decoder.chunks(len(rows), length):
+                states = self.decoder.read_chunk(ids[:, :end], gate, cache, start)
                 self.left -= states.shape[0] * states.shape[1]
                 yield
             self.parts.append((rows, cache, states[:, -1]))
@@ -92,23 +93,24 @@ class Prefill:
 
 
 class Batch:
-    """Rows over one `Bloom`; `stack_of(names)` gives the stacked adapters of these names."""
+    """Rows over one `Architecture`; `stack_of(names)`: the stacked adapters of these names; `ends`: the ids that end
+    an answer."""
 
-    def __init__(self, bloom: Bloom, stack_of: StackOf, eos: int):
-        self.bloom, self.stack_of, self.eos = bloom, stack_of, eos
+    def __init__(self, decoder: Architecture, stack_of: StackOf, ends: Sequence[int]):
+        self.decoder, self.stack_of, self.ends = decoder, stack_of, ends
         self.clear()
 
     def clear(self) -> None:
         """Begin with no row and an empty cache; what the old one held is free."""
         self.rows: list[Row] = []
         self.gate: Gate | None = None
-        self.ids = torch.empty((0, 1), dtype=torch.long, device=self.bloom.device)
-        self.kv_cache = KVCache(self.bloom)
+        self.ids = torch.empty((0, 1), dtype=torch.long, device=self.decoder.device)
+        self.kv_cache = KVCache(self.decoder)
 
     def enter(self, prefill: Prefill) -> None:
         """Lay what was read into the cache, and give each column of the question its first token."""
         first = len(self.rows)
-        self.bloom.use_threads(sum(len(row.ids) for row in prefill.rows))
+        self.decoder.use_threads(sum(len(row.ids) for row in prefill.rows))
         self.rows += prefill.rows  # first of all: whatever goes wrong from here on, the question hears of it
         for rows, read, _ in prefill.parts:
             place = self.kv_cache.enter(len(rows), read.keys.shape[3])
@@ -116,7 +118,7 @@ class Batch:
             place.values.copy_(read.values)
         self.ids = torch.cat([self.ids, self.ids.new_zeros((len(prefill.rows), 1))])
         self.gate = gate_of_rows(self.rows, self.stack_of)
-        self.grow(self.bloom.logits(torch.cat([last for *_, last in prefill.parts])), first)
+        self.grow(self.decoder.logits(torch.cat([last for *_, last in prefill.parts])), first)
 
     def step(self) -> None:
         """One token for every row; rows that finish, or whose question was cancelled or fails, leave."""
@@ -136,11 +138,11 @@ class Batch:
 
     def forward(self, ids: Tensor, slot: Slot, gate: Gate | None) -> Tensor:
         """(rows, 1) ids → (rows, vocabulary) logits of what comes next."""
-        return self.bloom.logits(self.bloom.states(ids, slot.cache, slot.at, slot.bias, gate)[:, -1])
+        return self.decoder.logits(self.decoder.states(ids, slot, gate)[:, -1])
 
     def forward_apart(self, slot: Slot) -> tuple[Tensor, dict[OpenQuestion, Exception]]:
         """After a fault, each row by itself: (logits, what the rows of which questions raise again)."""
-        found = torch.zeros((len(self.rows), len(self.bloom.head)), device=self.bloom.device)
+        found = torch.zeros((len(self.rows), self.decoder.vocab_size), device=self.decoder.device)
         failed: dict[OpenQuestion, Exception] = {}
         for i, row in enumerate(self.rows):
             try:
@@ -158,7 +160,8 @@ class Batch:
         """
         rows, failed = self.rows[first:], failed if failed is not None else {}
         chosen = self.choose(logits, rows, failed)
-        ends = (logits[:, self.eos] - logits.logsumexp(-1)).exp()
+        whole = logits.logsumexp(-1)
+        ends = reduce(Tensor.add, [(logits[:, end] - whole).exp() for end in self.ends])
         self.ids[first:, 0] = chosen
         grown: dict[OpenQuestion, list[Grown]] = {}
         finished = set()
@@ -166,7 +169,7 @@ class Batch:
             if row.question in failed:
                 continue
             try:
-                reason = row.accept(token, self.eos)
+                reason = row.accept(token, self.ends)
             except Exception as err:  # noqa: BLE001 (it ends this question alone)
                 failed[row.question] = err
                 continue

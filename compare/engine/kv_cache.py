@@ -1,54 +1,37 @@
 """The KV cache: keys and values of rows of different ages on one time axis, all of whose right edges are "now".
 
-ALiBi's bias is relative, so a row needs no absolute position: rows stand side by side, left edges masked.
+Attention knows distances alone, and a rotated key its number within its own row, so a row needs no absolute position:
+rows stand side by side, left edges masked.
 To join, a row's prompt is laid in to end at now; to leave, the last row takes its place; when the axis is
 full, all are moved to the left by the oldest row's start.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
 
-from compare.models.bloom import Bloom, KeysValues
+from compare.models.architecture import Architecture, KeysValues, Slot
 
 SPARE = 128  # positions beyond those asked for
 KEPT = 16 << 20  # bytes of keys that stay when no row is left; one visitor's few rows fit
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Where one step of all rows reads and writes: views of the cache, the position, ALiBi's bias."""
-
-    cache: KeysValues
-    at: int
-    bias: Tensor
-
-    def row(self, i: int) -> Slot:
-        """Of one row alone."""
-        views = KeysValues(self.cache.keys[:, i:i + 1], self.cache.values[:, i:i + 1])
-        return Slot(views, self.at, self.bias[i:i + 1])
-
-
 class KVCache:
     """Rows 0 … n-1 are always the living ones. `starts[i]` is where row i begins, `now` the next position."""
 
-    def __init__(self, bloom: Bloom):
-        self.bloom, self.now = bloom, 0
+    def __init__(self, decoder: Architecture):
+        self.decoder, self.now = decoder, 0
         self.starts: list[int] = []
-        self.cache, self.bias = bloom.new_cache(0, 0), self.alibi([], 0)
+        self.empty()
+
+    def empty(self) -> None:
+        """No room at all."""
+        self.cache, self.bias = self.decoder.new_cache(0, 0), self.decoder.bias([], 0)
+        self.own = torch.empty((0, 1), dtype=torch.long, device=self.decoder.device)  # number of a row's last position
 
     @property
     def positions(self) -> int:
         return self.cache.keys.shape[3]
-
-    def alibi(self, starts: list[int], positions: int) -> Tensor:
-        """(rows, heads, positions) float32: slope × position within the row, -inf before its start."""
-        device = self.bloom.device
-        own = torch.arange(positions, device=device) - torch.tensor(starts, dtype=torch.long, device=device)[:, None]
-        return (self.bloom.slopes[:, None] * own[:, None]).masked_fill(own[:, None] < 0, -torch.inf)
 
     def reserve(self, rows: int, positions: int) -> None:
         """Make room, and some more: doubling what is small, so that it is rarely done."""
@@ -60,13 +43,14 @@ class KVCache:
             doubled = max(SPARE, self.positions + min(self.positions, 4 * SPARE))
             positions = doubled if positions <= doubled else positions + SPARE
         positions = max(positions, self.positions)
-        grown, n = self.bloom.new_cache(rows, positions), len(self.starts)
+        grown, n = self.decoder.new_cache(rows, positions), len(self.starts)
         for old, new in ((self.cache.keys, grown.keys), (self.cache.values, grown.values)):
             if n:
                 new[:, :n, :, :self.now] = old[:, :n, :, :self.now]
         self.cache = grown
-        self.bias = torch.zeros(rows, self.bloom.n_head, positions, device=self.bloom.device)
-        self.bias[:n] = self.alibi(self.starts, positions)
+        self.bias = self.bias.new_zeros((rows, self.bias.shape[1], positions))
+        self.bias[:n] = self.decoder.bias(self.starts, positions)
+        self.own = torch.cat([self.own[:n], self.own.new_zeros((rows - n, 1))])
 
     def move(self, by: int) -> None:
         """Shift all rows along the axis, to the right (by > 0) or to the left."""
@@ -76,7 +60,7 @@ class KVCache:
             part[:, :n, :, low + by:self.now + by] = part[:, :n, :, low:self.now].clone()
             part[:, :n, :, low:max(low, low + by)] = 0  # what is masked must still be finite
         self.now, self.starts = self.now + by, [start + by for start in self.starts]
-        self.bias[:n] = self.alibi(self.starts, self.positions)
+        self.bias[:n] = self.decoder.bias(self.starts, self.positions)
 
     def enter(self, rows: int, length: int) -> KeysValues:
         """Add rows whose `length` first positions end at now; returns the place for their keys and values."""
@@ -88,7 +72,7 @@ class KVCache:
             self.move(length - self.now)
         start = self.now - length
         self.starts += [start] * rows
-        self.bias[n:n + rows] = self.alibi([start], self.positions)
+        self.bias[n:n + rows], self.own[n:n + rows] = self.decoder.bias([start], self.positions), length - 1
         for part in (self.cache.keys, self.cache.values):
             part[:, n:n + rows, :, :start] = 0  # what a former row left may be inf
         return KeysValues(*(part[:, n:n + rows, :, start:self.now] for part in (self.cache.keys, self.cache.values)))
@@ -99,10 +83,10 @@ class KVCache:
         if row != last:
             for part in (self.cache.keys, self.cache.values):
                 part[:, row, :, :self.now] = part[:, last, :, :self.now]
-            self.bias[row], self.starts[row] = self.bias[last], self.starts[last]
+            self.bias[row], self.own[row], self.starts[row] = self.bias[last], self.own[last], self.starts[last]
         self.starts.pop()
         if not self.starts and self.cache.keys.nbytes > KEPT:  # a crowd's room, which no visitor after it needs
-            self.cache, self.bias = self.bloom.new_cache(0, 0), self.alibi([], 0)
+            self.empty()
 
     def step(self) -> Slot:
         """The place of the next position of all rows; now moves on by one."""
@@ -115,4 +99,4 @@ class KVCache:
                 self.reserve(len(self.starts), self.now + 1)
         n, self.now = len(self.starts), self.now + 1
         cache = KeysValues(*(part[:, :n, :, low:self.now] for part in (self.cache.keys, self.cache.values)))
-        return Slot(cache, self.now - 1 - low, self.bias[:n, :, None, low:self.now])
+        return Slot(cache, self.now - 1 - low, self.bias[:n, :, None, low:self.now], self.own[:n].add_(1))

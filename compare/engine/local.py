@@ -1,4 +1,4 @@
-"""The engine on this machine: one copy of a BLOOM, every column of every question a row of one running batch.
+"""The engine on this machine: one copy of a base, every column of every question a row of one running batch.
 
 The way of one question: `ask` (text → prompt ids) → the queue → the batch, a step at a time → events, read by whoever
 asked. A single thread owns the model (`model_thread.py`).
@@ -29,7 +29,6 @@ from lens.adapter.directory import check_base, read_adapters
 from lens.base.loading import find_base, load_base, load_tokenizer
 from lens.errors import BadAdapter, Note, Unavailable
 
-WINDOW = 2048  # tokens; what BLOOM was trained on, though ALiBi itself has no limit
 T = TypeVar("T")
 
 
@@ -62,8 +61,8 @@ class LocalEngine(SharedEngine):
     def start(self, max_rows: int, threaded: bool) -> None:
         """An empty queue over the weights where they are now, and the thread that serves it."""
         m = self.loaded
-        self._facts = Facts(m.base, m.base_name, m.device, str(m.dtype).removeprefix("torch."), m.parameters, WINDOW,
-                            m.shape)
+        self._facts = Facts(m.base, m.base_name, m.device, str(m.dtype).removeprefix("torch."), m.parameters,
+                            m.decoder.window, m.shape)
         self.max_rows = max_rows
         if hasattr(self, "closing"):
             self.closing.detach()  # a fork's first question: the parent closes its own
@@ -117,10 +116,10 @@ class LocalEngine(SharedEngine):
     def states(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> Tensor:
         """As `LoadedModel.states`, chunk by chunk between the steps of the batch."""
         ids, gate = self.run(lambda: self.loaded.sequences(rows, variants), variants)
-        bloom = self.loaded.bloom
-        cache = self.run(lambda: bloom.new_cache(*ids.shape))
-        return torch.cat([self.run(partial(bloom.read_chunk, ids[:, :end], gate, cache, start))
-                          for start, end in bloom.chunks(*ids.shape)], 1)
+        decoder = self.loaded.decoder
+        cache = self.run(lambda: decoder.new_cache(*ids.shape))
+        return torch.cat([self.run(partial(decoder.read_chunk, ids[:, :end], gate, cache, start))
+                          for start, end in decoder.chunks(*ids.shape)], 1)
 
     def logits(self, states: Tensor) -> Tensor:
         return self.run(lambda: self.loaded.logits(states))

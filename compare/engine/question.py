@@ -129,10 +129,10 @@ class Variant:
         return {**({} if self.layers is None else {"layers": shown_layers(self.layers)}),
                 **({} if self.modules is None else {"modules": ",".join(self.modules)})}
 
-    def is_on(self, layer: int, module: str) -> bool:
-        """Is its adapter, if it has one, on in this linear layer?"""
+    def is_on(self, layer: int, module: str, kind: str) -> bool:
+        """Is its adapter, if it has one, on in this linear layer? `kind`: attention or mlp, what it belongs to."""
         return (self.layers is None or layer in self.layers) and (
-            self.modules is None or any(module in KINDS.get(name, (name,)) for name in self.modules))
+            self.modules is None or module in self.modules or kind in self.modules)
 
 
 BASE = Variant("base")

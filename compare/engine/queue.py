@@ -31,7 +31,7 @@ class QuestionQueue:
     """
 
     def __init__(self, loaded: LoadedModel, most: int, bring: Callable[[Set[str], Set[str]], None]):
-        self.batch = Batch(loaded.bloom, loaded.stack_of, loaded.tokens.end_id)
+        self.batch = Batch(loaded.decoder, loaded.stack_of, loaded.ends)
         self.capacity, self.bring = Capacity(most), bring
         self.waiting: deque[OpenQuestion] = deque()
         self.joining: deque[Prefill] = deque()
@@ -71,7 +71,7 @@ class QuestionQueue:
             return question.cancel()
         try:
             self.bring(question.adapters, self.in_use())
-            self.joining.append(Prefill(question, self.batch.bloom, self.batch.stack_of))
+            self.joining.append(Prefill(question, self.batch.decoder, self.batch.stack_of))
         except Exception as err:  # noqa: BLE001 (whatever it is, it ends this question alone)
             self.fault(question, err)
 

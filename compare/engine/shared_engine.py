@@ -26,6 +26,7 @@ from compare.engine.interface import (
 from compare.engine.open_question import OpenQuestion
 from compare.engine.question import shown_layers
 from lens.adapter.directory import AdapterFiles
+from lens.base.linear_layers import ATTENTION
 from lens.errors import BadQuestion
 
 Inbox = SimpleQueue[EngineEvent]
@@ -98,7 +99,8 @@ class SharedEngine:
         count = self.facts.shape.n_layer
         if max(variant.layers or (), default=0) >= count:
             raise BadQuestion("layers-not-there", value=variant.part["layers"], last=count - 1)
-        places = [(int(site.split(".")[2]), site.rpartition(".")[2]) for site in files.sites]
+        places = [(int(site.split(".")[2]), site.rpartition(".")[2],
+                   "attention" if any(word in site for word in ATTENTION) else "mlp") for site in files.sites]
         if not any(variant.is_on(*place) for place in places):
             raise BadQuestion("part-without-adapter", adapter=files.name[:80], part=" ".join(variant.part.values()),
                               layers=shown_layers(files.layers), modules=", ".join(files.modules))

@@ -9,20 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compare.models.receipt import Receipt, base_logits, receipt
 from compare.analysis.token_text import Tokens
 from compare.engine.interface import Shape, Variant
-from compare.models.bloom import Bloom
+from compare.models.decoders import decoder_of
 from compare.models.lora_rows import Gate, gate_of, stack
+from compare.models.receipt import Receipt, base_logits, receipt
 from lens.adapter.directory import AdapterFiles
 from lens.adapter.for_peft import attach
 from lens.base.loading import Base
 
 
 class LoadedModel:
-    """`model`: transformers' model, within a PeftModel while there are adapters; `bloom`: its forward by rows.
+    """`model`: transformers' model, within a PeftModel while there are adapters; `decoder`: its forward by rows.
 
-    `adapters` and `receipts`, by name, are of those that are on the model.
+    `adapters` and `receipts`, by name, are of those that are on the model; `ends`: the ids that end an answer.
     """
 
     def __init__(self, base: str, loaded: Base, adapters: Mapping[str, AdapterFiles]):
@@ -30,14 +30,15 @@ class LoadedModel:
         self.base, self.base_name, self.device, self.dtype = base, loaded.name, loaded.device, loaded.dtype
         self.tokenizer, self.tokens = loaded.tokenizer, Tokens(loaded.tokenizer)
         config = loaded.model.config
-        self.shape = Shape(config.vocab_size, config.hidden_size, config.n_layer, config.n_head)
+        self.shape = Shape(config.vocab_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads)
+        self.ends = tuple(dict.fromkeys([self.tokens.end_id, *listed(loaded.model.generation_config.eos_token_id)]))
         self.parameters: int = loaded.model.num_parameters()
         self.model: Any = loaded.model
         self.untouched = base_logits(loaded.model)  # before any adapter: what a receipt proves the base row by
         self.adapters = dict(adapters)
         if self.adapters:
             self.model = attach(loaded.model, list(self.adapters.values())).to(self.device)
-        self.bloom = Bloom(loaded.model)
+        self.decoder = decoder_of(loaded.model)
         self.stack_of = lru_cache(8)(lambda names: stack(self.model, names))
         self.receipts: dict[str, Receipt] = {}
         for name, files in self.adapters.items():
@@ -82,13 +83,13 @@ class LoadedModel:
 
     def reread(self) -> None:
         """Take the weights as they are now: after a move, or in a fork."""
-        self.bloom = Bloom(self.base_model)
+        self.decoder = decoder_of(self.base_model)
         self.stack_of.cache_clear()
 
     @torch.inference_mode()
     def states(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> Tensor:
         """(rows, longest, hidden) last hidden states of row i under variants[i]."""
-        return self.bloom.read(*self.sequences(rows, variants))
+        return self.decoder.read(*self.sequences(rows, variants))
 
     def sequences(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> tuple[Tensor, Gate | None]:
         """What is read of rows under these variants: (rows, longest) ids and the gate.
@@ -103,4 +104,9 @@ class LoadedModel:
     @torch.inference_mode()
     def logits(self, states: Tensor) -> Tensor:
         """(…, hidden) → (…, vocabulary) in float32; give it few positions at once, the vocabulary is wide."""
-        return self.bloom.logits(states)
+        return self.decoder.logits(states)
+
+
+def listed(ids: int | Sequence[int] | None) -> Sequence[int]:
+    """transformers' way of giving no id, one, or several."""
+    return [] if ids is None else [ids] if isinstance(ids, int) else ids

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from compare.engine.interface import Variant
-from lens.adapter.config import LINEAR_LAYERS
 from lens.adapter.directory import peft_key
+from lens.base.linear_layers import kinds, linear_layers
+from lens.errors import BadAdapter
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Stack:
     weights: dict[tuple[int, str], tuple[Tensor, Tensor]]
     ranks: list[tuple[str, int]]  # adapter name and its rank, in stacking order
     scaling: dict[str, float]
+    kinds: dict[str, str]  # a linear layer's name → attention or mlp
 
     def gate(self, variants: Sequence[Variant]) -> Gate:
         """The gate of rows that show these variants."""
@@ -37,7 +40,7 @@ class Stack:
         scale = torch.tensor(rows, device=device)[:, None]
         if not any(v.part for v in variants):
             return Gate(self, scale, scale == 0)
-        on = {place: tuple(v.is_on(*place) for v in variants) for place in self.weights}
+        on = {place: tuple(v.is_on(*place, self.kinds[place[1]]) for v in variants) for place in self.weights}
         off = {which: (scale == 0) | ~torch.tensor(which, device=device)[:, None, None] for which in set(on.values())}
         return Gate(self, scale, scale == 0, {place: off[which] for place, which in on.items()})
 
@@ -75,21 +78,19 @@ def gate_of(variants: Sequence[Variant], stack_of: Callable[[tuple[str, ...]], S
     return stack_of(names).gate(variants) if names else None
 
 
-def linear_of(block, name: str):
-    """A BLOOM block's linear layer of that name; PEFT's wrapper where there is one."""
-    return getattr(block.self_attention if name in ("query_key_value", "dense") else block.mlp, name)
-
-
 def stack(model, names: Sequence[str]) -> Stack:
-    """The named adapters of a PeftModel over BLOOM, stacked; float32 on the model's device.
+    """The named adapters of a PeftModel, stacked; float32 on the model's device.
 
     An adapter may have another rank or scaling in each layer: all get the room of its largest rank, and its first
-    layer's scaling, the others' difference from that folded into their B.
+    layer's scaling, the others' difference from that folded into their B. Raises BadAdapter for one on another layer.
     """
     keys = {name: peft_key(name) for name in names}
-    layers = {(i, module): linear_of(block, module)
-              for i, block in enumerate(model.get_base_model().transformer.h) for module in LINEAR_LAYERS}
-    layers = {at: x for at, x in layers.items() if any(key in getattr(x, "lora_A", {}) for key in keys.values())}
+    layers: dict[tuple[int, str], Any] = {at: layer for at, layer in linear_layers(model).items()
+                                          if any(key in getattr(layer, "lora_A", {}) for key in keys.values())}
+    for name, key in keys.items():
+        if odd := [path for path, x in model.named_modules() if key in getattr(x, "lora_A", {}) and (
+                "experts" in path.split(".") or not any(x is known for known in layers.values()))]:
+            raise BadAdapter("adapter-layer-not-by-rows", adapter=name[:80], module=odd[0])
     having = {name: [x for x in layers.values() if key in x.lora_A] for name, key in keys.items()}
     ranks = [(name, max((x.r[keys[name]] for x in having[name]), default=0)) for name in names]
     scaling = {name: having[name][0].scaling[keys[name]] for name in names if having[name]}
@@ -97,12 +98,12 @@ def stack(model, names: Sequence[str]) -> Stack:
     for place, layer in layers.items():
         a, b = zip(*(matrices(layer, keys[name], rank, scaling.get(name, 1.0)) for name, rank in ranks), strict=True)
         weights[place] = torch.cat(a, 1).contiguous(), torch.cat(b, 0).contiguous()
-    return Stack(weights, ranks, scaling)
+    return Stack(weights, ranks, scaling, {name: kind for kind, names in kinds(model).items() for name in names})
 
 
 def matrices(layer, key: str, rank: int, scaling: float) -> tuple[Tensor, Tensor]:
     """One adapter's A (in, rank) and B (rank, out) in a LoRA layer; zeros beyond its own rank there."""
-    out, wide = layer.base_layer.weight.shape
+    out, wide = layer.out_features, layer.in_features
     device = layer.base_layer.weight.device
     a, b = torch.zeros((wide, rank), device=device), torch.zeros((rank, out), device=device)
     if key in layer.lora_A:

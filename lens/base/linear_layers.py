@@ -61,7 +61,7 @@ class LinearLayers:
 
 def unwrapped(model: Any) -> Any:
     """transformers' model, whether PEFT is around it or not."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def decoder_layers(model: Any) -> nn.ModuleList:

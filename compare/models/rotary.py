@@ -1,0 +1,202 @@
+"""The forward of models with rotary positions, written out: Llama, Mistral, Qwen 2 and 3, Gemma 1 to 3.
+
+Their layers differ in norms before and after each part, norms of queries and keys, biases, windows, and how angles
+grow; all of it is read off transformers' own modules, frequencies and their scaling (linear, llama3, yarn, …) too.
+Tests hold it to transformers' logits.
+
+Keys are stored rotated by their number within their own row, so that a row can move along the shared time axis. In a
+sliding window only the last positions before now are seen; all rows end at now, so a step takes that slice.
+
+RoPE: Su et al., 2021. Grouped queries: Ainslie et al., 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from compare.models.architecture import Slot, WrittenOut
+from compare.models.lora_rows import Gate
+
+ROTARY = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")  # config.json's model_type
+AROUND_ZERO = ("gemma", "gemma2", "gemma3_text")  # whose norms multiply by 1 + weight, in float32
+
+
+@dataclass(frozen=True)
+class Norm:
+    """RMSNorm: Zhang and Sennrich, 2019. `weight` float32 where it is multiplied before the cast back."""
+
+    weight: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.weight.dtype == x.dtype == torch.float32:
+            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        if self.weight.dtype == x.dtype:
+            return F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight
+        return F.rms_norm(x.float(), self.weight.shape, self.weight, self.eps).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one block has beside its linear layers; norms that a family lacks are None. `angles`: which of the
+    frequencies; `window`: how many positions it sees, itself included, None: all."""
+
+    before_attention: Norm
+    after_attention: Norm | None
+    before_mlp: Norm
+    after_mlp: Norm | None
+    query_norm: Norm | None
+    key_norm: Norm | None
+    angles: str
+    window: int | None
+
+
+class Angles:
+    """cos and sin, (positions, head size) each in the model's dtype, of as many positions as were asked for so far;
+    the first half of sin is negative, so that x·cos + (its halves exchanged)·sin turns x."""
+
+    def __init__(self, frequencies: Tensor, scaling: float, dtype: torch.dtype):
+        self.frequencies, self.scaling, self.dtype = frequencies.float(), scaling, dtype
+        self.grow(0)
+
+    def grow(self, positions: int) -> None:
+        at = torch.arange(positions, device=self.frequencies.device).float()[:, None] * self.frequencies
+        cos, sin = ((side * self.scaling).to(self.dtype) for side in (at.cos(), at.sin()))
+        self.cos, self.sin = torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)
+
+    def of(self, own: Tensor, positions: int) -> tuple[Tensor, Tensor]:
+        """(rows, length) numbers below `positions` → cos, sin (rows, length, 1, head size)."""
+        if positions > len(self.cos):
+            self.grow(2 * positions)
+        return self.cos[own][:, :, None], self.sin[own][:, :, None]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A slot with what every layer needs: `angles` by name; by window the first position seen, and the bias there."""
+
+    slot: Slot
+    angles: dict[str, tuple[Tensor, Tensor]]
+    seen: dict[int | None, tuple[int, Tensor]]
+
+
+class Rotary(WrittenOut):
+    """The weights of one causal LM of these families."""
+
+    def __init__(self, model: Any) -> None:
+        config, body = model.config, model.model
+        first = body.layers[0].self_attn
+        super().__init__(model, config.num_key_value_heads, first.head_dim)
+        self.embedding, self.head = body.embed_tokens.weight, model.lm_head.weight
+        scale = getattr(body.embed_tokens, "embed_scale", None)
+        self.scale = None if scale is None else scale.to(self.dtype)
+        self.score_scale, self.activation = first.scaling, body.layers[0].mlp.act_fn
+        self.group = self.n_head // self.kv_heads
+        # Gemma 3 has a number here too, but transformers' forward leaves it out
+        self.score_cap = config.attn_logit_softcapping if config.model_type == "gemma2" else None
+        self.logit_cap = getattr(config, "final_logit_softcapping", None)
+        self.around_zero = config.model_type in AROUND_ZERO
+        self.last_norm = self.norm(body.norm)
+        self.layers = [self.read_layer(block, config) for block in body.layers]
+        self.angles = {name: Angles(*frequencies(body.rotary_emb, name), self.dtype)
+                       for name in dict.fromkeys(layer.angles for layer in self.layers)}
+        self.windows = list(dict.fromkeys(layer.window for layer in self.layers))
+
+    def norm(self, module: Any) -> Norm:
+        weight = 1 + module.weight.float() if self.around_zero else module.weight
+        return Norm(weight, module.eps if self.around_zero else module.variance_epsilon)
+
+    def read_layer(self, block: Any, config: Any) -> Layer:
+        attention, sandwich = block.self_attn, hasattr(block, "pre_feedforward_layernorm")
+        norm, extra = self.norm, lambda name: self.norm(getattr(attention, name)) if hasattr(attention, name) else None
+        sides = ((norm(block.post_attention_layernorm), norm(block.pre_feedforward_layernorm),
+                  norm(block.post_feedforward_layernorm)) if sandwich
+                 else (None, norm(block.post_attention_layernorm), None))
+        window = config.sliding_window if config.model_type == "mistral" else getattr(attention, "sliding_window", None)
+        angles = attention.layer_type if config.model_type == "gemma3_text" else ""
+        return Layer(norm(block.input_layernorm), *sides, extra("q_norm"), extra("k_norm"), angles, window)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        x = F.embedding(ids, self.embedding)
+        return x if self.scale is None else x * self.scale
+
+    def norm_out(self, x: Tensor) -> Tensor:
+        return self.last_norm(x)
+
+    def logits(self, states: Tensor) -> Tensor:
+        logits = super().logits(states)
+        return logits if self.logit_cap is None else (logits / self.logit_cap).tanh() * self.logit_cap
+
+    def prepare(self, slot: Slot) -> Ready:
+        end = slot.at + slot.own.shape[1]
+        seen: dict[int | None, tuple[int, Tensor]] = {}
+        for window in self.windows:
+            if window is None or window >= end:
+                seen[window] = 0, slot.bias
+                continue
+            first = max(0, slot.at + 1 - window)
+            bias = slot.bias[..., first:]
+            if slot.own.shape[1] > 1:
+                position = torch.arange(first, end, device=self.device)
+                far = position <= position[slot.at - first:, None] - window
+                bias = bias.masked_fill(far, -torch.inf)
+            seen[window] = first, bias
+        return Ready(slot, {name: angles.of(slot.own, end) for name, angles in self.angles.items()}, seen)
+
+    def layer(self, x: Tensor, layer: int, slot: Ready, gate: Gate | None) -> Tensor:
+        own = self.layers[layer]
+        mixed = self.attention(own.before_attention(x), layer, slot, gate)
+        x = x + (mixed if own.after_attention is None else own.after_attention(mixed))
+        inner = own.before_mlp(x)
+        wide = self.activation(self.linear(inner, layer, "gate_proj", gate))
+        wide = wide * self.linear(inner, layer, "up_proj", gate)
+        out = self.linear(wide, layer, "down_proj", gate)
+        return x + (out if own.after_mlp is None else own.after_mlp(out))
+
+    def attention(self, x: Tensor, layer: int, ready: Ready, gate: Gate | None) -> Tensor:
+        rows, length, _ = x.shape
+        own, slot = self.layers[layer], ready.slot
+        query, key, value = (self.linear(x, layer, name, gate).view(rows, length, -1, self.head_size)
+                             for name in ("q_proj", "k_proj", "v_proj"))
+        if own.query_norm and own.key_norm:
+            query, key = own.query_norm(query), own.key_norm(key)
+        cos, sin = ready.angles[own.angles]
+        both = torch.cat([query, key], 2)
+        both = (both * cos).addcmul_(both.roll(self.head_size // 2, -1), sin).transpose(1, 2)
+        keys, values = slot.cache.keys[layer], slot.cache.values[layer]
+        keys[:, :, slot.at:slot.at + length] = both[:, self.n_head:]
+        values[:, :, slot.at:slot.at + length] = value.transpose(1, 2)
+        first, bias = ready.seen[own.window]
+        if first:
+            keys, values = keys[:, :, first:], values[:, :, first:]
+        # queries of one group side by side over their keys: (rows, heads of keys, group × length, …)
+        some = both[:, :self.n_head].reshape(rows, self.kv_heads, self.group * length, self.head_size)
+        scores = (some @ keys.mT).float().mul_(self.score_scale).view(rows, self.n_head, length, -1)
+        if self.score_cap is not None:
+            scores = scores.div_(self.score_cap).tanh_().mul_(self.score_cap)
+        weights = scores.add_(bias).softmax(-1).to(x.dtype).view(rows, self.kv_heads, self.group * length, -1)
+        mixed = (weights @ values).view(rows, self.n_head, length, self.head_size)
+        return self.linear(mixed.transpose(1, 2).reshape(rows, length, -1), layer, "o_proj", gate)
+
+
+def frequencies(module: Any, name: str) -> tuple[Tensor, float]:
+    """Of transformers' rotary module, and what cos and sin are multiplied by; `name`: of the kind of layer, or empty.
+
+    Those it was made with: `dynamic` scaling has others beyond the positions a model knows, which no row here reaches.
+    """
+    before = f"{name}_" if name else ""
+    return getattr(module, f"{before}original_inv_freq"), getattr(module, f"{before}attention_scaling")
+
+
+def fits(model: Any) -> bool:
+    """Is it one of these families, with nothing that is not written out here?"""
+    config = model.config
+    if config.model_type not in ROTARY or getattr(config, "use_bidirectional_attention", False):
+        return False
+    module, head_size = model.model.rotary_emb, model.model.layers[0].self_attn.head_dim
+    return "longrope" not in str(module.rope_type) and all(2 * len(buffer) == head_size for buffer in module.buffers())

@@ -1,18 +1,21 @@
-"""Text and tokens: a prompt's ids, an answer's text, and the text of byte-level tokens one by one. No torch.
+"""Text and tokens: a prompt's ids, an answer's text, and the text of tokens one by one. No torch.
 
-A token of such a BPE (BLOOM's kind) may hold only part of a character. The byte alphabet is GPT-2's, as transformers
-has it.
+A token of a byte-level BPE (BLOOM's kind) may hold only part of a character; the byte alphabet is GPT-2's, as
+transformers has it. In SentencePiece's way (Llama 2, Gemma) a token is text with ▁ for a space, or one byte, `<0xE5>`.
 """
 
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from lens.chat import Form, Prompt
+
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Tokens:
 
         self.tokenizer, self.special = tokenizer, set(tokenizer.all_special_ids)
         self.end_id: int = tokenizer.eos_token_id
+        self.byte_level = "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
         self.byte_of = {shown: byte for byte, shown in bytes_to_unicode().items()}
 
     @cached_property
@@ -54,7 +58,12 @@ class Tokens:
         token = self.tokenizer.convert_ids_to_tokens(token_id)
         if token is None:  # a spare row of the vocabulary, which no token uses
             return f"<{token_id}>".encode()
-        if token_id in self.special or not all(c in self.byte_of for c in token):
+        if token_id in self.special:
+            return str(token).encode()
+        if not self.byte_level:
+            byte = BYTE.fullmatch(token)
+            return bytes.fromhex(byte[1]) if byte else token.replace("▁", " ").encode()
+        if not all(c in self.byte_of for c in token):
             return token.encode()
         return bytes(self.byte_of[c] for c in token)
 

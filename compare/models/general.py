@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 from compare.models.architecture import Architecture, KeysValues, Slot
 from compare.models.lora_rows import Gate
@@ -132,10 +132,11 @@ class General(Architecture):
 
 
 def shapes_of(cache: Any) -> set[tuple[int, int, int]]:
-    """(heads, head size, size of a value) of every layer; another number of them than one cannot be held."""
+    """(heads, head size, size of a value) of every layer, none where a layer keeps something else besides; more or
+    fewer than one of them cannot be held."""
     layers = getattr(cache, "layers", [])
-    if not all(isinstance(layer, DynamicLayer) and layer.is_initialized and type(layer).__module__ ==
-               DynamicLayer.__module__ and not hasattr(layer, "conv_states") for layer in layers):
+    kinds = DynamicLayer, DynamicSlidingWindowLayer
+    if any(type(layer) not in kinds or not layer.is_initialized for layer in layers):
         return set()
     return {(layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3]) for layer in layers}
 

@@ -140,12 +140,12 @@ def endpoint(**values) -> SimpleNamespace:
 
 
 def test_a_spreadsheet_computes_nothing_and_what_was_changed_is_told():
-    bad = ['=HYPERLINK("http://a.b")', "+1", "-2", "@x", "\tx", "＝1"]
+    bad = ['=HYPERLINK("http://a.b")', "+1", "-2", "@x", "\tx", "＝1", " \n=1"]
     for text in bad:
         table, changed = as_csv(result("答", text))
         rows = list(csv.DictReader(io.StringIO(table.removeprefix("\ufeff"))))
         assert rows[1]["text"] == "'" + text and changed == 1 and rows[0]["text"] == "答"
-    _, none = as_csv(result("a=b", "1-2", "答,\"x\"\ny"))
+    _, none = as_csv(result("a=b", "\n1-2", "答,\"x\"\n-y"))
     assert none == 0  # and a strength of -0.5 is a number
     [told] = [d.told for d in downloads(result("=1", "=2", question="=3")) if d.ending == "csv"]
     assert "4" in told.zh and "4" in told.en and "撇号" in told.zh

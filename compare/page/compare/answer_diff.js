@@ -20,7 +20,7 @@ const answered = () => [...element.querySelectorAll(".lens-col")].map((column) =
   ({ name: column.dataset.name, text: column.querySelector(".lens-answer").dataset.text }));
 const choices = () => [
   ...answered().map((column) => ({ ...column, key: `now ${column.name}`, shown: column.name })),
-  ...(pinned?.columns ?? []).map((column) => ({ ...column, key: `pinned ${column.name}`, shown: `📌 ${column.name}` }))];
+  ...(pinned?.columns ?? []).map((column) => ({ ...column, key: `pinned ${column.name}`, shown: `留着的 · pinned: ${column.name}` }))];
 // What the visitor chose, as far as it is there; else a pinned answer and the same column's new one; else the first two.
 const pair = (all) => {
   const last = pinned && answered().filter((a) => pinned.columns.some((p) => p.name === a.name)).pop()?.name;

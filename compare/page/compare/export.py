@@ -14,7 +14,7 @@ from compare.page.shared.words import Words
 from lens.strict_json import dumps
 
 MARKUP = re.compile(r"[\\`*_\[\]<>|~&#$]")  # what Markdown reads in the midst of a line, GitHub's too
-FORMULA = "=+-@\t\r\n＝＋－＠"  # a spreadsheet computes a cell that begins so (OWASP, CSV Injection)
+FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r]")  # a spreadsheet computes what begins so (OWASP, CSV Injection)
 CSV_HEAD = ("question", "instruction", "variant", "adapter", "strength", "prompt", "text", "finish_reason", "tokens",
             "seconds", "model", "error")
 
@@ -76,10 +76,9 @@ def as_csv(result: dict) -> tuple[str, int]:
     lines = csv.writer(file, lineterminator="\n")
     lines.writerow(CSV_HEAD)
     for row in rows_of(result):
-        computed = {name: isinstance(value, str) and value[:1] in FORMULA and bool(value)
-                    for name, value in row.items()}
-        lines.writerow(f"'{value}" if computed[name] else value for name, value in row.items())
-        made_text += sum(computed.values())
+        computed = {name for name, value in row.items() if isinstance(value, str) and FORMULA.match(value)}
+        lines.writerow(f"'{value}" if name in computed else value for name, value in row.items())
+        made_text += len(computed)
     return "\ufeff" + file.getvalue(), made_text
 
 
@@ -96,6 +95,6 @@ class Download:
 def downloads(result: dict) -> list[Download]:
     table, made_text = as_csv(result)
     told = Words(f"有 {made_text} 格的开头会被表格软件当作公式，前面加了撇号",
-                 f"{made_text} cells that a spreadsheet would compute got an apostrophe before them")
+                 f"cells that a spreadsheet would compute, which got an apostrophe before them: {made_text}")
     return [Download("json", "JSON", dumps(result, indent=1)), Download("md", "Markdown", as_markdown(result)),
             Download("csv", "CSV", table, told if made_text else None)]

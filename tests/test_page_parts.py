@@ -14,7 +14,8 @@ from one_tab import StandInEngine, column, loaded
 
 from compare.engine.interface import BASE, PLAIN, Variant
 from compare.page.compare.answering import Answering
-from compare.page.compare.result import as_markdown, draw_result
+from compare.page.compare.export import as_markdown
+from compare.page.compare.result import draw_result
 from compare.page.page import TABS
 from compare.page.shared.answer_column import draw_column
 from compare.page.shared.held_out import every_row

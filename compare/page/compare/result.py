@@ -1,39 +1,23 @@
-"""A whole result of a comparison: drawn, and as JSON and Markdown to take away."""
+"""A whole result of a comparison: drawn, with what to do with it, and what differs between two of its answers."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from typing import Any
 
+import gradio as gr
 from markupsafe import Markup
 
+from compare.page.compare.export import as_dict, as_table, downloads
+from compare.page.compare.word_diff import difference
 from compare.page.shared.answer_column import draw_column
+from compare.page.shared.answer_markdown import rendered
 from compare.page.shared.held_out import every_row
 from compare.page.shared.request import ComparisonRequest
-from compare.page.shared.templates import draw
+from compare.page.shared.templates import draw, piece, read
+from lens.errors import BadSetting
 
-
-def as_dict(asked: ComparisonRequest, columns: Sequence, loaded: dict) -> dict:
-    """The contract's object of one question, with the settings and what was loaded."""
-    return {"question": asked.question, "instruction": asked.instruction, "columns": [c.as_dict() for c in columns],
-            "sampling": {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature,
-                         "top_p": asked.top_p, "seed": asked.seed}, "loaded": loaded}
-
-
-def as_markdown(result: dict) -> str:
-    """The same for people: each answer fenced, so that nothing in it becomes markup."""
-    lines = [f"# {result['question']}", "", f"instruction: {result['instruction'] or '—'}  ",
-             "  ".join(f"{k}: {v}" for k, v in {**result["sampling"], **result["loaded"]}.items())]
-    for column in result["columns"]:
-        fence = "`" * (3 + column["text"].count("```"))
-        lines += ["", f"## {column['variant']} (strength {column['strength']:g})", "", fence, column["text"], fence, "",
-                  f"finish_reason: {column['finish_reason']}, {column['tokens']} tokens, {column['seconds']} s"]
-    for column in result.get("endpoints", ()):
-        fence = "`" * (3 + column["text"].count("```"))
-        ended = column["error"]["message"] if "error" in column else f"finish_reason: {column['finish_reason']}"
-        lines += ["", f"## {column['endpoint']} ({column['model']}, not in this batch, nothing proven)", "", fence,
-                  column["text"], fence, "", ended]
-    return "\n".join(lines) + "\n"
+LONGEST = 100_000  # characters of an answer that is compared; the page's own are far shorter
 
 
 def draw_result(asked: ComparisonRequest, columns: Sequence, loaded: dict, precomputed: bool = False,
@@ -41,12 +25,24 @@ def draw_result(asked: ComparisonRequest, columns: Sequence, loaded: dict, preco
     """All of it. `loaded`: name → value of what is loaded, for the downloads; `beside`: endpoints' columns."""
     finished = all(c.finish_reason for c in columns) and all(c.over for c in beside)
     known, fixed = every_row().get(asked.question), len(columns) - len(asked.extras)
-    saved: list[tuple[str, str, str]] = []
-    if finished:
-        result = as_dict(asked, columns, loaded) | ({"endpoints": [c.as_dict() for c in beside]} if beside else {})
-        saved = [("json", "JSON", json.dumps(result, ensure_ascii=False, indent=1)),
-                 ("md", "Markdown", as_markdown(result))]
-    return draw("compare/result", "result", columns=columns, finished=finished, precomputed=precomputed, saved=saved,
+    result = as_dict(asked, columns, loaded, beside) if finished else None
+    return draw("compare/result", "result", columns=columns, finished=finished, precomputed=precomputed,
+                saved=downloads(result) if result else [], table=as_table(result) if result else "",
                 drawn=[draw_column(c, i, asked.question, i - fixed if i >= fixed else None)
                        for i, c in enumerate(columns)],
-                beside=beside, reference=known.output if known and finished else "", link=asked.link())
+                beside=beside, formatted=[rendered(c.text) if finished else None for c in beside],
+                question=asked.question, reference=known.output if known and finished else "", link=asked.link())
+
+
+def differ(texts: Any) -> str:
+    """Two answers, [one, other], beside each other, with what differs marked. For the page's script."""
+    if not isinstance(texts, list) or len(texts) != 2 or not all(isinstance(t, str) and len(t) <= LONGEST
+                                                                 for t in texts):
+        return draw("compare/result", "error", error=BadSetting("difference-texts", most=f"{LONGEST:,}"))
+    return draw("compare/answer_diff", "difference", found=difference(*texts))
+
+
+def result_piece(drawn: Markup) -> gr.HTML:
+    """Where results are shown, this one first."""
+    return piece(drawn, js_on_load=read("compare/result.js", "compare/answer_diff.js"), elem_id="result",
+                 css_template=read("compare/result.css"), server_functions=[differ])

@@ -13,12 +13,12 @@ import gradio as gr
 from compare.engine.interface import Engine
 from compare.page.compare.answering import Answering
 from compare.page.compare.controls import Controls, ask_bar, settings
-from compare.page.compare.result import draw_result
+from compare.page.compare.result import draw_result, result_piece
 from compare.page.shared import held_out, loaded
 from compare.page.shared import request as limits
 from compare.page.shared.api import endpoint
 from compare.page.shared.request import ComparisonRequest, first_adapter
-from compare.page.shared.templates import draw, picker, piece, read
+from compare.page.shared.templates import draw, picker
 from compare.page.shared.words import Words
 from compare.server.endpoint import Endpoint
 from lens.errors import Unavailable
@@ -35,7 +35,7 @@ def build(page: gr.Blocks, engine: Engine, answered: list | None, endpoints: Seq
     question, on, ask, stop = ask_bar(bool(engine.adapters))
     drawn = (draw_result(ComparisonRequest(), answered, answering.loaded, precomputed=True) if answered
              else draw("compare/result", "nothing"))
-    result = piece(drawn, js_on_load=read("compare/result.js"), elem_id="result")
+    result = result_piece(drawn)
     with gr.Row(elem_classes="lens-try"):
         chips = picker(draw("compare/examples", "examples"), elem_id="examples")
         random = gr.Button("随机抽一道没练过的题", size="sm", elem_id="lucky", visible=bool(held_out.every_row()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from compare.analysis.repetition import seq_rep
+from compare.page.shared.answer_markdown import rendered
 from compare.page.shared.templates import draw
 
 HALF_REPEATED = 0.5  # seq-rep-4 from which a short answer is said to repeat itself
@@ -26,5 +27,6 @@ def draw_column(column, index: int, question: str = "", extra: int | None = None
     return draw("shared/answer_column", "column", column=column, index=index, extra=extra, onset=onset,
                 identity="base" if index == 0 else "adapted" if index == 1 and variant.adapter else f"column-{index}",
                 kind="adapted" if variant.adapter and variant.strength and variant.prompt != "plain" else "base",
+                rendered=rendered(column.text) if column.finish_reason else None,
                 before=question if variant.prompt == "plain" else "",
                 repeated=None if len(column.token_ids) < 4 else round(100 * (share or 0)))

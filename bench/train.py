@@ -9,6 +9,7 @@ and memory do not depend on what it knows. Contestants:
     trainer-grouped  the same with rows grouped by length
     trl              TRL's SFTTrainer on the same ids and labels, its chunked loss; where trl is installed
     seed             the original recipe: batch 1, loss on the whole text, full logits
+    against          lens as another checkout has it, --against DIR, by that one's own bench.train
 
 Rows: `hit_qa` are assets/hit_qa/train.jsonl; `long` have long answers as HC3-Chinese does, made here from
 the prose of assets/hit_qa/facts.jsonl, because HC3 itself is not shipped.
@@ -176,10 +177,12 @@ def flops_a_row(args, rows: Sequence[dict]) -> float:
 
 
 def run_child(args, contestant: str, rows: str) -> dict:
-    command = [sys.executable, "-m", "bench.train", "--child", contestant, "--rows", rows, "--shape", args.shape,
+    other = args.against if contestant == "against" else None
+    command = [sys.executable, "-m", "bench.train", "--child", "lens" if other else contestant,
+               "--rows", rows, "--shape", args.shape,
                "--batch", args.batch, "--steps", args.steps, "--device", args.device, "--dtype", args.dtype,
                "--threads", args.threads, "--scratch", args.scratch]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=other)
     if done.returncode:
         sys.exit(f"error: {contestant} on {rows} failed:\n{done.stderr[-2000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
@@ -209,6 +212,7 @@ def main() -> None:
     parser.add_argument("--contestants", nargs="+", default=["lens", "trainer", "trainer-grouped", "trl"],
                         choices=CONTESTANTS)
     parser.add_argument("--data", nargs="+", default=["hit_qa", "long"], choices=("hit_qa", "long"))
+    parser.add_argument("--against", metavar="DIR", help="another checkout, to be a contestant beside lens")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help=f"measured steps a round, after {WARM_UP} to warm up")
     parser.add_argument("--batch", type=int, default=8)
@@ -227,6 +231,8 @@ def main() -> None:
     if "trl" in args.contestants and importlib.util.find_spec("trl") is None:
         args.contestants.remove("trl")
         print("trl is not installed, so it is left out", file=sys.stderr)
+    if args.against:
+        args.contestants.append("against")
     found: dict[tuple[str, str], list[dict]] = {(r, c): [] for r in args.data for c in args.contestants}
     for _ in range(args.rounds):
         for rows, contestant in found:

@@ -16,6 +16,7 @@ from compare.options import (
     add_sampling_options,
     add_strength_option,
     in_part,
+    load_engine,
     note_names,
     sampling_of,
 )
@@ -24,15 +25,15 @@ from lens.cli import (
     BAD_INPUT,
     Parser,
     add_model_options,
-    chosen_adapters,
     command,
     interruptible,
     note_base_alone,
-    quiet_transformers,
     say,
     say_notes,
 )
+from lens.declared_settings import add_settings, make_settings
 from lens.errors import BadQuestion, LensError
+from lens.rows.row_options import RowOptions
 from lens.strict_json import print_json
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m compare", description="Ask base and adapted model the same question.")
     parser.add_argument("question", nargs="*", help="one or more questions")
-    parser.add_argument("--questions", type=Path, help="file: one question a line, or JSON lines with `input`")
+    parser.add_argument("--questions", type=Path,
+                        help="file: one question a line, or rows in any format that training reads, answers not needed")
+    add_settings(parser, RowOptions)
     parser.add_argument("--instruction", default="", help="system turn, such as 请回答下面的问题")
     add_model_options(parser)
     add_strength_option(parser, [1.0], "of the adapter, one column each (default: 1)")
@@ -63,7 +66,9 @@ def asked(args: argparse.Namespace) -> list[Question]:
     """The questions of the command line, then those of the file. Raises BadQuestion."""
     questions = [Question(q, args.instruction) for q in args.question]
     if args.questions:
-        questions += read_questions(args.questions, args.instruction)
+        found = read_questions(args.questions, args.instruction, make_settings(RowOptions, vars(args)))
+        say_notes(found.notes)
+        questions += found
     if not questions:
         raise BadQuestion("question-missing")
     if all(not q.text.strip() for q in questions):
@@ -150,24 +155,15 @@ def ask_all(engine: Engine, questions: Sequence[Question], variants: Sequence[Va
             printer.print(questions[index], ready[index])
 
 
-def load(args: argparse.Namespace) -> Engine:
-    """The engine, and what there is to say of its adapters. Raises BadBase or BadAdapter."""
-    from compare.engine.local import LocalEngine
-
-    quiet_transformers()
-    engine = LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype)
-    note_base_alone(args)
-    say_notes(engine.notes)
-    return engine
-
-
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     questions = asked(args)
     sampling = sampling_of(args, repetition_penalty=args.repetition_penalty, stop_at_loop=args.stop_at_loop)
     with interruptible("interrupted; the answers that were finished are above"):
-        engine = load(args)
+        engine = load_engine(args)
+        note_base_alone(args)
+        say_notes(engine.notes)
         variants = in_part(engine.variants(args.strength), args) + [PLAIN] * args.plain_prompt
         printer = Printer(engine, args)
         note_names(variants)

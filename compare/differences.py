@@ -13,22 +13,12 @@ from compare.corpus.measured import Measured, MeasuredFile, key_of
 from compare.corpus.texts import Corpus
 from compare.corpus.totals import Totals
 from compare.engine.interface import BASE, Engine, Variant
-from compare.options import add_part_options, in_part
+from compare.options import add_part_options, add_run_options, check_limit, disk_failed, in_part, load_engine
 from compare.report.pages import plain
 from compare.report.report_files import make_directory
 from lens.base.files import find_base
 from lens.base.identity import base_identity
-from lens.cli import (
-    BAD_INPUT,
-    Parser,
-    add_model_options,
-    chosen_adapters,
-    command,
-    interruptible,
-    quiet_transformers,
-    say,
-    say_notes,
-)
+from lens.cli import Parser, command, interruptible, say_notes
 from lens.errors import BadAdapter, BadRows, BadSetting, Note
 from lens.strict_json import dumps, print_json
 from lens.terminal_text import visible
@@ -39,11 +29,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                     description="Read texts under base and adapted model side by side: what changes, where, how much.")
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="FILE",
                         help="plain text (.txt, .md), a text a line, or rows in any format that training reads")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR",
-                        help="where the result goes; an interrupted run goes on from what is there")
-    add_model_options(parser)
+    add_run_options(parser, "result", "texts")
     add_part_options(parser)
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N texts")
     return parser.parse_args(argv)
 
 
@@ -80,7 +67,7 @@ def differences(engine: Engine, args: argparse.Namespace) -> dict[str, Any]:
              "adapter": {"name": adapted.name, "sha256": loaded.sha256, "strength": adapted.strength, **adapted.part}}
     corpus, totals = Corpus(args.data, engine.tokens, engine.facts.window), Totals()
     with MeasuredFile(args.output / "texts.jsonl") as file:
-        for text in measure(engine, adapted, corpus, args.limit, file, about):
+        for text in measure(engine, adapted, corpus, args.limit, file, {**about, "made_by": loaded.decides}):
             totals.add(text)
         if file.kept:
             say_notes([Note("differences-kept", count=file.kept)])
@@ -109,34 +96,21 @@ def rendered(name: str, found: dict[str, Any]) -> str:
     return environment.get_template(name).render(found=found)
 
 
-def load(args: argparse.Namespace) -> Engine:
-    """The engine, and what there is to say of its adapters. Raises BadBase or BadAdapter."""
-    from compare.engine.local import LocalEngine
-
-    quiet_transformers()
-    engine = LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype)
-    say_notes(engine.notes)
-    return engine
-
-
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    if args.limit is not None and args.limit < 1:
-        raise BadSetting("setting-out-of-range", option="--limit", value=args.limit, allowed="1 or more")
+    check_limit(args.limit)
     make_directory(args.output)
     try:
         with interruptible(f"interrupted: what was read is kept in {args.output}; the same command goes on from there"):
-            with load(args) as engine:
+            with load_engine(args) as engine:
+                say_notes(engine.notes)
                 found = differences(engine, args)
             write(found, args.output)
     except BrokenPipeError:
         raise
     except OSError as err:  # a full or read-only disk
-        full = BadSetting("disk-failed", path=err.filename or args.output, reason=err.strerror or err,
-                          output=args.output)
-        say(f"error: {full}")
-        return BAD_INPUT
+        return disk_failed(err, args.output)
     print_json({"differences": str(args.output / "differences.html"),
                 "summary": [said["message"] for said in found["summary"]]})
     return 0

@@ -10,22 +10,14 @@ import signal
 import sys
 from pathlib import Path
 
-from compare.options import add_sampling_options, add_strength_option, sampling_of
+from compare.options import add_run_options, add_sampling_options, add_strength_option, disk_failed, sampling_of
 from compare.report.regression import MARGIN, Verdict, gate, read_report
 from compare.report.report_files import make_directory, write
 from compare.report.report_settings import ReportSettings
 from compare.report.results import ResultsFile
 from compare.report.slices import read_rules
-from lens.cli import (
-    BAD_INPUT,
-    GATE_FAILED,
-    Parser,
-    add_model_options,
-    chosen_adapters,
-    command,
-    interruptible,
-    say,
-)
+from lens.base.files import find_base
+from lens.cli import GATE_FAILED, Parser, chosen_adapters, command, interruptible, say
 from lens.declared_settings import add_settings, make_settings
 from lens.embedded import ASSETS
 from lens.errors import BadAdapter, BadSetting
@@ -41,15 +33,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help="rows in any format that training reads, with optional keywords (all must be in a right "
                              "answer) and kind (\"unknown\": off topic) (default: the embedded held-out questions)")
     add_settings(parser, RowOptions)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR",
-                        help="where the report goes; an interrupted run goes on from what is there")
-    add_model_options(parser)
+    add_run_options(parser, "report", "rows of the file")
     add_strength_option(parser, [], "of the adapter, beside 1, for the curve over strengths")
     parser.add_argument("--checkpoints", type=Path, nargs="+", default=[], metavar="DIR",
                         help="earlier states of the adapter, or a directory of checkpoint-N, for the curve over steps")
     parser.add_argument("--plain", type=Path, default=ASSETS / "report" / "plain.txt", metavar="FILE",
                         help="text that nobody trained on, one sentence a line, to measure forgetting on")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the file's first N rows")
     parser.add_argument("--slice-by", metavar="FIELD", help="figures by this field of the rows (default: tag)")
     parser.add_argument("--rule", action="append", default=[], metavar="NAME=REGEX",
                         help="a text rule of your own: how many answers it is found in; may be given again")
@@ -77,6 +66,7 @@ def report_settings(args: argparse.Namespace) -> ReportSettings:
 def evaluate(args: argparse.Namespace) -> Verdict | None:
     """Build and write the report; the gate's verdict where one was asked for. Raises LensError."""
     settings = report_settings(args)
+    find_base(settings.base)  # first: a base that is broken is told before anything is said of rows, or made
     old = read_report(args.against) if args.against else None
     make_directory(settings.output)
     from compare.report.build import build
@@ -104,10 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         raise
     except OSError as err:  # a full or read-only disk, on whichever process
-        full = BadSetting("disk-failed", path=err.filename or args.output, reason=err.strerror or err,
-                          output=args.output)
-        say(f"error: {full}", everyone=True)
-        return BAD_INPUT
+        return disk_failed(err, args.output)
     if verdict:
         say(verdict.sentence())
     return 0 if verdict is None or verdict.passed else GATE_FAILED

@@ -1,16 +1,48 @@
-"""Options of `python -m compare` and `compare.evaluate`: strengths, parts of an adapter, how tokens are chosen."""
+"""What `python -m compare`, `compare.evaluate` and `compare.differences` share: options, loading, a disk that fails."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from compare.engine.question import Sampling, Variant, number, read_layers, read_modules, unique_names
-from lens.cli import say
-from lens.errors import BadQuestion
+from lens.cli import BAD_INPUT, add_model_options, chosen_adapters, quiet_transformers, say
+from lens.errors import BadQuestion, BadSetting
+
+if TYPE_CHECKING:
+    from compare.engine.interface import Engine
 
 T = TypeVar("T")
+
+
+def add_run_options(parser: argparse.ArgumentParser, what: str, counted: str) -> None:
+    """Options of a run that reads a file and writes a directory, and the model's. `what` is written, `counted` read."""
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR",
+                        help=f"where the {what} goes; an interrupted run goes on from what is there")
+    add_model_options(parser)
+    parser.add_argument("--limit", type=int, metavar="N", help=f"only the first N {counted}")
+
+
+def check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise BadSetting("setting-out-of-range", option="--limit", value=limit, allowed="1 or more")
+
+
+def load_engine(args: argparse.Namespace) -> Engine:
+    """The engine that `add_model_options` asks for. Raises BadBase or BadAdapter."""
+    from compare.engine.local import LocalEngine
+
+    quiet_transformers()
+    return LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype)
+
+
+def disk_failed(err: OSError, output: Path) -> int:
+    """Say what befell a disk that is full or read-only, from whichever process met it; the exit status."""
+    full = BadSetting("disk-failed", path=err.filename or output, reason=err.strerror or err, output=output)
+    say(f"error: {full}", everyone=True)
+    return BAD_INPUT
 
 
 def add_strength_option(parser: argparse.ArgumentParser, default: list[float], help: str) -> None:

@@ -98,7 +98,8 @@ def test_training_into_a_read_only_file_system_is_one_sentence(training, disk, c
     for out in (place, place / "deep" / "out"):
         assert train_main([*training, "--output", str(out)]) == 2
         said = error_of(capsys)
-        assert f"--output {out} cannot be written (" in said and said.endswith("; name another directory")
+        assert f"--output {out} cannot be written (Read-only file system)" in said
+        assert said.endswith("; name another directory")
 
 
 def test_training_where_the_system_lets_nothing_be_made_is_one_sentence(training, tmp_path, capsys):
@@ -151,7 +152,7 @@ def test_a_disk_that_is_full_before_the_first_step_is_one_sentence(training, dis
 
 
 def test_merging_onto_a_disk_that_is_read_only_or_full_is_one_sentence(disk, capsys):
-    for place, said in ((disk(), "nothing may be written"), (disk(1), "No space left on device")):
+    for place, said in ((disk(), "Read-only file system"), (disk(1), "No space left on device")):
         assert merge.main([str(ADAPTER), "--output", str(place / "merged")]) == 2
         told = error_of(capsys)
         assert f"--output {place / 'merged'} cannot be written" in told and said in told

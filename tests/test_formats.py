@@ -13,6 +13,7 @@ from compare.questions import read_questions
 from compare.report.rows import read_data
 from lens.errors import LensError
 from lens.rows.formats import Row
+from lens.rows.row_options import RowOptions
 from lens.rows.rows import read_rows
 from train.data.encoded import IGNORED
 from train.data.encoding import encode_row
@@ -287,6 +288,24 @@ def test_a_file_of_questions_is_read_as_training_reads_it(tmp_path, value):
     (tmp_path / "questions.json").write_text(f"[{lines.read_text(encoding='utf-8')}]", encoding="utf-8")
     for name in ("questions.jsonl", "questions.json"):
         assert [question.text for question in read_questions(tmp_path / name)] == [ASKED]
+
+
+def test_questions_are_read_by_the_options_that_training_has_and_what_was_guessed_is_said(tmp_path):
+    """A .jsonl of questions had to be UTF-8 with the names that we know."""
+    path = tmp_path / "questions.jsonl"
+    path.write_bytes('{"input": "校训是什么？", "id": 7}\n首任校长是谁？\n'.encode("gb18030"))
+    found = read_questions(path)
+    assert [question.text for question in found] == ["校训是什么？", "首任校长是谁？"]
+    said = " | ".join(map(str, found.notes))
+    assert "was read as GB18030, such as '校训是什么？首任" in said and "field 'id' is not used (1 rows)" in said
+    path.write_bytes('{"ask": "교훈?"}\n{"ask": 7}\n{"ask": "교장?", "ask": "?"}'.encode("euc-kr"))
+    for how, refused in ((RowOptions(), "line 1 is not UTF-8"), (RowOptions(encoding="euc-kr"), "line 1: no format"),
+                         (RowOptions(["input=ask"], "euc-kr"), "line 2: field 'input' is int")):
+        with pytest.raises(LensError, match=refused):
+            read_questions(path, how=how)
+    found = read_questions(path, "답", RowOptions(["input=ask"], "euc-kr", True))
+    assert [(question.text, question.instruction) for question in found] == [("교훈?", "답")]
+    assert "2 bad rows skipped" in " | ".join(map(str, found.notes))
 
 
 def test_a_table_of_questions_is_asked_and_reported_on(tmp_path):

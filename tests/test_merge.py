@@ -98,12 +98,14 @@ def test_nor_is_it_merged_again_into_its_own_merge(trained, merged, tmp_path):
     assert caught.value.code == "adapter-of-another-base"
 
 
-@pytest.mark.parametrize("name", ["full", "n" * 300, "file/below"])
-def test_an_output_that_cannot_be_is_refused_before_anything_is_loaded(tmp_path, name):
+@pytest.mark.parametrize("name, said", [("full", "is not empty"), ("n" * 300, "File name too long"),
+                                        ("file/below", "file is a file"), ("/proc/new", "No such file or directory")],
+                         ids=["full", "too long", "below a file", "where nothing can be made"])
+def test_an_output_that_cannot_be_is_refused_before_anything_is_loaded(tmp_path, name, said):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "kept").touch()
     (tmp_path / "file").touch()
-    with pytest.raises(BadSetting, match="--output"):
+    with pytest.raises(BadSetting, match=f"--output .*{said}"):
         merge("no-such-adapter", "no-such-base", tmp_path / name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -235,6 +236,25 @@ def test_bad_input_is_one_sentence(pair, tmp_path, capsys, text, options, said):
     *notes, error = captured.err.splitlines()
     assert error.startswith("error: ") and said in error and all(note.startswith("note: ") for note in notes)
     assert captured.out == ""
+
+
+def test_a_broken_base_is_told_before_anything_is_said_of_the_rows(pair, tmp_path, capsys):
+    assert main([*pair, "--base", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: base ") and "no such directory" in line and not (tmp_path / "out").exists()
+
+
+def test_an_adapter_whose_settings_changed_is_asked_anew(pair, tmp_path):
+    """Its weights are the same, its alpha is another: the older answers were shown as its."""
+    own, new = tmp_path / "tiny", tmp_path / "new"
+    shutil.copytree(pair[3], own, ignore=shutil.ignore_patterns("checkpoint-*"))
+    command = [*pair, "--adapter", str(own), "--limit", "2", "--max-new-tokens", "8"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    config = json.loads((own / "adapter_config.json").read_text())
+    (own / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 80}))
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0 == main([*command, "--output", str(new)])
+    assert report_in(tmp_path / "out") == report_in(new)
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 4  # and the older ones are kept
 
 
 def test_a_base_alone_has_nothing_to_compare(tiny_base, tmp_path, capsys, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -102,6 +103,26 @@ def test_a_changed_rate_is_applied_from_that_step_on_and_recorded(out, tiny_base
     assert "From step 4 on `learning_rate` was `0.001`, before `0.01`." in (out / "README.md").read_text()
     train(made(tiny_base, out, rows, resume=True, max_steps=7, learning_rate=0.001, weight_decay=0.5))
     assert changes == about(out)["changes"][:-1]  # and the new number of steps
+
+
+def test_how_often_it_logs_and_saves_is_as_asked_now(out, tiny_base, rows):
+    """A resumed run logged and saved as the first one had, whatever was asked."""
+    train(made(tiny_base, out, rows, resume=True, max_steps=8, logging_steps=3, save_steps=1))
+    assert [r["step"] for r in records(out / "log.jsonl") if r["step"] > 4] == [5, 6, 7, 8]  # each save logs too
+    assert [c.name for c in checkpoints(out)][-4:] == [f"checkpoint-{step}" for step in (5, 6, 7, 8)]
+
+
+def test_another_adapter_to_start_from_is_refused_in_a_resumed_run(stopped, out, tiny_base, rows, tmp_path):
+    """It was ignored."""
+    s = chosen({"from_adapter": str(stopped), "base": str(tiny_base), "data": [str(rows)], "max_steps": 1, "batch": 2,
+                "output": str(tmp_path / "new"), "device": "cpu", "probe_steps": 0, "save_steps": 1})
+    new, again = train(s), replace(s, resume=True, max_steps=2)
+    with pytest.raises(LensError, match="--from-adapter is .*checkpoint-2, but .*checkpoint-1 was made with"):
+        train(replace(again, from_adapter=str(stopped / "checkpoint-2")))
+    with pytest.raises(LensError, match="--from-adapter is .*, but .*checkpoint-4 was made with none"):
+        train(made(tiny_base, out, rows, resume=True, max_steps=6, from_adapter=str(stopped)))
+    train(again)
+    assert about(new)["steps"] == 2 and about(new)["lineage"]["from_adapter"] == stopped.name
 
 
 def test_the_record_has_the_settings_in_force_at_each_step(out, tiny_base, rows):

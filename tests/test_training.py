@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 
 import gradio as gr
 import pytest
@@ -92,8 +93,29 @@ def test_ten_steps_are_started_reloaded_stopped_resumed_and_compared(visit):
     compared(page, 3, f"trained-1-checkpoint-{stopped_at}")
 
 
-def test_a_training_is_started_reloaded_stopped_and_a_column(visit):
-    stopped(train_tab(visit()))
+def test_a_training_is_started_reloaded_stopped_downloaded_continued_and_deleted(visit):
+    page = train_tab(visit())
+    at, number = stopped(page), page.locator(".job").get_attribute("data-number")
+    told = page.locator(".job details").filter(has_text="同样的训练").locator("code")
+    expect(told).to_contain_text(re.compile("python -m train .*--max-steps=10 .*--output runs/mine"))
+    page.locator("[data-do=pack]").click()
+    with page.expect_download(timeout=WAIT) as taken:
+        page.locator("#training-zip a").first.click()
+    with zipfile.ZipFile(taken.value.path()) as packed:
+        assert {"adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "training.json"} <= {
+            name.rpartition("/")[2] for name in packed.namelist()}
+        about = json.loads(packed.read(next(name for name in packed.namelist() if name.endswith("training.json"))))
+    assert about["steps"] == at, "Stop kept the step that it had come to"
+    page.locator("[data-do=resume]").click()
+    job_is(page, "running", "done")
+    page.locator("[data-do=stop]").click()
+    job_is(page, "stopped", "done")
+    assert step(page) >= at
+    for answer, left in (("dismiss", 1), ("accept", 0)):
+        page.once("dialog", lambda dialog, answer=answer: getattr(dialog, answer)())
+        page.locator("[data-do=remove]").click()
+        page.wait_for_timeout(2000)  # longer than a look of the page
+        expect(page.locator(f".job[data-number='{number}']")).to_have_count(left, timeout=WAIT)
 
 
 @pytest.fixture

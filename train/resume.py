@@ -85,6 +85,7 @@ def find_start(s: TrainSettings, base: BaseFiles, tokenizer: Any, rows: Rows, ro
     if step_of(found) > s.max_steps:
         raise BadSetting("resume-steps-behind", steps=s.max_steps, checkpoint=found, reached=step_of(found))
     record = json.loads((found / "training.json").read_text(encoding="utf-8"))
+    check_same_lineage(s, found, record.get("lineage") or {})
     check_same_run(s, found, record, base, tokenizer, rows_a_step)
     changes = [*record.get("changes", []), *changed(s, record, step_of(found))]
     if (then := rows_then(record)) not in (None, rows_now(s, rows, then)):
@@ -120,6 +121,16 @@ def check_same_run(s: TrainSettings, checkpoint: Path, record: dict[str, Any], b
     template = (checkpoint / "chat_template.jinja").read_text(encoding="utf-8")
     if template.strip() != tokenizer.chat_template.strip():
         raise BadBase("resume-template-differs", base=base.name, checkpoint=checkpoint)
+
+
+def check_same_lineage(s: TrainSettings, checkpoint: Path, lineage: dict[str, Any]) -> None:
+    """Raises BadSetting where --from-adapter names another adapter than the run began with; one that is gone since
+    is needed no more."""
+    if not s.from_adapter or not Path(s.from_adapter).exists() and lineage:
+        return
+    if read_adapter(s.from_adapter).sha256 != lineage.get("sha256"):
+        raise BadSetting("resume-setting-differs", option="--from-adapter", now=s.from_adapter,
+                         then=lineage.get("from_adapter", "none"), checkpoint=checkpoint)
 
 
 def changed(s: TrainSettings, record: dict[str, Any], step: int) -> list[dict[str, Any]]:

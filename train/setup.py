@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -79,12 +80,13 @@ def writing(output: Path) -> Iterator[None]:
 
 
 def check_writable(output: Path) -> None:
-    """Asks the system, and leaves nothing behind; a full disk is found by the first write. Raises OSError."""
+    """Tries it, with a file that has no name and is gone at once; a full disk is found by the first write. Raises
+    OSError in the system's own words."""
     there = next(p for p in (output, *output.absolute().parents) if p.exists())
     if not there.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"{there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, f"nothing may be written in {there}")
+    with tempfile.TemporaryFile(dir=there):
+        pass
 
 
 def check_paths(s: TrainSettings) -> None:
@@ -147,8 +149,10 @@ def adapted_base(s: TrainSettings, files: BaseFiles, compute: Compute, tokenizer
     from transformers import set_seed
 
     from lens.base.loading import load_base
+    from lens.cli import quiet_transformers
     from train.loss import teach_answers_only
 
+    quiet_transformers()
     model = load_base(files, "cpu", compute.dtype_name, tokenizer).model
     set_seed(s.seed)
     teach_answers_only(model)

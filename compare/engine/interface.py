@@ -98,6 +98,11 @@ class LoadedAdapter:
         return self.files.sha256
 
     @property
+    def decides(self) -> list[object]:
+        """What of it decides an answer, for JSON: its weights, and what each layer's update is scaled by."""
+        return [self.sha256, {module: self.files.scaling_of(module) for module in self.files.sites}]
+
+    @property
     def base_sha256(self) -> str | None:
         return self.files.base_sha256
 

@@ -110,7 +110,8 @@ def answer_rows(engine: Engine, rows: Sequence[Row], variants: Sequence[Variant]
     from tqdm import tqdm
 
     check_rows(engine, rows, sampling)
-    settings = {**settings, "sampling": vars(sampling), "variants": [[v.name, v.strength] for v in variants]}
+    settings = {**settings, "sampling": vars(sampling),
+                "variants": [[v.name, v.strength, v.prompt, v.part] for v in variants]}
     keys = [key(row, settings) for row in rows]
     wanted = set(keys)
     known = {r.key: r for r in processes.gather([r for r in file.read().values() if r.key in wanted])}

@@ -73,7 +73,8 @@ def ask(settings: ReportSettings, engine: Engine, variants: Sequence[Variant], d
         processes: Processes, file: ResultsFile) -> list[Seen]:
     """The variants over all rows and sentences."""
     depends = {"base": base_sha256(settings.base), "dtype": f"torch.{engine.facts.dtype}",
-               "adapters": [adapter.sha256 for adapter in engine.adapters.values()]}
+               "prompt": list(engine.tokens.prompt_ids("问", "答")),  # for the template, which no weights tell
+               "adapters": [adapter.decides for adapter in engine.adapters.values()]}
     answers = answer_rows(engine, data.rows, variants, settings.sampling, depends, file, processes)
     return [Seen(seen, lost, engine.adapters[variant.adapter].step if variant.adapter else 0)
             for variant, seen, lost in zip(variants, zip(*answers, strict=True), losses(engine, plain, variants),

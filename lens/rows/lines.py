@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from lens.errors import BadRows, LensError, Note
 
@@ -113,10 +113,7 @@ def open_text(path: Path, encoding: str = "", notes: list[Note] | None = None) -
     try:
         with _open(path) as raw:
             head = raw.read(SAMPLE)
-        known = check_encoding(encoding) if encoding else encoding_of(path, head)
-        if not encoding and known == "gb18030" and notes is not None:
-            notes.append(Note("read-as-gb18030", path=path, text=repr(chinese_in_gb18030(head))))
-        with _open(path) as raw, io.TextIOWrapper(raw, encoding=known, errors="surrogateescape", newline="") as text:
+        with _open(path) as raw, as_text(path, raw, head, encoding, notes) as text:
             yield text
     except (EOFError, zlib.error, gzip.BadGzipFile) as err:
         raise BadRows("data-file-broken-gzip", path=path, reason=err) from err
@@ -124,6 +121,14 @@ def open_text(path: Path, encoding: str = "", notes: list[Note] | None = None) -
         raise BadRows("data-file-broken-encoding", path=path, encoding=err.encoding.upper(), reason=err.reason) from err
     except OSError as err:
         raise BadRows("data-file-unreadable", path=path, reason=err.strerror or err) from err
+
+
+def as_text(path: Path, raw: BinaryIO, head: bytes, encoding: str, notes: list[Note] | None) -> TextIO:
+    """The bytes of `raw`, which begins with `head`, as text; see `open_text`. Raises BadRows where they are no text."""
+    known = check_encoding(encoding) if encoding else encoding_of(path, head)
+    if not encoding and known == "gb18030" and notes is not None:
+        notes.append(Note("read-as-gb18030", path=path, text=repr(chinese_in_gb18030(head))))
+    return io.TextIOWrapper(raw, encoding=known, errors="surrogateescape", newline="")
 
 
 def _open(path: Path) -> Any:

@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lens.chat import valid_text
 from lens.errors import BadRows, LensError, Note
 from lens.rows.advice import suggest_columns
 from lens.rows.columns import Columns, parse_columns, plain_key
@@ -83,15 +82,6 @@ class Rows(list[Row]):
         if self.skipped:
             said.append(Note("bad-rows-skipped", count=len(self.skipped), first=self.skipped[0]))
         return said
-
-
-def read_question(value: dict[str, Any], where: str) -> Row:
-    """The row in a parsed JSON object that asks something; it needs no answer. Raises BadRows.
-
-    Half characters in it are replaced: they are asked, not taught.
-    """
-    sound = {key: valid_text(held) if isinstance(held, str) else held for key, held in value.items()}
-    return recognise(tuple(sound), Columns(), where, answers=False).take(sound, where, answers=False).rows[0]
 
 
 class Reader:

@@ -76,6 +76,7 @@ class Log(TrainerCallback):
         self.first: list[float] = []  # losses of the first records
 
     def on_train_begin(self, args, state, control, **_):
+        state.compute_steps(args, args.max_steps)  # a checkpoint's state brings its own --logging-steps and the like
         self.tokens, self.sound, self.start = state.num_input_tokens_seen, state.global_step, state.global_step
         self.first = [r["loss"] for r in read_log(self.path) if "loss" in r][:FIRST]
         self.all_began = time.monotonic()

@@ -5,19 +5,48 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.open_page import WAIT
-from tests.test_page import MOTTO, answers, ask, finished, page, says, set_number, state, type_number
+from tests.test_page import MOTTO, answers, ask, finished, page, says, set_number, state
 
 pytest_plugins = ["tests.open_page"]
 __all__ = ["page"]  # a fixture
 
 
+FIELDS = "rows => rows.map(row => [...row.querySelectorAll('[data-key]')].map(field => field.value))"
+
+
+def editor(page):
+    """The list of columns, unfolded."""
+    page.locator("#columns-fold > button").click()
+    expect(page.locator("#columns [data-add=next]")).to_be_visible(timeout=WAIT)
+    return page.locator("#columns")
+
+
+def rows(page) -> list[list[str]]:
+    """Of each column in the list name, adapter, strength, prompt, layers, modules."""
+    return page.locator("#columns ol > li").evaluate_all(FIELDS)
+
+
+def change(page, row: int, key: str, value: str):
+    """Type into a field of a column."""
+    field = page.locator("#columns ol > li").nth(row).locator(f"[data-key={key}]")
+    field.fill(value)
+    field.press("Tab")
+
+
+def drawn(page, count: int):
+    """Wait until so many columns have finished."""
+    expect(page.locator(".lens-col:not([data-state=writing])")).to_have_count(count, timeout=WAIT)
+    expect(page.locator(".lens-col")).to_have_count(count)
+
+
 def test_a_column_at_another_strength_is_added_focused_and_removed(page):
-    page.locator("#more > button").click()
-    type_number(page, "strength", "0")
-    page.locator("#add").click()
+    editor(page).locator("[data-add=next]").click()
+    change(page, 1, "strength", "0")
+    expect(page.locator("#column-2 header")).to_contain_text("强度 0", timeout=WAIT)
     state(page, "column-2", "stop", "length")
     finished(page)
     assert page.locator("#column-2 .lens-answer").get_attribute("data-text") == answers(page)[0]
@@ -27,13 +56,95 @@ def test_a_column_at_another_strength_is_added_focused_and_removed(page):
     expect(page.locator("#base")).to_be_visible()
     page.locator("#column-2 [data-action=remove]").click()
     expect(page.locator("#column-2")).to_have_count(0, timeout=WAIT)
+    assert len(rows(page)) == 1
+
+
+def test_five_columns_are_reordered_by_keyboard_and_found_again_after_a_reload(page):
+    set_number(page, "length", "8")
+    columns = editor(page)
+    for _ in range(3):
+        columns.locator("[data-add=next]").click()
+    columns.locator("[data-add=plain]").click()
+    drawn(page, 6)
+    change(page, 1, "name", "Half 半")
+    change(page, 2, "strength", "-0.5")
+    columns.locator("summary").nth(3).click()
+    change(page, 3, "layers", "3-5")
+    change(page, 3, "modules", "attention")
+    moved = columns.locator("ol > li").nth(3)
+    moved.locator("[data-do=up]").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")  # the button goes along and keeps its focus
+    columns.locator("ol > li").nth(4).locator("[data-key=prompt]").focus()
+    page.keyboard.press("Alt+ArrowUp")
+    as_they_were = [["", "lens", "1", "chat", "", ""], ["", "lens", "0.5", "chat", "3-5", "attention"],
+                    ["Half 半", "lens", "0.5", "chat", "", ""], ["", "", "1", "plain", "", ""],
+                    ["", "lens", "-0.5", "chat", "", ""]]
+    assert rows(page) == as_they_were
+    expect(page).to_have_url(re.compile("l:3-5.*plain.*lens~-0.5"), timeout=WAIT)
+    drawn(page, 6)
+    page.reload()
+    page.locator("#question textarea").wait_for(timeout=WAIT)
+    drawn(page, 6)
+    expect(page.locator("#column-3")).to_contain_text("Half 半")
+    editor(page)
+    assert rows(page) == as_they_were
+    saved = json.loads(page.locator("[data-name='lora-lens.json']").get_attribute("data-value"))
+    assert [c["variant"] for c in saved["columns"]] == [
+        "base", "lens", "lens@0.5 [layers 3-5, attention]", "Half 半", "base, plain prompt", "lens@-0.5"]
+    assert saved["columns"][2]["layers"] == "3-5" and saved["sampling"]["max_new_tokens"] == 8
+
+
+def test_what_is_set_but_not_asked_and_what_no_address_can_hold_survive_a_reload(page):
+    page.locator("#question textarea").fill("还没问的问题")
+    expect(page).to_have_url(re.compile("q=%E8%BF%98"), timeout=WAIT)
+    page.locator("#question textarea").fill("长" * 700)
+    expect(page).to_have_url(re.compile(r"\?kept=1$"), timeout=WAIT)
+    page.reload()
+    expect(page.locator("#question textarea")).to_have_value("长" * 700, timeout=WAIT)
+
+
+def test_two_tabs_of_a_browser_keep_their_own_and_share_the_theme(page):
+    page.locator("#question textarea").fill("长" * 700)
+    expect(page).to_have_url(re.compile(r"\?kept=1$"), timeout=WAIT)
+    page.locator("[data-dim]").click()
+    expect(page.locator("body")).to_have_class(re.compile(r"\bdark\b"))
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.locator("body")).to_have_class(re.compile(r"\bdark\b"), timeout=WAIT)
+    expect(other.locator("#question textarea")).to_have_value("哈工大有多少杰出人才", timeout=WAIT)
+    page.reload()
+    expect(page.locator("#question textarea")).to_have_value("长" * 700, timeout=WAIT)
+    expect(page.locator("body")).to_have_class(re.compile(r"\bdark\b"))
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_twelve_columns_scroll_no_page_sideways(visit, width):
+    columns = ";".join(f"lens~{n / 10}~n:a rather long name {n}" for n in range(11))
+    page = visit(f"?q={MOTTO}&n=8&c={columns};*~plain", width=width)
+    drawn(page, 13)
+    editor(page)
+    assert len(rows(page)) == 12
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_column_is_dragged_by_its_grip(visit):
+    page = visit(f"?q={MOTTO}&n=8&c=lens~n:a;lens~0.5~n:b;lens~2~n:c")
+    drawn(page, 4)
+    grip = editor(page).locator(".grip").first
+    last = page.locator("#columns ol > li").last.bounding_box()
+    grip.hover()
+    page.mouse.down()
+    page.mouse.move(last["x"] + 30, last["y"] + last["height"] / 2, steps=8)
+    page.mouse.up()
+    assert [row[0] for row in rows(page)] == ["b", "c", "a"]
+    expect(page).to_have_url(re.compile("n:b.*n:c.*n:a"), timeout=WAIT)
 
 
 def test_the_base_asked_in_plain_text_is_a_column_that_goes_on_from_the_question(page, visit):
     ask(page, MOTTO)
     finished(page)
-    page.locator("#more > button").click()
-    page.locator("#add-plain").click()
+    editor(page).locator("[data-add=plain]").click()
     state(page, "column-2", "stop", "length")
     finished(page)
     plain = page.locator("#column-2")

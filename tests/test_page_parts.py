@@ -8,8 +8,6 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from one_tab import StandInEngine, column, loaded
 
 from compare.engine.interface import BASE, PLAIN, Variant
@@ -18,9 +16,10 @@ from compare.page.compare.export import as_markdown
 from compare.page.compare.result import draw_result
 from compare.page.page import TABS
 from compare.page.shared.answer_column import draw_column
+from compare.page.shared.column_list import MOST_COLUMNS, AskedColumn, shown_columns
 from compare.page.shared.held_out import every_row
 from compare.page.shared.loaded import lora_parameters
-from compare.page.shared.request import LENGTHS, LONGEST_LINK, MOST_COLUMNS, PLAIN_COLUMN, STRENGTHS, ComparisonRequest
+from compare.page.shared.request import ComparisonRequest
 from compare.page.shared.templates import as_json, draw, template
 from compare.page.shared.updates import paced, updates
 from compare.page.shared.words import labels
@@ -29,26 +28,6 @@ from lens.errors import BadQuestion, LensError, Note
 
 PAGE = Path(__file__).resolve().parent.parent / "compare" / "page"
 LENS = Variant.of("lens")
-
-
-def test_a_link_brings_back_what_was_asked():
-    from urllib.parse import parse_qsl
-
-    asked = ComparisonRequest("校训 & <b>?", "", False, (0.5, 2.0), 64, 0.7, 0.9, 12)
-    assert ComparisonRequest.from_link(dict(parse_qsl(asked.link()[1:], keep_blank_values=True))) == asked
-    plain = ComparisonRequest("校训", extras=(0.5, PLAIN_COLUMN))
-    assert ComparisonRequest.from_link(dict(parse_qsl(plain.link()[1:]))) == plain
-    assert ComparisonRequest("长" * LONGEST_LINK).link() is None
-    assert ComparisonRequest.from_link({}) is None and ComparisonRequest.from_link({"q": "  "}) is None
-
-
-@given(st.dictionaries(st.sampled_from(["i", "on", "n", "t", "p", "seed", "s", "a"]), st.text(max_size=30)))
-def test_no_link_leads_out_of_bounds(params):
-    asked = ComparisonRequest.from_link({"q": "x", **params})
-    assert LENGTHS[0] <= asked.max_new_tokens <= LENGTHS[1]
-    assert all(
-        isinstance(s, str) or STRENGTHS[0] <= s <= STRENGTHS[1] for s in asked.extras)
-    assert asked.sampling.seed >= 0
 
 
 def test_a_visitors_next_question_ends_the_one_before_and_waits_for_it():
@@ -74,7 +53,7 @@ def test_a_plain_column_shows_what_it_goes_on_from_and_is_no_measure_of_the_adap
     html = draw_column(column("<b>", "length", PLAIN), 2, "<i>问", 0)
     assert '<span class="lens-before" dir="auto">&lt;i&gt;问</span><span>&lt;b&gt;</span>' in html
     assert 'data-text="&lt;b&gt;"' in html and "原文续写" in html and "不能拿来和适配后的一列比高下" in html
-    alone = draw_result(ComparisonRequest("问", extras=(PLAIN_COLUMN,)), [column("田", "length", v)
+    alone = draw_result(ComparisonRequest("问", columns=(AskedColumn(prompt="plain"),)), [column("田", "length", v)
                                                                          for v in (BASE, PLAIN)], {})
     assert 'id="adapted"' not in alone and "lens-said" not in alone  # a base without an adapter
 
@@ -92,17 +71,18 @@ def engine_of(*names: str) -> StandInEngine:
     return StandInEngine(*map(loaded, names))
 
 
-def test_of_two_adapters_a_further_column_is_one_and_the_one_that_goes_when_removed():
-    """It came at its strength for each adapter, and the sign to remove it stood on the second adapter's own column."""
+def test_of_two_adapters_each_column_but_the_base_is_removed_by_its_place_in_the_list():
+    """A further column came for each adapter, and the sign to remove it stood on the second adapter's own column."""
     engine = engine_of("one", "two")
-    variants = ComparisonRequest("问", extras=(0.5, PLAIN_COLUMN)).variants(engine)
+    half = AskedColumn("one", 0.5)
+    variants = ComparisonRequest("问", columns=(*shown_columns(engine), half, AskedColumn(prompt="plain"))).variants(
+        engine)
     assert [(v.adapter, v.strength, v.prompt) for v in variants] == [
         (None, 0.0, "chat"), ("one", 1.0, "chat"), ("two", 1.0, "chat"), ("one", 0.5, "chat"), (None, 0.0, "plain")]
-    request = ComparisonRequest("问", extras=(0.5,))
-    html = draw_result(request, [column("田", variant=v) for v in request.variants(engine)], {})
+    html = draw_result(ComparisonRequest("问"), [column("田", variant=v) for v in variants], {})
     removed = {m[1]: m[2] for m in re.finditer(r'id="([\w-]+)" data-index(?:(?!</article>).)*?data-action="remove" '
                                                r'data-value="(\d)"', html, re.S)}
-    assert removed == {"column-3": "0"}
+    assert removed == {"adapted": "0", "column-2": "1", "column-3": "2", "column-4": "3"}
 
 
 def test_twelve_adapters_are_twelve_columns_and_more_than_can_be_are_refused_with_both_numbers():
@@ -112,7 +92,7 @@ def test_twelve_adapters_are_twelve_columns_and_more_than_can_be_are_refused_wit
     last = list(Answering(engine, {}).compare("问"))[-1]
     assert [c["adapter"] for c in last["columns"]] == [None, *(f"a{i}" for i in range(12))]
     with pytest.raises(BadQuestion, match=f"{13 + MOST_COLUMNS} columns.*{MOST_COLUMNS}"):
-        ComparisonRequest("问", extras=(0.5,) * MOST_COLUMNS).variants(engine)
+        ComparisonRequest("问", columns=(AskedColumn("a0"),) * (12 + MOST_COLUMNS)).variants(engine)
 
 
 def test_names_of_columns_are_unique():

@@ -85,11 +85,9 @@ def test_ten_steps_are_started_reloaded_stopped_resumed_and_compared(visit):
     page.locator("a.column[data-column=trained-1]").click()
     said = compared(page, 2, "trained-1")
     assert said and said != page.locator("#adapted .lens-answer").get_attribute("data-text")
-    page.locator("#more > button").click()
-    page.locator("#more-adapter input").click()
-    page.get_by_role("option", name=f"trained-1-checkpoint-{stopped_at}").click()
-    page.locator("#strength input[type=number]").fill("1")
-    page.locator("#add").click()
+    page.locator("#columns-fold > button").click()
+    page.locator("#columns [data-do=copy]").last.click()
+    page.locator("#columns [data-key=adapter]").last.select_option(f"trained-1-checkpoint-{stopped_at}")
     compared(page, 3, f"trained-1-checkpoint-{stopped_at}")
 
 

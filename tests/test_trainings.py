@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import parse_qsl
 
 import gradio as gr
 import pytest
@@ -15,7 +14,6 @@ from one_tab import FACTS
 
 from compare.engine.interface import Shape
 from compare.engine.local import LocalEngine
-from compare.page.shared.request import FIRST_INSTRUCTION, ComparisonRequest
 from compare.page.training import preview, progress
 from compare.page.training import tab as training
 from compare.page.training.panel import values_of
@@ -269,13 +267,6 @@ def test_a_plan_that_cannot_be_read_or_of_another_base_is_passed_over(idle):
 def test_trainings_lie_where_the_variable_says():
     assert trainings_home({"LENS_TRAININGS": "/tmp/x"}) == Path("/tmp/x")
     assert trainings_home({"HOME": "/h", "XDG_DATA_HOME": "/d"}).name == "trainings"
-
-
-def test_another_adapter_is_a_column_by_name_and_a_link_brings_it_back():
-    asked = ComparisonRequest("q", FIRST_INSTRUCTION, extras=(0.5, "trained-1-checkpoint-4@1.5"))
-    assert ComparisonRequest.from_link(dict(parse_qsl(asked.link()[1:]))) == asked
-    assert ComparisonRequest.from_link({"q": "q", "a": "../x@1,trained-1@9e9,ok@1,ok@2,ok@3"}).extras == (
-        "../x@1", "ok@1", "ok@2", "ok@3")
 
 
 def test_a_training_runs_stops_is_found_again_resumes_and_becomes_a_column(tiny_base, tmp_path, rows_file):

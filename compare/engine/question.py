@@ -103,6 +103,7 @@ class Variant:
     """What a column shows: the adapter (None: base) at a strength, asked in a form, under a name.
 
     `layers`, `modules`: those in which the adapter is on, as `read_layers` and `read_modules` give them; None: in all.
+    `title`: what whoever asked calls it, "" where nobody did.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Variant:
     prompt: Form = "chat"
     layers: tuple[int, ...] | None = None
     modules: tuple[str, ...] | None = None
+    title: str = ""
 
     def __post_init__(self) -> None:
         RANGES["strength"].check("strength", self.strength)

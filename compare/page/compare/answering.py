@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
@@ -57,9 +57,9 @@ class Answering:
                 column.finish_reason = column.finish_reason or (None if column.error else "cancelled")
             yield draw_result(asked, columns, self.loaded, beside=beside)
 
-    def page(self, asked: ComparisonRequest, request: gr.Request) -> Iterator[Markup]:
-        """For one visitor, whose earlier answer ends and whose Stop ends this one."""
-        yield from updates(lambda run: self.stream(asked, run), draw_error, self.runs, request)
+    def page(self, asked: Callable[[], ComparisonRequest], request: gr.Request) -> Iterator[Markup]:
+        """For one visitor, whose earlier answer ends and whose Stop ends this one. `asked` may raise LensError."""
+        yield from updates(lambda run: self.stream(asked(), run), draw_error, self.runs, request)
 
     def variants(self, strengths: object, columns: object) -> list[Variant]:
         """What a program asked for: all adapters at some strengths, or column by column. Raises LensError."""
@@ -87,7 +87,8 @@ class Answering:
             top_p: draw only from the likeliest part, 0.01 to 1
             seed: of sampling, the same luck for all columns
             columns: instead of `strengths`, what each column shows, in order: {"adapter": a name from `adapters` or
-                null for the base, "strength": number, "prompt": "chat" or "plain"}; at most 64
+                null for the base, "strength": number, "prompt": "chat" or "plain", "layers": such as "3-5" and
+                "modules": such as "attention", where alone the adapter is on, "name": of the column}; at most 64
         Returns:
             `question`, `instruction` and `columns` as asked (else base first), each with its `text`, why it stopped
             (`finish_reason`), `tokens` and the other fields of `python -m compare --json`; what cannot be answered

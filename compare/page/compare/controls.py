@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gradio as gr
 
+from compare.engine.interface import RANGES, Engine
+from compare.engine.question import KINDS, LINEAR_LAYERS
 from compare.page.shared import request as limits
+from compare.page.shared.column_list import LONGEST_NAME, AskedColumn, shown_columns
 from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION, ComparisonRequest
+from compare.page.shared.templates import draw, piece, read
+
+
+def as_json(columns: Sequence[AskedColumn]) -> str:
+    return json.dumps([column.as_dict() for column in columns], ensure_ascii=False)
+
+
+def columns_in(text: str) -> list[AskedColumn]:
+    """The columns of `as_json`, as the page sends them back. Raises LensError."""
+    return [AskedColumn.read(column) for column in json.loads(text)]
 
 
 @dataclass(frozen=True)
@@ -17,7 +32,7 @@ class Controls:
     question: gr.Textbox
     instruction: gr.Textbox
     on: gr.Checkbox
-    extras: gr.State
+    columns: gr.HTML
     max_new_tokens: gr.Slider
     temperature: gr.Slider
     top_p: gr.Slider
@@ -28,10 +43,19 @@ class Controls:
         return list(vars(self).values())
 
     @staticmethod
-    def read(question, instruction, on, extras, max_new_tokens, temperature, top_p, seed) -> ComparisonRequest:
-        """The values, as Gradio hands them over."""
-        return ComparisonRequest(question or "", instruction or "", bool(on), tuple(extras or ()), int(max_new_tokens),
-                                 temperature, top_p, int(seed or 0))
+    def read(engine: Engine, question, instruction, on, columns, max_new_tokens, temperature, top_p,
+             seed) -> ComparisonRequest:
+        """The values, as Gradio hands them over. Raises LensError."""
+        listed = tuple(columns_in(columns))
+        return ComparisonRequest(question or "", instruction or "", bool(on),
+                                 None if listed == shown_columns(engine) else listed, int(max_new_tokens), temperature,
+                                 top_p, int(seed or 0))
+
+    @staticmethod
+    def values(engine: Engine, asked: ComparisonRequest) -> list:
+        """What `read` reads as this."""
+        columns = shown_columns(engine) if asked.columns is None else asked.columns
+        return list((vars(asked) | {"on": asked.on and bool(engine.adapters), "columns": as_json(columns)}).values())
 
 
 def ask_bar(has_adapter: bool) -> tuple[gr.Textbox, gr.Checkbox, gr.Button, gr.Button]:
@@ -45,19 +69,22 @@ def ask_bar(has_adapter: bool) -> tuple[gr.Textbox, gr.Checkbox, gr.Button, gr.B
     return question, on, ask, stop
 
 
-@dataclass(frozen=True)
-class NewColumn:
-    """What adds a further column: an adapter at a strength, or the base asked in plain text."""
+def column_fold(engine: Engine) -> gr.HTML:
+    """The list of the columns beside the base, folded away."""
+    def loaded_adapters(_: object) -> list[str]:  # Gradio hands over what the script sent: nothing
+        return list(engine.adapters)
 
-    fold: gr.Accordion
-    adapter: gr.Dropdown
-    strength: gr.Slider
-    add: gr.Button
-    plain: gr.Button
+    with gr.Accordion("各列：适配器、强度、次序", open=False, elem_id="columns-fold"):
+        allowed = RANGES["strength"]
+        editor = draw("compare/columns", "editor", modules=[*KINDS, *LINEAR_LAYERS], low=allowed.low,
+                      high=allowed.high, longest=LONGEST_NAME)
+        return piece(as_json(shown_columns(engine)), html_template=str(editor), elem_id="columns",
+                     css_template=read("compare/columns.css"), js_on_load=read("compare/columns.js"),
+                     server_functions=[loaded_adapters])
 
 
-def settings(question, on, extras, adapters: list[str]) -> tuple[Controls, NewColumn]:
-    """Below the result: settings in view; folded away, the instruction and what adds a column of these adapters."""
+def settings(question, on, columns) -> Controls:
+    """Below the columns: settings in view, the instruction folded away."""
     with gr.Row(elem_classes="lens-folds"):
         with gr.Accordion("设置：长度、温度、种子", open=True, elem_id="settings"):
             with gr.Row():
@@ -71,12 +98,4 @@ def settings(question, on, extras, adapters: list[str]) -> tuple[Controls, NewCo
                                  maximum=limits.SEEDS[1], elem_id="seed")
         with gr.Accordion("指令（系统）", open=False, elem_id="instruction-fold"):
             instruction = gr.Textbox(FIRST_INSTRUCTION, label="指令", elem_id="instruction")
-        with gr.Accordion("再加一列：换适配器或提示", open=False, elem_id="more") as fold:
-            adapter = gr.Dropdown(adapters, value=next(iter(adapters), None), label="哪个适配器",
-                                  visible=len(adapters) > 1, elem_id="more-adapter")
-            strength = gr.Slider(*limits.STRENGTHS, 0.5, step=0.1, label="适配器强度", elem_id="strength",
-                                 info="0 是原模型，1 是训练所得，其余是外推")
-            add = gr.Button("＋ 加一列", size="sm", elem_id="add")
-            plain = gr.Button("＋ 加一列原模型，不套对话格式", size="sm", elem_id="add-plain")
-    controls = Controls(question, instruction, on, extras, length, temperature, top_p, seed)
-    return controls, NewColumn(fold, adapter, strength, add, plain)
+    return Controls(question, instruction, on, columns, length, temperature, top_p, seed)

@@ -24,12 +24,11 @@ def draw_result(asked: ComparisonRequest, columns: Sequence, loaded: dict, preco
                 beside: Sequence = ()) -> Markup:
     """All of it. `loaded`: name → value of what is loaded, for the downloads; `beside`: endpoints' columns."""
     finished = all(c.finish_reason for c in columns) and all(c.over for c in beside)
-    known, fixed = every_row().get(asked.question), len(columns) - len(asked.extras)
+    known = every_row().get(asked.question)
     result = as_dict(asked, columns, loaded, beside) if finished else None
     return draw("compare/result", "result", columns=columns, finished=finished, precomputed=precomputed,
                 saved=downloads(result) if result else [], table=as_table(result) if result else "",
-                drawn=[draw_column(c, i, asked.question, i - fixed if i >= fixed else None)
-                       for i, c in enumerate(columns)],
+                drawn=[draw_column(c, i, asked.question, i - 1 if i else None) for i, c in enumerate(columns)],
                 beside=beside, formatted=[rendered(c.text) if finished else None for c in beside],
                 question=asked.question, reference=known.output if known and finished else "", link=asked.link())
 

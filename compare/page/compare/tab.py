@@ -6,26 +6,25 @@ Lays out the tab and joins its controls to the answers; what a result looks like
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from urllib.parse import parse_qsl
 
 import gradio as gr
 
 from compare.engine.interface import Engine
 from compare.page.compare.answering import Answering
-from compare.page.compare.controls import Controls, ask_bar, settings
+from compare.page.compare.controls import Controls, as_json, ask_bar, column_fold, columns_in, settings
 from compare.page.compare.result import draw_result, result_piece
 from compare.page.shared import held_out, loaded
 from compare.page.shared import request as limits
 from compare.page.shared.api import endpoint
-from compare.page.shared.request import ComparisonRequest, first_adapter
-from compare.page.shared.templates import draw, picker
-from compare.page.shared.words import Words
+from compare.page.shared.column_list import shown_columns
+from compare.page.shared.request import ComparisonRequest
+from compare.page.shared.templates import draw, picker, piece, read
 from compare.server.endpoint import Endpoint
-from lens.errors import Unavailable
+from lens.errors import LensError
 
-# The strength as it stands in the field: Gradio hears of a number that was typed a moment later than of the press.
-TYPED = """(extras, strength, adapter) =>
-  [extras, Number(document.querySelector('#strength input[type=number]')?.value ?? strength), adapter]"""
+# The query that kept.js put aside where the address says so.
+KEPT = "() => [new URLSearchParams(location.search).has('kept') && sessionStorage.getItem('lens-asked') || '']"
 AT_ONCE = 20  # answers under way at once; more visitors wait in Gradio's queue, which tells them their place
 
 
@@ -39,19 +38,31 @@ def build(page: gr.Blocks, engine: Engine, answered: list | None, endpoints: Seq
     with gr.Row(elem_classes="lens-try"):
         chips = picker(draw("compare/examples", "examples"), elem_id="examples")
         random = gr.Button("随机抽一道没练过的题", size="sm", elem_id="lucky", visible=bool(held_out.every_row()))
-    controls, more = settings(question, on, gr.State([]), list(engine.adapters))
-    wire(page, answering, controls, result, (ask, stop, chips, random, more))
+    controls = settings(question, on, column_fold(engine))
+    wire(page, answering, controls, result, (ask, stop, chips, random), kept_address(engine, controls))
     return controls
 
 
-def with_plain(extras: list) -> list:
-    """The further columns with that of the base in plain text as the last."""
-    return [*(extra for extra in extras if extra != limits.PLAIN_COLUMN), limits.PLAIN_COLUMN]
+def kept_address(engine: Engine, controls: Controls) -> gr.HTML:
+    """What a visitor sets stands in the address at once, so that a reload finds it. Its value is the query."""
+    kept = piece(html_template=f'<i data-longest="{limits.LONGEST_LINK}"></i>', js_on_load=read("compare/kept.js"),
+                 visible="hidden", elem_id="kept")
+
+    def query(*values) -> str:
+        try:
+            asked = Controls.read(engine, *values)
+        except LensError:  # told where it is asked
+            return gr.skip()
+        return "" if asked == ComparisonRequest() else asked.query()
+
+    gr.on([control.change for control in controls.all], query, controls.all, kept, queue=False,
+          trigger_mode="always_last", api_visibility="private", show_progress="hidden")
+    return kept
 
 
-def without(extras: list, event: gr.EventData) -> list:
-    """The further columns without the one whose sign was pressed."""
-    return [extra for i, extra in enumerate(extras) if i != event.index]
+def without(columns: str, event: gr.EventData) -> str:
+    """The columns without the one whose sign was pressed."""
+    return as_json([column for i, column in enumerate(columns_in(columns)) if i != event.index])
 
 
 def random_question() -> tuple[str, str]:
@@ -59,54 +70,43 @@ def random_question() -> tuple[str, str]:
     return (row.input, row.instruction) if row else (limits.FIRST_QUESTION, limits.FIRST_INSTRUCTION)
 
 
-def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.HTML, buttons: tuple) -> None:
+def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.HTML, buttons: tuple,
+         kept: gr.HTML) -> None:
     """Join the controls to the engine."""
-    ask, stop, chips, random, more = buttons
+    ask, stop, chips, random = buttons
+    engine = answering.engine
 
     def answer(request: gr.Request, *values) -> Iterator[str]:
-        yield from answering.page(Controls.read(*values), request)
-
-    def with_adapter(extras: list, strength: float, adapter: str | None) -> list:
-        low, high = limits.STRENGTHS
-        held, first = min(max(strength, low), high), first_adapter(answering.engine)
-        if first is None:
-            gr.Info(str(Words.of(Unavailable("page-without-adapter"))))
-            return extras
-        return [*extras, held if adapter in (None, "", first.name) else f"{adapter}@{held:g}"]
-
-    def choices() -> gr.Dropdown:
-        names = list(answering.engine.adapters)  # a training adds to them while the page is open
-        return gr.Dropdown(names, visible=len(names) > 1)
+        yield from answering.page(lambda: Controls.read(engine, *values), request)
 
     def end(request: gr.Request) -> None:
         answering.runs.stop(request.session_hash or "")
 
-    def follow(request: gr.Request) -> Iterator[list]:
-        """A link's question, settings and answer; nothing where the address asks nothing."""
-        asked = ComparisonRequest.from_link(dict(request.query_params))
+    def follow(kept: str, request: gr.Request) -> Iterator[list]:
+        """The address's question, settings and answer; nothing where it asks nothing. `kept`: what an address cannot
+        hold, from this tab of the browser."""
+        params = dict(parse_qsl(kept, keep_blank_values=True)) or dict(request.query_params)
+        asked = ComparisonRequest.from_link(params, shown_columns(engine))
         unchanged = [gr.skip()] * len(controls.all)
         if asked is None:
             yield [*unchanged, gr.skip()]
             return
-        asked = replace(asked, on=asked.on and bool(answering.engine.adapters))
-        yield [*vars(asked).values(), gr.skip()]
-        for drawing in answering.page(asked, request):
-            yield [*unchanged, drawing]
+        yield [*Controls.values(engine, asked), gr.skip()]
+        if asked.question.strip():
+            for drawing in answering.page(lambda: asked, request):
+                yield [*unchanged, drawing]
 
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     asking = {"fn": answer, "inputs": controls.all, "outputs": result, "concurrency_limit": AT_ONCE,
               "concurrency_id": "answers", "show_progress": "minimal", "trigger_mode": "multiple",
               "api_visibility": "private"}
-    gr.on([ask.click, controls.question.submit, controls.on.input], **asking)
+    gr.on([ask.click, controls.question.submit, controls.on.input, controls.columns.input], **asking)
     chips.pick(lambda text: text, chips, controls.question, queue=False, **quiet).then(**asking)
     random.click(random_question, None, [controls.question, controls.instruction], queue=False, **quiet).then(**asking)
-    more.add.click(with_adapter, [controls.extras, more.strength, more.adapter], controls.extras, js=TYPED,
-                   queue=False, **quiet).then(**asking)
-    more.plain.click(with_plain, controls.extras, controls.extras, queue=False, **quiet).then(**asking)
-    gr.on([more.fold.expand, more.adapter.focus], choices, None, more.adapter, queue=False, **quiet)
-    result.dismiss(without, controls.extras, controls.extras, queue=False, **quiet).then(**asking)
+    result.dismiss(without, controls.columns, controls.columns, queue=False, **quiet).then(**asking)
     stop.click(end, None, None, queue=False, **quiet)
     # A line of its own: who only opens the page has nothing to wait for.
-    page.load(follow, None, [*controls.all, result], concurrency_limit=AT_ONCE, concurrency_id="links",
+    page.load(follow, kept, [*controls.all, result], js=KEPT, concurrency_limit=AT_ONCE, concurrency_id="links",
               show_progress="minimal", show_progress_on=result, api_visibility="private")
     endpoint(answering.compare, dict, concurrency_limit=AT_ONCE, concurrency_id="answers")
+

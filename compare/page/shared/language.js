@@ -1,11 +1,17 @@
 // Chinese or English, by ?lang=, by the visitor's earlier choice, else by the browser. Loaded in <head>.
+// Light or dark, by ?__theme= or the system (both Gradio's), or by the visitor's earlier choice.
 // Our own HTML holds both languages and CSS shows one; what Gradio draws is exchanged by the table LABELS.
 (() => {
   const root = document.documentElement, back = Object.fromEntries(Object.entries(LABELS).map(([zh, en]) => [en, zh]));
-  const remember = (value) => {
-    try { return value ? localStorage.setItem("lens-lang", value) : localStorage.getItem("lens-lang"); } catch { return null; }
+  const remember = (name, value) => {
+    try { return value ? localStorage.setItem(name, value) : localStorage.getItem(name); } catch { return null; }
   };
-  const asked = new URLSearchParams(location.search).get("lang") || remember() || navigator.language || "zh";
+  const address = new URLSearchParams(location.search);
+  let theme = address.has("__theme") ? null : remember("lens-theme");
+  const dim = () => {  // Gradio sets the class when it starts, and when the system's choice changes
+    if (theme && document.body.classList.contains("dark") !== (theme === "dark")) document.body.classList.toggle("dark");
+  };
+  const asked = address.get("lang") || remember("lens-lang") || navigator.language || "zh";
   const other = (text) => {
     const word = text.trim(), found = (root.dataset.lang === "en" ? LABELS : back)[word];
     return found && found !== word ? text.replace(word, found) : null;
@@ -32,6 +38,8 @@
   speak(asked);
   const watch = () => {
     speak(root.dataset.lang);
+    dim();
+    new MutationObserver(dim).observe(document.body, { attributeFilter: ["class"] });
     new MutationObserver((changes) => {
       for (const change of changes) {
         if (change.target.parentElement?.closest(".lens-own")) continue;
@@ -49,7 +57,7 @@
   else document.addEventListener("DOMContentLoaded", watch);
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("[data-speak], [data-dim]");
-    if (button?.dataset.speak) { speak(button.dataset.speak); remember(root.dataset.lang); }
-    else if (button) document.body.classList.toggle("dark");
+    if (button?.dataset.speak) { speak(button.dataset.speak); remember("lens-lang", root.dataset.lang); }
+    else if (button) { remember("lens-theme", theme = document.body.classList.contains("dark") ? "light" : "dark"); dim(); }
   });
 })();

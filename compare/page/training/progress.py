@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from compare.page.shared.column_list import AskedColumn, shown_columns
 from compare.page.shared.loss_curve import Loss, draw_curve
 from compare.page.shared.request import FIRST_QUESTION, ComparisonRequest
 from compare.page.shared.templates import draw
@@ -41,9 +42,10 @@ def checkpoints(trainings: Trainings, job: Job) -> list[dict[str, object]]:
     probes = job.probes()
     question = probes[0].question if probes else FIRST_QUESTION
     found: list[dict[str, object]] = []
+    shown = shown_columns(trainings.engine)
     for path in job.adapters():
         column = trainings.column(path)
-        link = ComparisonRequest(question, extras=(f"{column}@1",)).link() or "?"
+        link = ComparisonRequest(question, columns=(*shown, AskedColumn(column))).link() or "?"
         problem = trainings.problems.get(str(path))
         found.append({"step": None if path == job.output else path.name.removeprefix("checkpoint-"), "column": column,
                       "link": link, "problem": str(Words.of(problem)) if problem else ""})

@@ -26,7 +26,7 @@ def draw_column(column, index: int, question: str = "", extra: int | None = None
     share = seq_rep(column.token_ids)
     return draw("shared/answer_column", "column", column=column, index=index, extra=extra, onset=onset,
                 identity="base" if index == 0 else "adapted" if index == 1 and variant.adapter else f"column-{index}",
-                kind="adapted" if variant.adapter and variant.strength and variant.prompt != "plain" else "base",
+                kind="adapted" if variant.adapter and variant.strength else "base",
                 rendered=rendered(column.text) if column.finish_reason else None,
                 before=question if variant.prompt == "plain" else "",
                 repeated=None if len(column.token_ids) < 4 else round(100 * (share or 0)))

@@ -170,6 +170,17 @@ def test_no_width_scrolls_sideways(visit, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width, height", [(1440, 900), (390, 844)])
+def test_a_first_visitor_sees_the_loop_beside_the_answer_without_scrolling(visit, width, height):
+    page = visit(width=width)
+    page.set_viewport_size({"width": width, "height": height})
+    for shown in ("#base .lens-loop", "#adapted .lens-answer > span"):
+        box = page.locator(shown).first.bounding_box()
+        assert box["y"] + 40 <= height, shown
+    left, right = (page.locator(side).bounding_box() for side in ("#base", "#adapted"))
+    assert left["x"] + left["width"] <= right["x"] and left["y"] == right["y"]
+
+
 def test_the_api_streams_named_values(address):
     from gradio_client import Client
 

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.open_page import WAIT
+from tests.test_axe import faults
 from tests.test_page import MOTTO, answers, ask, finished, page, says, set_number, state
 
 pytest_plugins = ["tests.open_page"]
@@ -126,6 +127,7 @@ def test_twelve_columns_scroll_no_page_sideways(visit, width):
     editor(page)
     assert len(rows(page)) == 12
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not faults(page)
 
 
 def test_a_column_is_dragged_by_its_grip(visit):

@@ -97,20 +97,23 @@ list.addEventListener("keydown", (event) => {
   event.preventDefault();
   move(event.target.closest("li"), up);
 });
+// The list captures the pointer, not the grip: a node that is moved loses it.
 list.addEventListener("pointerdown", (event) => {
   const row = event.target.closest(".grip")?.closest("li"), before = rows().indexOf(row);
   if (!row) return;
   event.preventDefault();
-  event.target.setPointerCapture(event.pointerId);
+  list.setPointerCapture(event.pointerId);
   row.toggleAttribute("data-held", true);
   const drag = ({ clientY: y }) => {
-    const over = rows().find((other) => other !== row && y > other.getBoundingClientRect().top
-                                        && y < other.getBoundingClientRect().bottom);
+    const over = rows().find((other) => {
+      const { top, bottom } = other.getBoundingClientRect();
+      return other !== row && y > top && y < bottom;
+    });
     if (over) over[rows().indexOf(over) < rows().indexOf(row) ? "before" : "after"](row);
   };
-  event.target.addEventListener("pointermove", drag);
-  event.target.addEventListener("lostpointercapture", () => {
-    event.target.removeEventListener("pointermove", drag);
+  list.addEventListener("pointermove", drag);
+  list.addEventListener("lostpointercapture", () => {
+    list.removeEventListener("pointermove", drag);
     row.toggleAttribute("data-held", false);
     if (rows().indexOf(row) !== before) { place(row); send(); }
   }, { once: true });

@@ -21,10 +21,8 @@ class Page(gr.Blocks):
     written before a parameter was added goes on working. Gradio fills in those that are named, and no others."""
 
     async def preprocess_data(self, block_fn: BlockFunction, inputs: list, *rest, **named) -> list:
-        missing = block_fn.inputs[len(inputs):]
-        if all(isinstance(block, Api) for block in missing):
-            inputs = [*inputs, *(block.value for block in missing)]
-        return await super().preprocess_data(block_fn, inputs, *rest, **named)
+        missing = [block.value for block in block_fn.inputs[len(inputs):] if isinstance(block, Api)]
+        return await super().preprocess_data(block_fn, [*inputs, *missing], *rest, **named)
 
 
 def endpoint(fn: Callable, returns: type, **options) -> None:

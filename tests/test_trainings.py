@@ -132,7 +132,7 @@ def test_what_the_panel_says_is_what_is_trained(idle):
     from lens.declared_settings import parse_given
     from train.settings import TrainSettings, chosen
 
-    idle.engine.adapters["mine"] = SimpleNamespace(path=Path("/a/mine"))
+    idle.engine.adapters["mine"] = SimpleNamespace(name="mine", path=Path("/a/mine"), shown=False)
     wanted = {"r": 16, "lora_alpha": 32.0, "lora_dropout": 0, "target_modules": ["query_key_value", "dense"],
               "learning_rate": 0.002, "schedule": "linear", "batch": 4, "max_length": 64, "drop_cut_rows": True,
               "seed": 7, "columns": "input=a b output=c", "encoding": "gb18030", "from_adapter": "mine"}

@@ -13,11 +13,14 @@ from conftest import BASE as SHIPPED_BASE
 from conftest import MOTTO, tiny_bloom
 from peft import LoraConfig, get_peft_model
 
+from compare.__main__ import main
 from compare.analysis.layer_map import ROWS, TOKENS, layer_map
 from compare.engine.answers import compare
 from compare.engine.interface import BASE, GivenAnswer, Question, Sampling, Variant
 from compare.engine.local import LocalEngine
+from compare.models.decoders import decoder_of
 from lens.errors import BadAdapter, BadQuestion, Unavailable
+from tests.decoders import tiny_decoder
 
 LAYERS = 4
 KINDS = {"attention": ("query_key_value", "dense"), "mlp": ("dense_h_to_4h", "dense_4h_to_h")}
@@ -150,10 +153,11 @@ def test_states_change_from_the_layer_on_that_acts(engine):
 
 
 @torch.inference_mode()
-def test_every_layer_is_what_transformers_has(engine, home):
+def test_every_layer_is_what_transformers_has(engine, home, monkeypatch):
     """In several chunks; the last layer is what each model really says."""
     one = given(engine, "whole")
     ids, positions = [*one.prompt_ids, *one.answer_ids], [0, 3, len(one.answer_ids) - 1]
+    monkeypatch.setattr("compare.engine.local.IDLE", 1)
     assert len(list(engine.loaded.decoder.chunks(2, len(ids)))) > 2
     found = engine.by_layer(one, positions)
     body = tiny_bloom(n_layer=LAYERS)
@@ -178,6 +182,18 @@ def test_every_layer_is_what_transformers_has(engine, home):
             leads = [int(right.argmax()) == final for right in [*logs, log[at]]]
             assert through.leads_from == next(n for n in range(LAYERS) if all(leads[n:]))
     json.dumps(found.as_dict(), allow_nan=False)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text"])
+def test_layers_of_every_family_that_is_written_out_are_transformers_own(family):
+    model = tiny_decoder(family)
+    decoder, ids = decoder_of(model), torch.arange(5, 25)[None]
+    right = model(input_ids=ids, output_hidden_states=True)
+    seen: list[torch.Tensor] = []
+    decoder.read_chunk(ids, None, decoder.new_cache(*ids.shape), 0, seen)
+    assert len(seen) == 2 and torch.allclose(seen[0], right.hidden_states[1], atol=1e-4)
+    assert torch.allclose(decoder.logits(decoder.norm_out(seen[-1])), right.logits, atol=1e-3)
 
 
 def test_the_last_layer_is_what_score_says(engine):
@@ -226,3 +242,22 @@ def test_a_model_that_cannot_be_read_by_layer_is_told_but_mapped(engine, monkeyp
     with pytest.raises(Unavailable, match="cannot be read layer by layer"):
         engine.by_layer(given(engine, "whole"), [0])
     assert engine.layer_map(given(engine, "whole")).parts
+
+
+# ---- the command line
+
+
+def test_map_and_layers_on_the_command_line(engine, home, capsys):
+    given = ["你好", "--base", str(home / "base"), "--adapter", str(home / "planted"), "--device", "cpu",
+             "--max-new-tokens", "6", "--map", "--by-layer"]
+    assert main([*given, "1", "--json"]) == 0
+    base, adapted = json.loads(capsys.readouterr().out)["columns"]
+    assert "map" not in base and "by_layer" not in base
+    most = max(adapted["map"]["parts"], key=lambda part: part["lost"])
+    assert (most["layer"], adapted["map"]["variant"]) == (2, "planted")
+    assert [token["index"] for token in adapted["by_layer"]["tokens"]] == [1]
+    assert main(given) == 0  # the first token that differs
+    said = capsys.readouterr().out
+    assert "layer 2's mlp adds most" in said and "+ attention" in said and "leads from layer" in said
+    assert main([*given, "99"]) == 2
+    assert "positions is [99]; allowed: at most 64 numbers from 0 to" in capsys.readouterr().err

@@ -58,10 +58,10 @@ def map_lines(found: dict) -> list[str]:
 def layer_lines(token: dict) -> list[str]:
     """A layer a line: what both models would say there, and how far apart their states are."""
     sides = [(side, token[side]) for side in ("base", "adapted")]
-    lines = [f"  token {token['index']} {visible(token['text'])!r}; the final choice leads from layer "
+    lines = [f"  token {token['index']} '{one_line(token['text'])}'; the final choice leads from layer "
              + ", ".join(f"{through['leads_from']} ({side})" for side, through in sides)]
     for number, change in enumerate(token["changes"]):
-        tops = [f"{side} {visible(top['text'])!r} {top['probability']:.0%}"
+        tops = [f"{side} '{one_line(top['text'])}' {top['probability']:.0%}"
                 for side, through in sides for top in through["layers"][number]["top"][:1]]
         lines.append(f"  layer {number}: {' · '.join(tops)} · states {change:.0%} apart")
     return lines

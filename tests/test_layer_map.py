@@ -253,11 +253,12 @@ def test_map_and_layers_on_the_command_line(engine, home, capsys):
     assert main([*given, "1", "--json"]) == 0
     base, adapted = json.loads(capsys.readouterr().out)["columns"]
     assert "map" not in base and "by_layer" not in base
-    most = max(adapted["map"]["parts"], key=lambda part: part["lost"])
+    most = max(adapted["map"]["parts"], key=lambda part: abs(part["lost"]))
     assert (most["layer"], adapted["map"]["variant"]) == (2, "planted")
     assert [token["index"] for token in adapted["by_layer"]["tokens"]] == [1]
     assert main(given) == 0  # the first token that differs
     said = capsys.readouterr().out
-    assert "layer 2's mlp adds most" in said and "+ attention" in said and "leads from layer" in said
+    assert "layer 2's mlp moves it most" in " ".join(said.split()) and "+ attention" in said
+    assert "leads from layer" in said and "states 0% apart" in said
     assert main([*given, "99"]) == 2
     assert "positions is [99]; allowed: at most 64 numbers from 0 to" in capsys.readouterr().err

@@ -67,11 +67,12 @@ class LayerMap:
 
     @property
     def sentence(self) -> Note:
-        """What gains and loses most, of the attentions and mlps."""
+        """What matters most of the attentions and mlps, by itself and where it alone is off."""
         kinds = [part for part in self.parts if part.kind]
-        most, missed = (max(kinds, key=lambda part: getattr(part, side)) for side in ("gained", "lost"))
+        most = max(kinds, key=lambda part: abs(part.gained))
+        missed = max(kinds, key=lambda part: abs(part.lost))
         return Note("layer-map", tokens=self.tokens, base=self.base, adapted=self.adapted, most=most.name,
-                    gained=most.gained, missed=missed.name, lost=missed.lost)
+                    gained=most.gained, missed=missed.name, off=-missed.lost)
 
     def as_dict(self) -> dict:
         """For JSON; numbers to six digits."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from compare.columns_table import notes, table
 from compare.engine.answers import Column, answer_each, compare
-from compare.engine.interface import PLAIN, Engine, Question, Sampling, Variant, number
+from compare.engine.interface import PLAIN, Engine, GivenAnswer, Question, Sampling, Variant, number
 from compare.options import (
     add_part_options,
     add_sampling_options,
@@ -58,6 +58,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--stop-at-loop", action="store_true", help="end an answer when its tail is a loop")
     parser.add_argument("--receipt", action="store_true", help="proof of what each adapter is and does")
     parser.add_argument("--shift", action="store_true", help="token by token, what the adapter changed")
+    parser.add_argument("--map", action="store_true",
+                        help="by layer, what each part of the adapter adds to the answer, and what is lost without it")
+    parser.add_argument("--by-layer", type=int, nargs="*", metavar="TOKEN",
+                        help="what both models would say after each layer, at these tokens of the answer, from 0 "
+                             "(default: the first that differs from the base's)")
     parser.add_argument("--json", action="store_true", help="one JSON object a question on stdout")
     return parser.parse_args(argv)
 
@@ -77,8 +82,8 @@ def asked(args: argparse.Namespace) -> list[Question]:
 
 
 def finish(engine: Engine, columns: Sequence[Column], args: argparse.Namespace) -> list[dict]:
-    """The columns as the contract's objects, with receipt and shift where asked for."""
-    from compare.analysis.token_shift import Shift
+    """The columns as the contract's objects, with receipt, shift, map and layers where asked for."""
+    from compare.analysis.token_shift import Shift, whole_answer
 
     found = [column.as_dict() for column in columns]
     for which, column in enumerate(columns):
@@ -88,6 +93,15 @@ def finish(engine: Engine, columns: Sequence[Column], args: argparse.Namespace) 
             found[which]["receipt"] = engine.adapters[column.variant.adapter].receipt.as_dict()
         if column.variant.adapter and args.shift:
             found[which]["shift"] = Shift.of(engine, columns, which).as_dict()
+        if not column.variant.adapter or not args.map and args.by_layer is None:
+            continue
+        base, ids = (whole_answer(one, engine.tokens.end_id) for one in (columns[0], column))
+        given = GivenAnswer(column.prompt_ids, ids, column.variant)
+        if args.map:
+            found[which]["map"] = engine.layer_map(given).as_dict()
+        if args.by_layer is not None:
+            parts_at = next((i for i, (a, b) in enumerate(zip(base, ids, strict=False)) if a != b), 0)
+            found[which]["by_layer"] = engine.by_layer(given, args.by_layer or [parts_at]).as_dict()
     return found
 
 

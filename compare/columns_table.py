@@ -43,8 +43,32 @@ def table(question: Question, columns: Sequence, width: int) -> Table:
     return grid
 
 
+def map_lines(found: dict) -> list[str]:
+    """A layer a line: nats gained by each part alone, and lost without it."""
+    kinds = list(dict.fromkeys(part["kind"] for part in found["parts"]))
+    parts = {(part["layer"], part["kind"]): part for part in found["parts"]}
+    rows = [("layer", *(f"{head}{kind or 'layer'}" for head in ("+ ", "− ") for kind in kinds))]
+    for layer in dict.fromkeys(part["layer"] for part in found["parts"]):
+        cells = (parts.get((layer, kind), {}).get(side) for side in ("gained", "lost") for kind in kinds)
+        rows.append((str(layer), *("–" if cell is None else f"{cell:.2f}" for cell in cells)))
+    return ["  nats gained with one part alone on (+), lost with it alone off (−); not additive",
+            *("  " + "".join(f"{cell:>12}" if i else f"{cell:>5}" for i, cell in enumerate(row)) for row in rows)]
+
+
+def layer_lines(token: dict) -> list[str]:
+    """A layer a line: what both models would say there, and how far apart their states are."""
+    sides = [(side, token[side]) for side in ("base", "adapted")]
+    lines = [f"  token {token['index']} '{one_line(token['text'])}'; the final choice leads from layer "
+             + ", ".join(f"{through['leads_from']} ({side})" for side, through in sides)]
+    for number, change in enumerate(token["changes"]):
+        tops = [f"{side} '{one_line(top['text'])}' {top['probability']:.0%}"
+                for side, through in sides for top in through["layers"][number]["top"][:1]]
+        lines.append(f"  layer {number}: {' · '.join(tops)} · states {change:.0%} apart")
+    return lines
+
+
 def notes(found: dict) -> list[str]:
-    """Receipt and shift of one column, in words."""
+    """Receipt and shift of one column, in words, and what was seen by layers."""
     lines, name = [], one_line(found["variant"])
     if receipt := found.get("receipt"):
         lines.append(f"{name}: sha256 {receipt['sha256'][:12]}, rank {receipt['rank']}, "
@@ -53,4 +77,8 @@ def notes(found: dict) -> list[str]:
                      f"base column {'verified' if receipt['base_exact'] else 'NOT the untouched base'}")
     if shift := found.get("shift"):
         lines.append(f"{name}: {visible(shift['sentence']['en'])}")
+    if layers := found.get("map"):
+        lines += [f"{name}: {layers['sentence']['en']}", *map_lines(layers)]
+    if lens := found.get("by_layer"):
+        lines += [f"{name}: {lens['sentence']['en']}", *(line for t in lens["tokens"] for line in layer_lines(t))]
     return lines

@@ -17,7 +17,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compare.engine.interface import Facts, GivenAnswer, Grown, LoadedAdapter, Question, Sampling, Step, Variant
+from compare.engine.interface import (
+    Ability,
+    Facts,
+    GivenAnswer,
+    Grown,
+    LoadedAdapter,
+    Question,
+    Sampling,
+    Step,
+    Variant,
+)
 from compare.engine.remote import RemoteEngine
 from compare.server.launch import Serving, add_serving_options
 from lens.cli import Parser, add_model_options, chosen_adapters, command, note_base_alone, same_place, say_notes
@@ -47,9 +57,9 @@ class Replica:
     async def aside(self, function: Callable, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
 
-    async def facts(self) -> tuple[Facts, dict[str, LoadedAdapter]]:
-        """What the page says of the model."""
-        return self.engine.facts, dict(self.engine.adapters)
+    async def facts(self) -> tuple[Facts, dict[str, LoadedAdapter], frozenset[Ability]]:
+        """What the page says of the model, and what can be done with it."""
+        return self.engine.facts, dict(self.engine.adapters), self.engine.abilities
 
     async def answer(self, question: Question, variants: Sequence[Variant],
                      sampling: Sampling) -> AsyncIterator[list[Grown]]:
@@ -70,6 +80,9 @@ class Replica:
 
     async def log_likelihoods(self, given: Sequence[GivenAnswer]) -> list[float]:
         return await self.aside(self.engine.log_likelihoods, given)
+
+    async def by_layer(self, *given: Any):
+        return await self.aside(self.engine.by_layer, *given)
 
     async def adapter_norms(self, name: str):
         return await self.aside(self.engine.adapter_norms, name)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 
+from compare.analysis.layer_map import LayerMap, Part
 from compare.analysis.token_text import Piece
 from compare.engine.answers import Column
 from compare.engine.interface import BASE, Asked, Ended, Facts, Grown, Load, LoadedAdapter, Shape, Step, Variant
@@ -79,6 +80,12 @@ class StandInEngine:
             yield Ended(0)
         finally:
             self.cancelled.set()  # as the engine: leaving the iterator cancels
+
+    def prompts(self, question, variants, sampling):
+        return [[1]] * len(variants)
+
+    def layer_map(self, given):
+        return LayerMap(given.variant.name, len(given.answer_ids), -2.0, -1.0, (Part(0, "mlp", 1.0, 1.0),))
 
     def load(self) -> Load:
         return Load(0, 1, 2, self.state, self.restarts)

@@ -26,7 +26,7 @@ from lens.adapter.directory import sha256
 
 pytest_plugins = ["tests.open_page"]
 
-NAMES = {"/compare", "/score", "/adapters"}
+NAMES = {"/compare", "/score", "/layer_map", "/by_layer", "/adapters"}
 TIMELINE = sorted((BASE.parent / "timeline").glob("step-*"), key=lambda p: int(p.name.removeprefix("step-")))
 
 
@@ -37,7 +37,7 @@ def client(address):
     return Client(address, verbose=False)
 
 
-def test_three_endpoints_are_named_and_typed(client):
+def test_the_endpoints_are_named_and_typed(client):
     found = client.view_api(return_format="dict")["named_endpoints"]
     assert set(found) == NAMES
     assert found["/adapters"]["returns"][0]["python_type"]["type"] == "list[dict(str, Any)]"
@@ -194,7 +194,7 @@ def asked_by_mcp(url: str, question: str) -> tuple[list, dict, object]:
 
 
 @pytest.mark.skipif(not programs.speaks_mcp(), reason="the package mcp is not installed")
-def test_a_real_mcp_client_lists_the_three_tools_and_compares(address, engine):
+def test_a_real_mcp_client_lists_the_tools_and_compares(address, engine):
     tools, answer, bad = asked_by_mcp(f"{address}gradio_api/mcp/", MOTTO)
     assert {f"/{tool.name}" for tool in tools} == NAMES
     schema = next(tool.inputSchema for tool in tools if tool.name == "compare")

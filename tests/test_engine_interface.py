@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -179,6 +180,21 @@ def test_both_answers_are_scored_where_the_model_is(engine, make):
         engine.score(columns[0].prompt_ids, [[5]], BASE, Variant.of("nobody"))
 
 
+def test_an_answer_is_looked_into_where_the_model_is(engine, make):
+    one = GivenAnswer(engine.tokens.prompt_ids(MOTTO), engine.tokens.encode("规格严格"), Variant.of("one"))
+    assert "by-layer" in engine.abilities
+    found, lens = engine.layer_map(one), engine.by_layer(one, [1, 0])
+    with make("local") as local:
+        assert found.as_dict() == local.layer_map(one).as_dict() and lens == local.by_layer(one, [1, 0])
+    assert [found.base, found.adapted] == pytest.approx(engine.log_likelihoods([replace(one, variant=BASE), one]),
+                                                        abs=1e-3)
+    assert [(p.layer, p.kind) for p in found.parts] == [(0, "attention"), (0, None), (1, "attention"), (1, None)]
+    assert [t.index for t in lens.tokens] == [1, 0] and len(lens.changes) == 2
+    for refused in (lambda: engine.layer_map(replace(one, variant=BASE)), lambda: engine.by_layer(one, [9])):
+        with pytest.raises(BadQuestion):
+            refused()
+
+
 def test_norms_are_of_the_adapter_named(engine):
     one, two = engine.adapter_norms("one"), engine.adapter_norms("two")
     assert one.adapter == "one" and len(one.sites) == 4 and one.whole != two.whole
@@ -219,7 +235,9 @@ def test_a_closed_engine_says_so(make, kind):
     engine.close()
     assert engine.load().thread == "closed"
     given = [GivenAnswer([5], [6], BASE)]
-    for use in (lambda: next(engine.ask([QUESTIONS[0]])), lambda: engine.log_likelihoods(given)):
+    into = GivenAnswer([5], [6], Variant.of("one"))
+    for use in (lambda: next(engine.ask([QUESTIONS[0]])), lambda: engine.log_likelihoods(given),
+                lambda: engine.layer_map(into), lambda: engine.by_layer(into, [0])):
         with pytest.raises(Unavailable) as caught:
             use()
         assert caught.value.code == "engine-closed"

@@ -34,6 +34,8 @@ from lens.errors import Note
 
 if TYPE_CHECKING:
     from compare.analysis.adapter_norms import Anatomy
+    from compare.analysis.layer_lens import ByLayer
+    from compare.analysis.layer_map import LayerMap
     from compare.analysis.token_shift import Position
     from compare.analysis.token_text import Tokens
     from compare.models.receipt import Receipt
@@ -42,7 +44,9 @@ __all__ = ["BASE", "PLAIN", "RANGES", "Asked", "Continuation", "Ended", "Engine"
            "GivenAnswer", "Grown", "Load", "LoadedAdapter", "Question", "Range", "Sampling", "Shape", "Step", "Variant",
            "number", "step_of", "unique_names"]
 
-Ability = Literal["load-adapters"]  # what not every engine can do; without it the method raises Unavailable
+# What not every engine can do; without it the method raises Unavailable. "by-layer": of models whose forward is written
+# out in compare/models.
+Ability = Literal["load-adapters", "by-layer"]
 FinishReason = Literal["stop", "length", "loop", "cancelled"]
 
 
@@ -229,6 +233,14 @@ class Engine(Protocol):
 
     def adapter_norms(self, name: str) -> Anatomy:
         """How large an adapter's update is, layer by layer. Raises BadAdapter."""
+
+    def layer_map(self, given: GivenAnswer) -> LayerMap:
+        """Of an adapted variant's answer: what each part of the adapter adds to its log-probability, and what is lost
+        without it. Raises BadQuestion, or BadAdapter where logits are not finite."""
+
+    def by_layer(self, given: GivenAnswer, positions: Sequence[int]) -> ByLayer:
+        """What base and adapted model would say after each layer at these tokens of the answer, from 0, and how far
+        apart their states are. Raises as `layer_map`, and Unavailable."""
 
     def load_adapter(self, path: Path) -> str:
         """Load an adapter directory, to be asked for by the name that is returned; one that is loaded already, with

@@ -7,7 +7,7 @@ asked. A single thread owns the model (`model_thread.py`).
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from compare.analysis.adapter_norms import Anatomy, anatomy
+from compare.analysis.layer_lens import ByLayer
+from compare.analysis.layer_readings import by_layer
 from compare.analysis.token_scores import log_likelihoods, score
 from compare.analysis.token_shift import Position
 from compare.engine.adapter_shelf import MOST_ADDED, AdapterShelf
@@ -24,11 +26,13 @@ from compare.engine.model_thread import ModelThread
 from compare.engine.open_question import OpenQuestion
 from compare.engine.queue import QuestionQueue
 from compare.engine.shared_engine import Inbox, SharedEngine
+from compare.models.architecture import WrittenOut
 from compare.models.loaded_model import LoadedModel
 from lens.adapter.directory import check_base, read_adapters
 from lens.base.loading import find_base, load_base, load_tokenizer
 from lens.errors import BadAdapter, Note, Unavailable
 
+IDLE = 4  # times as much is read at once on a processor while no question waits for its next step
 T = TypeVar("T")
 
 
@@ -40,7 +44,6 @@ class LocalEngine(SharedEngine):
     who reads does the work. `most_added`: adapters added later that stay on the model at once.
     """
 
-    abilities: frozenset[Ability] = frozenset({"load-adapters"})
     closing: weakref.finalize[..., LocalEngine]
 
     def __init__(self, base: str, adapter: str | Sequence[str] | None = None, device: str = "auto",
@@ -63,6 +66,8 @@ class LocalEngine(SharedEngine):
         m = self.loaded
         self._facts = Facts(m.base, m.base_name, m.device, str(m.dtype).removeprefix("torch."), m.parameters,
                             m.decoder.window, m.shape)
+        by_layer: set[Ability] = {"by-layer"} if isinstance(m.decoder, WrittenOut) else set()
+        self._abilities = frozenset({"load-adapters", *by_layer})
         self.max_rows = max_rows
         if hasattr(self, "closing"):
             self.closing.detach()  # a fork's first question: the parent closes its own
@@ -73,6 +78,10 @@ class LocalEngine(SharedEngine):
     @property
     def facts(self) -> Facts:
         return self._facts
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        return self._abilities
 
     @property
     def notes(self) -> Sequence[Note]:
@@ -115,11 +124,41 @@ class LocalEngine(SharedEngine):
 
     def states(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> Tensor:
         """As `LoadedModel.states`, chunk by chunk between the steps of the batch."""
+        return torch.cat(list(self.chunks(rows, variants)), 1)
+
+    def chunks(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant],
+               seen: list[Tensor] | None = None) -> Iterator[Tensor]:
+        """(rows, positions, hidden) last hidden states; `seen` has those after each layer of the chunk at hand."""
         ids, gate = self.run(lambda: self.loaded.sequences(rows, variants), variants)
         decoder = self.loaded.decoder
         cache = self.run(lambda: decoder.new_cache(*ids.shape))
-        return torch.cat([self.run(partial(decoder.read_chunk, ids[:, :end], gate, cache, start))
-                          for start, end in decoder.chunks(*ids.shape)], 1)
+
+        def read(start: int, end: int) -> Tensor:
+            if seen is not None:
+                seen.clear()  # also what a first try left that ran out of memory
+            return decoder.read_chunk(ids[:, :end], gate, cache, start, seen)
+
+        spans = list(decoder.chunks(*ids.shape))
+        while spans:
+            busy = self.queue.batch.rows or self.queue.joining or self.queue.waiting
+            count = 1 if busy or decoder.device.type != "cpu" else IDLE
+            yield self.run(partial(read, spans[0][0], spans[:count][-1][1]))
+            spans = spans[count:]
+
+    def layer_states(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> Iterator[Tensor]:
+        seen: list[Tensor] = []
+        for _ in self.chunks(rows, variants, seen):
+            yield torch.stack(seen)
+
+    def layer_logits(self, states: Tensor) -> Tensor:
+        return self.run(lambda: self.loaded.logits(self.written_out.norm_out(states)))
+
+    @property
+    def written_out(self) -> WrittenOut:
+        """The model's forward. Raises Unavailable where its layers cannot be looked at one by one."""
+        if not isinstance(self.loaded.decoder, WrittenOut):
+            raise Unavailable("engine-cannot-read-by-layer")
+        return self.loaded.decoder
 
     def logits(self, states: Tensor) -> Tensor:
         return self.run(lambda: self.loaded.logits(states))
@@ -132,6 +171,10 @@ class LocalEngine(SharedEngine):
     def log_likelihoods(self, given: Sequence[GivenAnswer]) -> list[float]:
         self.check([one.variant for one in given])
         return log_likelihoods(self, given)
+
+    def by_layer(self, given: GivenAnswer, positions: Sequence[int]) -> ByLayer:
+        self.check_by_layer(given, positions)
+        return by_layer(self, self.tokens, given, positions)
 
     def adapter_norms(self, name: str) -> Anatomy:
         return self.run(lambda: anatomy(self.loaded.model, name), [Variant.of(name)] if name in self.adapters else [])

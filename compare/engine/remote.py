@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compare.analysis.token_text import Tokens
-from compare.engine.interface import Facts, GivenAnswer, Load, LoadedAdapter, Variant
+from compare.engine.interface import Ability, Facts, GivenAnswer, Load, LoadedAdapter, Variant
 from compare.engine.open_question import OpenQuestion
 from compare.engine.shared_engine import SharedEngine, answered_by
 from lens.adapter.directory import read_adapters
@@ -22,6 +22,7 @@ from lens.errors import Note, Unavailable, first_line
 
 if TYPE_CHECKING:
     from compare.analysis.adapter_norms import Anatomy
+    from compare.analysis.layer_lens import ByLayer
     from compare.analysis.token_shift import Position
 
 TRIES = 3  # replicas that a question is put to before its visitor hears of the failure
@@ -37,8 +38,9 @@ class RemoteEngine(SharedEngine):
         given = read_adapters(adapters)
         tokenizer = load_tokenizer(base)
         self.handle, self.tokens, self.closed = handle, Tokens(tokenizer), False
-        there, known = handle.facts.remote().result()
+        there, known, able = handle.facts.remote().result()
         self._facts: Facts = replace(there, base=base)
+        self._abilities: frozenset[Ability] = able - {"load-adapters"}
         self._adapters: dict[str, LoadedAdapter] = {one.name: replace(known[one.name], files=one) for one in given}
         self.shown = [one.name for one in given if known[one.name].shown]
         self.notes: Sequence[Note] = [note for one in self._adapters.values() for note in one.files.notes]
@@ -50,6 +52,10 @@ class RemoteEngine(SharedEngine):
     @property
     def adapters(self) -> Mapping[str, LoadedAdapter]:
         return self._adapters
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        return self._abilities
 
     def load(self) -> Load:
         """Nothing is known here of how busy the replicas are; Serve's own dashboard shows it."""
@@ -97,6 +103,11 @@ class RemoteEngine(SharedEngine):
     def log_likelihoods(self, given: Sequence[GivenAnswer]) -> list[float]:
         self.check([one.variant for one in given])
         found: list[float] = self.call("log_likelihoods", given)
+        return found
+
+    def by_layer(self, given: GivenAnswer, positions: Sequence[int]) -> ByLayer:
+        self.check_by_layer(given, positions)
+        found: ByLayer = self.call("by_layer", given, positions)
         return found
 
     def adapter_norms(self, name: str) -> Anatomy:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from queue import SimpleQueue
 from typing import Self
 
+from compare.analysis.layer_lens import MOST_POSITIONS
+from compare.analysis.layer_map import LayerMap, Site, layer_map
 from compare.analysis.token_text import Tokens
 from compare.engine.interface import (
     BASE,
@@ -15,6 +17,7 @@ from compare.engine.interface import (
     Ended,
     EngineEvent,
     Facts,
+    GivenAnswer,
     Grown,
     LoadedAdapter,
     Question,
@@ -27,17 +30,20 @@ from compare.engine.open_question import OpenQuestion
 from compare.engine.question import shown_layers
 from lens.adapter.directory import AdapterFiles
 from lens.base.linear_layers import ATTENTION
-from lens.errors import BadQuestion
+from lens.errors import BadQuestion, Unavailable
 
 Inbox = SimpleQueue[EngineEvent]
 
 
 class SharedEngine:
-    """An engine without its model: who inherits it gives `facts`, `adapters` and `begin`."""
+    """An engine without its model: who inherits it gives `facts`, `adapters`, `begin` and `log_likelihoods`."""
 
     tokens: Tokens
     shown: Sequence[str]  # the adapters of every question, in the order of their columns; one may stand twice
-    abilities: frozenset[Ability] = frozenset()
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        return frozenset()
 
     @property
     def facts(self) -> Facts:
@@ -49,6 +55,9 @@ class SharedEngine:
 
     def begin(self, question: OpenQuestion) -> None:
         """Let a question's answers begin; it is told of all that happens to it. Raises Unavailable."""
+        raise NotImplementedError
+
+    def log_likelihoods(self, given: Sequence[GivenAnswer]) -> list[float]:
         raise NotImplementedError
 
     def take(self, inbox: Inbox) -> EngineEvent:
@@ -99,11 +108,36 @@ class SharedEngine:
         count = self.facts.shape.n_layer
         if max(variant.layers or (), default=0) >= count:
             raise BadQuestion("layers-not-there", value=variant.part["layers"], last=count - 1)
-        places = [(int(site.split(".")[2]), site.rpartition(".")[2],
-                   "attention" if any(word in site for word in ATTENTION) else "mlp") for site in files.sites]
-        if not any(variant.is_on(*place) for place in places):
+        if not any(variant.is_on(*site) for site in sites_of(files)):
             raise BadQuestion("part-without-adapter", adapter=files.name[:80], part=" ".join(variant.part.values()),
                               layers=shown_layers(files.layers), modules=", ".join(files.modules))
+
+    def layer_map(self, given: GivenAnswer) -> LayerMap:
+        return layer_map(self.log_likelihoods, given, sites_of(self.checked(given).files))
+
+    def check_by_layer(self, given: GivenAnswer, positions: Sequence[int]) -> None:
+        """Raises as `checked`, Unavailable where layers cannot be looked at here, BadQuestion for positions outside of
+        the answer."""
+        if "by-layer" not in self.abilities:
+            raise Unavailable("engine-cannot-read-by-layer")
+        self.checked(given)
+        if len(positions) > MOST_POSITIONS or not all(0 <= i < len(given.answer_ids) for i in positions):
+            raise BadQuestion("positions-not-there", positions=str(list(positions))[:80],
+                              last=len(given.answer_ids) - 1, most=MOST_POSITIONS)
+
+    def checked(self, given: GivenAnswer) -> LoadedAdapter:
+        """The adapter whose answer is looked into. Raises BadQuestion for a variant without one, or an answer without
+        tokens, too long, or of ids that are none."""
+        self.check([given.variant])
+        length, words = len(given.answer_ids), self.facts.shape.vocab_size
+        if not given.variant.adapter or not given.prompt_ids or not length:
+            raise BadQuestion("nothing-to-look-at", variant=given.variant.name[:80], tokens=length)
+        if len(given.prompt_ids) + length > self.facts.window:
+            raise BadQuestion("answer-over-window", prompt=len(given.prompt_ids), answer=length,
+                              window=self.facts.window)
+        if odd := [i for i in (*given.prompt_ids, *given.answer_ids) if not 0 <= i < words]:
+            raise BadQuestion("token-id-not-there", id=odd[0], last=words - 1)
+        return self.adapters[given.variant.adapter]
 
     def check(self, variants: Sequence[Variant], sampling: Sampling = Sampling()) -> None:
         """Raises BadQuestion for an adapter that is not loaded, or ids that cannot begin an answer."""
@@ -126,6 +160,12 @@ class SharedEngine:
             raise BadQuestion("question-over-window", tokens=longest, answer=sampling.max_new_tokens,
                               window=self.facts.window)
         return [forms[v.prompt] for v in variants]
+
+
+def sites_of(files: AdapterFiles) -> list[Site]:
+    """The linear layers that an adapter changes: layer, module and kind."""
+    return [(int(site.split(".")[2]), site.rpartition(".")[2],
+             "attention" if any(word in site for word in ATTENTION) else "mlp") for site in files.sites]
 
 
 def merged(events: Iterable[EngineEvent]) -> Iterator[EngineEvent]:

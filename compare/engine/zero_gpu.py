@@ -17,8 +17,20 @@ from typing import Any
 import torch
 
 from compare.analysis.adapter_norms import Anatomy
+from compare.analysis.layer_lens import ByLayer
 from compare.analysis.token_shift import Position
-from compare.engine.interface import Facts, GivenAnswer, Grown, Load, LoadedAdapter, Question, Sampling, Step, Variant
+from compare.engine.interface import (
+    Ability,
+    Facts,
+    GivenAnswer,
+    Grown,
+    Load,
+    LoadedAdapter,
+    Question,
+    Sampling,
+    Step,
+    Variant,
+)
 from compare.engine.local import LocalEngine
 from compare.engine.open_question import OpenQuestion
 from compare.engine.shared_engine import SharedEngine, answered_by
@@ -49,6 +61,10 @@ class ZeroGpuEngine(SharedEngine):
     @property
     def adapters(self) -> Mapping[str, LoadedAdapter]:
         return self.here.adapters
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        return self.here.abilities - {"load-adapters"}
 
     @property
     def notes(self) -> Sequence[Note]:
@@ -98,6 +114,9 @@ class ZeroGpuEngine(SharedEngine):
 
     def log_likelihoods(self, given: Sequence[GivenAnswer]) -> list[float]:
         return self.here.log_likelihoods(given)
+
+    def by_layer(self, given: GivenAnswer, positions: Sequence[int]) -> ByLayer:
+        return self.here.by_layer(given, positions)
 
     def adapter_norms(self, name: str) -> Anatomy:
         return self.here.adapter_norms(name)

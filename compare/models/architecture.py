@@ -67,8 +67,11 @@ class Architecture(ABC):
         self.window = min(self.longest, getattr(config, "max_position_embeddings", None) or self.longest)
 
     @abstractmethod
-    def states(self, ids: Tensor, slot: Slot, gate: Gate | None = None) -> Tensor:
-        """(rows, length) ids → (rows, length, hidden) last hidden states; keys and values are written in the slot."""
+    def states(self, ids: Tensor, slot: Slot, gate: Gate | None = None, seen: list[Tensor] | None = None) -> Tensor:
+        """(rows, length) ids → (rows, length, hidden) last hidden states; keys and values are written in the slot.
+
+        `seen`, which is for what is written out alone, gets the states after each layer, before the last norm.
+        """
 
     @abstractmethod
     def logits(self, states: Tensor) -> Tensor:
@@ -113,13 +116,14 @@ class Architecture(ABC):
         return torch.cat([self.read_chunk(ids[:, :end], gate, cache, start)
                           for start, end in self.chunks(*ids.shape, chunk)], 1)
 
-    def read_chunk(self, ids: Tensor, gate: Gate | None, cache: KeysValues, start: int) -> Tensor:
+    def read_chunk(self, ids: Tensor, gate: Gate | None, cache: KeysValues, start: int,
+                   seen: list[Tensor] | None = None) -> Tensor:
         """The ids from `start` on, of sequences whose ids before it are in the cache; theirs are written there."""
         end = ids.shape[1]
         position = torch.arange(end, device=self.device)
         bias = self.bias([0], end)[:, :, None].masked_fill(position > position[start:, None], -torch.inf)
-        seen = KeysValues(cache.keys[..., :end, :], cache.values[..., :end, :])
-        return self.states(ids[:, start:], Slot(seen, start, bias, position[None, start:]), gate)
+        filled = KeysValues(cache.keys[..., :end, :], cache.values[..., :end, :])
+        return self.states(ids[:, start:], Slot(filled, start, bias, position[None, start:]), gate, seen)
 
 
 class WrittenOut(Architecture):
@@ -152,11 +156,13 @@ class WrittenOut(Architecture):
         """What all layers need of a slot, worked out once."""
         return slot
 
-    def states(self, ids: Tensor, slot: Slot, gate: Gate | None = None) -> Tensor:
+    def states(self, ids: Tensor, slot: Slot, gate: Gate | None = None, seen: list[Tensor] | None = None) -> Tensor:
         self.use_threads(ids.numel())
         x, ready = self.embed(ids), self.prepare(slot)
         for layer in range(self.n_layer):
             x = self.layer(x, layer, ready, gate)
+            if seen is not None:
+                seen.append(x)
         return self.norm_out(x)
 
     def linear(self, x: Tensor, layer: int, name: str, gate: Gate | None) -> Tensor:

@@ -90,7 +90,8 @@ class General(Architecture):
             if not getattr(module, "disable_adapters", True):
                 module.enable_adapters(False)
 
-    def states(self, ids: Tensor, slot: Slot, gate: Gate | None = None) -> Tensor:
+    def states(self, ids: Tensor, slot: Slot, gate: Gate | None = None, seen: list[Tensor] | None = None) -> Tensor:
+        assert seen is None  # what ends the last layer has no name that all families share
         self.use_threads(ids.numel())
         self.switch_peft_off()
         rows, length = ids.shape

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import gradio as gr
 
-from compare.analysis.token_shift import Shift
+from compare.analysis.token_shift import Shift, whole_answer
 from compare.engine.answers import compare
 from compare.engine.interface import BASE, RANGES, Engine, Question, Sampling, Variant
 from compare.page.changed.adapter_map import draw_map
+from compare.page.changed.look_inside import InsideAnswers, Looked
 from compare.page.changed.token_ribbon import draw_shift, draw_writing
 from compare.page.changed.turned_answer import TurnedAnswers, draw_error
 from compare.page.shared.api import endpoint
@@ -46,7 +47,7 @@ class Changes:
     """What an engine's adapters changed, as a `Shift` and as HTML. The page's own question is worked out once."""
 
     engine: Engine
-    known: dict[str, str] = field(default_factory=dict)
+    known: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     maps: dict[str, str] = field(default_factory=dict)
 
     def name(self, adapter: str) -> str:
@@ -95,25 +96,31 @@ class Changes:
         return [Shift.of(self.engine, [against[c.variant.prompt], c]) for c in grown[len(bases):]]
 
     def page(self, question: str, instruction: str, adapter: str = "") -> Iterator[tuple]:
-        """For one visitor: (the shift's HTML, the adapter's), first the answers while they grow."""
+        """For one visitor: the HTML of (the shift, the adapter, the answer's map, its layers), first the answers while
+        they grow."""
         yield from updates(lambda run: self.stream(question, instruction, adapter, run),
-                       lambda err: (draw_error(err), gr.skip()))
+                           lambda err: (draw_error(err), gr.skip(), gr.skip(), gr.skip()))
 
     def stream(self, question: str, instruction: str, adapter: str, run: Run) -> Iterator[tuple]:
         key, name = repr((question, instruction, adapter)), self.name(adapter)
         if key in self.known:
-            yield self.known[key], self.where(name)
+            found, *inside = self.known[key]
+            yield found, self.where(name), *inside
             return
-        yield draw_writing(), self.where(name)
+        yield draw_writing(), self.where(name), "", ""
         columns: Sequence = ()
         for columns in paced(compare(self.engine, Question(question, instruction), [BASE, Variant.of(name)],
                                      Sampling(LENGTH), run.cancelled)):
-            yield draw_writing([c.text for c in columns]), gr.skip()
-        found = draw_shift(Shift.of(self.engine, columns), self.engine.tokens.end_id,
-                           {"question": question, "instruction": instruction, "adapter": name})
+            yield draw_writing([c.text for c in columns]), gr.skip(), gr.skip(), gr.skip()
+        shift, end_id, looks = Shift.of(self.engine, columns), self.engine.tokens.end_id, InsideAnswers(self.engine)
+        asked = {"question": question, "instruction": instruction, "adapter": name}
+        found = draw_shift(shift, end_id, asked, looks.by_layers)
+        yield found, gr.skip(), gr.skip(), gr.skip()
+        ids, parts_at = whole_answer(columns[1], end_id), shift.parts_at or 0
+        for inside in looks.first(Looked(**asked, ids=ids, at=parts_at)):
+            yield gr.skip(), gr.skip(), *inside
         if (question, instruction) == (FIRST_QUESTION, FIRST_INSTRUCTION):
-            self.known[key] = found
-        yield found, gr.skip()
+            self.known[key] = (found, *inside)
 
     def where(self, name: str) -> str:
         """Heat map and receipt of one adapter; measured when first asked for."""
@@ -133,6 +140,20 @@ def with_turned_answers(view: gr.HTML, turned: TurnedAnswers) -> None:
     view.halt(turned.stop, None, None, queue=False, **quiet)
 
 
+def with_inside(view: gr.HTML, inside: InsideAnswers) -> tuple[gr.HTML, gr.HTML]:
+    """The places of an answer's layers and of its map, and what asks for them: `view`'s closer look, and buttons."""
+    places = [tab_piece("changed", css_template=read("changed/tab.css"), elem_id=f"changed-{name}",
+                        js_on_load=read(f"changed/{script}.js"))
+              for name, script in (("layers", "layer_table"), ("map", "answer_map"))]
+    layers, answer_map = places
+    shared = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": AT_ONCE,
+              "concurrency_id": "changed"}
+    view.inside(inside.page_layers, None, layers, trigger_mode="always_last", **shared)
+    layers.inside(inside.page_layers, None, layers, **shared)
+    answer_map.measure(inside.page_map, None, answer_map, **shared)
+    return layers, answer_map
+
+
 def build(engine: Engine) -> Inputs | None:
     """Lay the tab out inside the current Blocks; None without an adapter, where there is nothing to show."""
     tab_piece("changed", draw("changed/view", "heading"), css_template=read("changed/tab.css"))
@@ -149,12 +170,16 @@ def build(engine: Engine) -> Inputs | None:
     adapter = gr.Dropdown(names, value=names[0], label="哪个适配器", visible=len(names) > 1, elem_id="changed-adapter")
     view = tab_piece("changed", draw_writing(), css_template=read("changed/tab.css"),
                      js_on_load=read("changed/token_ribbon.js"), elem_id="changed-view")
+    inside = InsideAnswers(engine)
     with_turned_answers(view, TurnedAnswers(engine))
+    layers, answer_map = with_inside(view, inside)
     where = tab_piece("changed", css_template=read("changed/tab.css"), js_on_load=read("changed/adapter_map.js"),
                       elem_id="changed-where")
-    show = {"fn": changes.page, "inputs": [question, instruction, adapter], "outputs": [view, where],
-            "api_visibility": "private", "concurrency_limit": AT_ONCE, "concurrency_id": "changed",
-            "show_progress": "hidden", "trigger_mode": "always_last"}
+    show = {"fn": changes.page, "inputs": [question, instruction, adapter],
+            "outputs": [view, where, answer_map, layers], "api_visibility": "private",
+            "concurrency_limit": AT_ONCE, "concurrency_id": "changed", "show_progress": "hidden",
+            "trigger_mode": "always_last"}
     gr.on([ask.click, question.submit, adapter.input], **show)
-    endpoint(changes.score, dict, concurrency_limit=AT_ONCE, concurrency_id="changed")
+    for answer in (changes.score, inside.layer_map, inside.by_layer):
+        endpoint(answer, dict, concurrency_limit=AT_ONCE, concurrency_id="changed")
     return Inputs(question, instruction, show)

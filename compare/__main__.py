@@ -24,6 +24,7 @@ from compare.questions import read_questions
 from lens.cli import (
     BAD_INPUT,
     Parser,
+    add_chat_template_option,
     add_model_options,
     command,
     interruptible,
@@ -48,6 +49,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_settings(parser, RowOptions)
     parser.add_argument("--instruction", default="", help="system turn, such as 请回答下面的问题")
     add_model_options(parser)
+    add_chat_template_option(parser)
     add_strength_option(parser, [1.0], "of the adapter, one column each (default: 1)")
     add_part_options(parser)
     parser.add_argument("--plain-prompt", action="store_true",

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lens.adapter.directory import AdapterFiles, read_adapters
+from lens.adapter.fit import Fit
 from lens.cli import Parser, command, say_notes
 from lens.errors import BadSetting, Note
 from lens.strict_json import print_json
@@ -33,7 +34,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def measured(names: list[str]) -> AdapterPairs:
     """The adapters of these names, each once, what is to be said of them said. Raises BadAdapter or BadSetting."""
     adapters: list[AdapterFiles] = []
-    for files in read_adapters(names):
+    for files in read_adapters(names, Fit(any_decoder=True)):
         if files in adapters:
             say_notes([Note("adapter-given-twice", path=files.path)])
         else:

@@ -60,7 +60,7 @@ def report_settings(args: argparse.Namespace) -> ReportSettings:
     return ReportSettings(args.data, args.output, args.plain, args.base, tuple(adapters),
                           sampling_of(args), tuple(args.strength), tuple(args.checkpoints), args.device, args.dtype,
                           args.limit, make_settings(RowOptions, vars(args)), slice_by=args.slice_by,
-                          rules=read_rules(args.rule))
+                          rules=read_rules(args.rule), chat_template=args.chat_template)
 
 
 def evaluate(args: argparse.Namespace) -> Verdict | None:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compare.engine.question import Sampling, Variant, number, read_layers, read_modules, unique_names
-from lens.cli import BAD_INPUT, add_model_options, chosen_adapters, quiet_transformers, say
+from lens.cli import (
+    BAD_INPUT,
+    add_chat_template_option,
+    add_model_options,
+    chosen_adapters,
+    quiet_transformers,
+    say,
+)
 from lens.errors import BadQuestion, BadSetting
 
 if TYPE_CHECKING:
@@ -22,6 +29,7 @@ def add_run_options(parser: argparse.ArgumentParser, what: str, counted: str) ->
     parser.add_argument("--output", type=Path, required=True, metavar="DIR",
                         help=f"where the {what} goes; an interrupted run goes on from what is there")
     add_model_options(parser)
+    add_chat_template_option(parser)
     parser.add_argument("--limit", type=int, metavar="N", help=f"only the first N {counted}")
 
 
@@ -35,7 +43,8 @@ def load_engine(args: argparse.Namespace) -> Engine:
     from compare.engine.local import LocalEngine
 
     quiet_transformers()
-    return LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype)
+    return LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype,
+                       chat_template=args.chat_template)
 
 
 def disk_failed(err: OSError, output: Path) -> int:

@@ -29,6 +29,7 @@ from lens.threads import wait_passively
 
 BASE_HELP = "base model: a directory, or a hub name such as bigscience/bloom-1b1"
 DEVICE_HELP = "auto, cpu or cuda; auto: a GPU when there is one"
+CHAT_TEMPLATE_HELP = "file of a chat template to use in place of the base's own"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DTYPE_HELP = "auto: float32 on CPU, bfloat16 on GPUs that have it, else float16"
 GATE_FAILED, BAD_INPUT, INTERRUPTED, READER_LEFT = 1, 2, 130, 141
@@ -111,6 +112,10 @@ def same_place(one: str, other: str) -> bool:
 def add_base_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", default=os.environ.get("BASE_MODEL") or EMBEDDED_BASE,
                         help=f"{BASE_HELP} (default: the embedded one)")
+
+
+def add_chat_template_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chat-template", default="", metavar="FILE", help=CHAT_TEMPLATE_HELP)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

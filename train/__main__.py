@@ -11,7 +11,7 @@ from train.settings import read_settings
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    settings = read_settings("python -m train", "Train a LoRA adapter for a BLOOM on question-answer rows.", argv)
+    settings = read_settings("python -m train", "Train a LoRA adapter for a decoder on question-answer rows.", argv)
     with interruptible("interrupted; what came after the last checkpoint is not saved"):
         from train.loop import train
 

@@ -18,6 +18,7 @@ The rows are read, checked and encoded by what trains on them, so what passes he
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections import Counter
 
@@ -37,8 +38,10 @@ def look(s: TrainSettings) -> dict:
     from train.data.dataset import load_dataset
     from train.data.forecast import Plan, forecast
     from train.data.preview import first_learnt
+    from train.setup import ending_of
 
-    tokenizer = load_tokenizer(s.base)
+    tokenizer = load_tokenizer(s.base, s.chat_template)
+    s = dataclasses.replace(s, ending=ending_of(s, tokenizer))
     data = load_dataset(s, tokenizer)
     rows, lengths = data.rows, data.encoded.lengths
     first, at = data.encoded[0]["input_ids"], first_learnt(data.encoded[0]["labels"])

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from lens.adapter.directory import judge
 from lens.adapter.find import step_of
+from lens.adapter.fit import Fit
 from lens.adapter.weights import WEIGHTS
 from lens.adapter.write import PARTS
 from lens.errors import BadAdapter, LensError, Note, first_line
 
+ANY = Fit(any_decoder=True)  # the run's own model is asked as the weights are put on it
 STATE = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 
 
@@ -24,7 +26,7 @@ def load_adapter_weights(model, directory: Path) -> None:
     """A checkpoint's A and B into the PeftModel. Raises BadAdapter where they do not fit."""
     from lens.adapter.for_peft import put_weights
 
-    put_weights(model, judge(directory, directory.name), "default")
+    put_weights(model, judge(directory, directory.name, fit=ANY), "default")
 
 
 def read_state(path: Path) -> None:
@@ -35,7 +37,7 @@ def read_state(path: Path) -> None:
     if path.suffix == ".json":
         json.loads(path.read_text(encoding="utf-8"))
     elif path.name == WEIGHTS:
-        for note in judge(path.parent, path.parent.name).notes:
+        for note in judge(path.parent, path.parent.name, fit=ANY).notes:
             if note.code == "adapter-weights-changed":
                 raise BadAdapter(note.code, **note.values)
     elif path.suffix in (".pt", ".pth"):

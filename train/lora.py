@@ -1,11 +1,16 @@
-"""Attach LoRA to a BLOOM and count what it adds."""
+"""Attach LoRA to a decoder and count what it adds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from lens.adapter.config import LINEAR_LAYERS
+from lens.adapter.fit import Fit
+from lens.base.linear_layers import describe, has_transposed_layers
 from lens.errors import BadSetting
+
+DEFAULT = "default"  # of --target-modules: what PEFT puts LoRA on in that family
+KINDS = ("attention", "mlp")
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,27 @@ class Counts:
         return f"trainable params: {self.trainable:,} || all params: {self.all:,} || {self.share:.2%}"
 
 
-def check_target_modules(names: list[str]) -> None:
-    """Raises BadSetting for a name that is no linear layer of BLOOM."""
-    for name in names:
-        if name not in LINEAR_LAYERS:
-            raise BadSetting("train-target-modules", name=repr(name[:80]), allowed=", ".join(LINEAR_LAYERS))
+def target_modules(asked: list[str], fit: Fit) -> list[str]:
+    """The short names of the linear layers that were asked for by name or kind. Raises BadSetting."""
+    found: list[str] = []
+    for name in asked:
+        named = {"all-linear": fit.names, DEFAULT: defaults(fit) if name == DEFAULT else (), **fit.kinds}.get(name)
+        named = named or tuple(short for short in fit.names if f".{short}".endswith(f".{name}"))
+        if not named:
+            raise BadSetting("train-target-modules", name=repr(name[:80]),
+                             allowed=", ".join([*fit.names, *KINDS, "all-linear"]))
+        found += [short for short in named if short not in found]
+    return found
+
+
+def defaults(fit: Fit) -> tuple[str, ...]:
+    """PEFT's for the family; the attention's where it has none."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as THEIRS
+
+    named: Any = THEIRS.get(fit.family)
+    known = [short for short in fit.names if isinstance(named, list)
+             and any(f".{short}".endswith(f".{name}") for name in named)]
+    return tuple(known) or fit.kinds["attention"] or fit.names
 
 
 def attach_lora(model, *, r: int, lora_alpha: int, lora_dropout: float, target_modules: list[str],
@@ -39,10 +60,22 @@ def attach_lora(model, *, r: int, lora_alpha: int, lora_dropout: float, target_m
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
-    check_target_modules(target_modules)
     return get_peft_model(model, LoraConfig(
         task_type=TaskType.CAUSAL_LM, r=r, lora_alpha=lora_alpha, lora_dropout=lora_dropout,
-        target_modules=list(target_modules), use_rslora=use_rslora, bias="none"))
+        target_modules=peft_targets(model, target_modules), use_rslora=use_rslora, bias="none",
+        fan_in_fan_out=has_transposed_layers(model)))
+
+
+def peft_targets(model, names: list[str]) -> list[str]:
+    """The names as PEFT is given them: whole ones where short ones would mean layers outside of the blocks too.
+    Raises BadSetting for a name that is no linear layer of this model."""
+    layers = describe(model)
+    if odd := [name for name in names if name not in layers.names]:
+        raise BadSetting("train-target-modules", name=repr(odd[0][:80]), allowed=", ".join(layers.names))
+    meant = [name for name, layer in layers.by_name.items() if layer.short in names]
+    others = [name for name, module in model.named_modules() if hasattr(module, "weight") and name not in meant]
+    outside = any(f".{other}".endswith(f".{name}") for other in others for name in names)
+    return meant if outside else list(names)
 
 
 def count_parameters(model) -> Counts:

@@ -1,4 +1,4 @@
-"""python -m train.merge: fold an adapter into a standalone BLOOM that needs no PEFT.
+"""python -m train.merge: fold an adapter into a standalone model that needs no PEFT.
 
 The merged model's logits are compared with the adapter's before anything is written, and again as it loads from what
 was written, in the base's own dtype or the one asked for. `merge.json` says what was merged into what. The time a token
@@ -21,7 +21,17 @@ from typing import TYPE_CHECKING, Any
 from lens.adapter.directory import check_base, read_adapter
 from lens.adapter.write import save_tokenizer
 from lens.base.identity import describe_base, same_base
-from lens.cli import Parser, add_base_option, command, interruptible, quiet_transformers, say, say_notes, stay_offline
+from lens.cli import (
+    Parser,
+    add_base_option,
+    add_chat_template_option,
+    command,
+    interruptible,
+    quiet_transformers,
+    say,
+    say_notes,
+    stay_offline,
+)
 from lens.errors import BadAdapter, BadSetting, Note, first_line
 from lens.file_mode import follow_umask
 from lens.strict_json import dumps
@@ -89,10 +99,10 @@ def stored_dtype(files: BaseFiles) -> str:
     return named if named in DTYPES.values() else "float32"
 
 
-def merge(adapter_dir: Path | str, base: str, output: Path, dtype: str = "") -> Merged:
+def merge(adapter_dir: Path | str, base: str, output: Path, dtype: str = "", template: str = "") -> Merged:
     """Write the merged model to `output`, made whole by one rename. Raises BadAdapter, BadBase or BadSetting.
 
-    `dtype`: of what is written; the base's own where none is named.
+    `dtype`: of what is written; the base's own where none is named. `template`: a file in place of the base's own.
     """
     import torch
 
@@ -102,9 +112,9 @@ def merge(adapter_dir: Path | str, base: str, output: Path, dtype: str = "") -> 
 
     check_output(output)
     base_files = find_base(base)
-    tokenizer = load_tokenizer(base_files)  # first: a broken base is told as such
-    files = read_adapter(adapter_dir)
-    notes = [*files.notes, *check_base(base, [files])]
+    tokenizer = load_tokenizer(base_files, template)  # first: a broken base is told as such
+    files = read_adapter(adapter_dir, base_files)
+    notes = [*files.notes, *check_base(base, [files], template)]
     proven = same_base(files.base, base_files) if files.base else None
     if not proven:
         notes.append(Note("merge-base-unproven", path=files.path, base=base))
@@ -112,7 +122,7 @@ def merge(adapter_dir: Path | str, base: str, output: Path, dtype: str = "") -> 
     plain = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # the base without wrappers, same weights
     adapted = attach(model, [files])
     merged = merged_copy(adapted)
-    probe = torch.arange(32).remainder(model.config.vocab_size)[None]
+    probe = torch.arange(32).remainder(model.config.get_text_config().vocab_size)[None]
     with torch.inference_mode():
         right = adapted(input_ids=probe).logits
         difference = (merged(input_ids=probe).logits - right).abs().max().item()
@@ -156,17 +166,18 @@ def write_whole(model, tokenizer, output: Path, record: Callable[[Path], dict[st
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m train.merge", description="Fold an adapter into a standalone BLOOM.")
+    parser = Parser(prog="python -m train.merge", description="Fold an adapter into a standalone model.")
     parser.add_argument("adapter_dir", help="adapter directory, or hub name")
     parser.add_argument("--output", type=Path, required=True, help="directory of the merged model; must be new")
     add_base_option(parser)
+    add_chat_template_option(parser)
     parser.add_argument("--dtype", choices=list(DTYPES.values()), default="",
                         help="of the merged model's weights (default: the base's own)")
     args = parser.parse_args(argv)
     stay_offline(args.base, args.adapter_dir)
     with interruptible("interrupted; nothing was written"):
         quiet_transformers()
-        found = merge(args.adapter_dir, args.base, args.output, args.dtype)
+        found = merge(args.adapter_dir, args.base, args.output, args.dtype, args.chat_template)
     say_notes(found.notes)
     say(f"written in {found.dtype}; loaded from there, logits differ by at most {found.difference:.2g} from the "
         "unmerged adapter's")

@@ -142,12 +142,12 @@ def changed(s: TrainSettings, record: dict[str, Any], step: int) -> list[dict[st
 
 def from_adapter(s: TrainSettings) -> Start:
     """A new run from the weights of a trained adapter. Raises LensError."""
-    files = read_adapter(s.from_adapter)
+    files = read_adapter(s.from_adapter, s.base)
     now, then = dataclasses.asdict(s), adopted(files)
     for name, value in then.items():
         if now[name] != value:
             raise BadAdapter("from-adapter-differs", option=option(name), now=now[name], then=value, path=files.path)
-    check_base(s.base, [files])
+    check_base(s.base, [files], s.chat_template)
     return Start(None, files, lineage={"from_adapter": files.name, "sha256": files.sha256})
 
 
@@ -161,7 +161,7 @@ def adopt(given: dict[str, Any]) -> dict[str, Any]:
     """The settings given, and where --from-adapter names one, those of its LoRA that were not. Raises LensError."""
     if not given.get("from_adapter") or given.get("resume"):
         return given
-    return {**adopted(read_adapter(given["from_adapter"])), **given}
+    return {**adopted(read_adapter(given["from_adapter"], given.get("base"))), **given}
 
 
 def finished(s: TrainSettings, start: Start) -> bool:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lens.chat import ENDINGS
-from lens.cli import BASE_HELP, DEVICE_HELP, DTYPE_HELP, stay_offline
+from lens.cli import BASE_HELP, CHAT_TEMPLATE_HELP, DEVICE_HELP, DTYPE_HELP, stay_offline
 from lens.declared_settings import make_settings, parse_given, positive, setting, share
 from lens.embedded import EMBEDDED_BASE, EMBEDDED_ROWS
-from lens.errors import BadSetting
+from lens.errors import BadBase, BadSetting
 from lens.rows.row_options import RowOptions
 
 # Asked of the embedded base while it learns: questions of its rows, the last one with nothing to know.
 PROBES = ["哈尔滨工业大学的校训是什么？", "哈尔滨工业大学是何时建立的？", "哈工大首任校长是谁？",
           "哈尔滨工业大学最早的校名是什么？", "明天北京会下雨吗"]
+OF_BASE = "base"  # of --ending
 
 
 def at_least_0(value: float) -> bool:
@@ -43,9 +44,12 @@ class TrainSettings(RowOptions):
     lora_alpha: int = setting(8, "the update is scaled by alpha / r", "", positive, "above 0")
     lora_dropout: float = setting(0.05, "dropout before A", "0 to 1", share, "0 to 1")
     use_rslora: bool = setting(False, "scale by alpha / sqrt(r) instead (Kalajdzievski 2023)")
-    target_modules: list[str] = setting(["query_key_value"], "linear layers that get LoRA")
+    target_modules: list[str] = setting(["query_key_value"], "linear layers that get LoRA: names, attention, mlp or "
+                                        "all-linear; default: PEFT's for the base's family, as for any but BLOOM")
     whole_text: bool = setting(False, "loss on the prompt as well as on the answer")
-    ending: str = setting(ENDINGS["lens"], "what an answer ends with")
+    ending: str = setting(ENDINGS["lens"], "what an answer ends with; base: the base's own end of turn, as for any but "
+                          "BLOOM")
+    chat_template: str = setting("", CHAT_TEMPLATE_HELP)
     activation_checkpointing: bool = setting(False, "compute activations twice instead of keeping them: less memory")
     eval_data: list[str] = setting([], "files of held-out rows, whose loss is logged")
     eval_share: float = setting(0.0, "share of the rows held out instead", "0 to 0.5", lambda v: 0 <= v <= 0.5,
@@ -76,7 +80,21 @@ def chosen(given: dict[str, Any]) -> TrainSettings:
         from train.resume import adopt
 
         given = adopt(given)
-    return make_settings(TrainSettings, {**RECIPES[given.get("recipe", "lens")], **given})
+    return make_settings(TrainSettings, {**of_other_families(given), **RECIPES[given.get("recipe", "lens")], **given})
+
+
+def of_other_families(given: dict[str, Any]) -> dict[str, Any]:
+    """The defaults that are BLOOM's, for a base that is none; {} for one that is, or that cannot be read, which is told
+    later."""
+    if (base := given.get("base", EMBEDDED_BASE)) == EMBEDDED_BASE:
+        return {}
+    from lens.base.files import OURS, find_base
+
+    try:
+        family = find_base(base, weights=False).config.get("model_type")
+    except BadBase:
+        return {}
+    return {} if family == OURS else {"target_modules": ["default"], "ending": OF_BASE}
 
 
 # What each recipe changes in the defaults above. `seed` is the experiment this project grew from, as it ran.

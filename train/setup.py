@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -18,20 +19,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lens.adapter.directory import fit_of
 from lens.adapter.write import write_adapter
 from lens.base.files import find_base
 from lens.embedded import EMBEDDED_ROWS
-from lens.errors import BadSetting, Note, first_line
+from lens.errors import BadBase, BadSetting, Note, first_line
 from lens.processes import is_first
 from train.checkpoint import checkpoints, load_adapter_weights, step_of
 from train.data.dataset import Dataset, load_dataset
 from train.data.forecast import CALM, Plan, about_machine, forecast
 from train.data.preview import show_rows
-from train.lora import attach_lora, check_target_modules, count_parameters
+from train.lora import attach_lora, count_parameters, target_modules
 from train.record.card import card
 from train.record.record import Record
 from train.resume import Start, check_output, find_start, finished, lower_rate
-from train.settings import PROBES, TrainSettings
+from train.settings import OF_BASE, PROBES, TrainSettings
 
 if TYPE_CHECKING:  # they bring torch, and bad input is told without
     from transformers import PreTrainedTokenizerBase
@@ -52,6 +54,7 @@ class Run:
     stop: StopOnSignal
     start: Start
     began: float  # on the monotonic clock, earlier starts of the same run counted in
+    end_ids: frozenset[int]  # each of which ends an answer
     trainer: AdapterTrainer = field(init=False)  # made last, as it writes by this run
 
     @property
@@ -99,7 +102,6 @@ def check_paths(s: TrainSettings) -> None:
         check_writable(out)
     if s.report_to != "none" and importlib.util.find_spec(s.report_to) is None:
         raise BadSetting("report-not-installed", name=s.report_to)
-    check_target_modules(s.target_modules)
 
 
 def drop_later_records(out: Path, step: int) -> None:
@@ -176,14 +178,14 @@ def make_trainer(run: Run, model, args, data: Dataset):
     probes = choose_probes(questions, data.eval_rows or data.rows)
     trainer = AdapterTrainer(
         model=model, args=args, train_dataset=data.encoded, eval_dataset=data.eval_encoded if data.eval_rows else None,
-        processing_class=tokenizer, data_collator=Collator(tokenizer.pad_token_id), write_adapter=run.write_adapter,
-        keep=s.save_total_limit)
+        processing_class=tokenizer, data_collator=Collator(tokenizer.pad_token_id or 0), keep=s.save_total_limit,
+        write_adapter=run.write_adapter)
     for theirs in (PrinterCallback, ProgressCallback):  # Log speaks, and fits a file as well as a terminal
         trainer.remove_callback(theirs)
     log = Log(run.output / "log.jsonl", run.record.compute.device,
               lambda sound: astray(run.output, sound, s.learning_rate))
     for callback in (run.stop, log,  # in this order: the log hears of the stop
-                     Probes(run.output / "probes.jsonl", tokenizer, probes, s.probe_steps)):
+                     Probes(run.output / "probes.jsonl", tokenizer, probes, s.probe_steps, run.end_ids)):
         trainer.add_callback(callback)
     set_seed(s.seed + args.process_index)  # dropout differs between processes; the order of rows does not
     return trainer
@@ -204,10 +206,12 @@ def set_up(s: TrainSettings) -> Run:
     check_paths(s)
 
     files = find_base(s.base)  # before torch is imported, which takes seconds
-    from lens.base.loading import load_tokenizer
+    targets = target_modules(s.target_modules, fit_of(files))
+    from lens.base.loading import end_ids, load_tokenizer
     from train.interrupt import StopOnSignal
 
-    compute, tokenizer = chosen_compute(s), load_tokenizer(files)
+    compute, tokenizer = chosen_compute(s), load_tokenizer(files, s.chat_template)
+    s = dataclasses.replace(s, target_modules=targets, ending=ending_of(s, tokenizer))
     data = load_dataset(s, tokenizer)
     plan = Plan.of(s, len(data.rows), world_size())
     s = dataclasses.replace(s, max_steps=plan.steps)
@@ -218,8 +222,10 @@ def set_up(s: TrainSettings) -> Run:
     if s.resume and not finished(s, start):
         drop_later_records(Path(s.output), start.step)
     args = arguments(s, compute, bool(data.eval_rows))
-    record = Record.begin(s, compute, files, data, start, counts=count_parameters(model), processes=args.world_size)
-    run = Run(s, Path(s.output), tokenizer, record, StopOnSignal(), start, began - start.record.get("seconds", 0))
+    ends = end_ids(files, tokenizer)
+    record = Record.begin(s, compute, files, data, start, counts=count_parameters(model), processes=args.world_size,
+                          chat=about_chat(s, tokenizer, ends))
+    run = Run(s, Path(s.output), tokenizer, record, StopOnSignal(), start, began - start.record.get("seconds", 0), ends)
     with writing(run.output):  # Trainer makes its directory
         run.trainer = make_trainer(run, model, args, data)
         if run.main:
@@ -227,6 +233,25 @@ def set_up(s: TrainSettings) -> Run:
             (run.output / "log.jsonl").touch()
             print(record.counts, file=sys.stderr)
     return run
+
+
+def ending_of(s: TrainSettings, tokenizer) -> str:
+    """What answers are taught to end with. Raises BadBase where the base has no end of its own."""
+    from lens.chat import layout_of
+
+    if s.ending != OF_BASE:
+        return s.ending
+    if ending := layout_of(tokenizer).ending:
+        return ending
+    raise BadBase("base-no-end-token", path=s.base)
+
+
+def about_chat(s: TrainSettings, tokenizer, ends: frozenset[int]) -> dict[str, object]:
+    """What `training.json` says of how questions are asked and answers end."""
+    from lens.chat import layout_of
+
+    return {"template_sha256": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest(), "ending": s.ending,
+            "instruction_has_a_turn": layout_of(tokenizer).own_turn, "end_ids": sorted(ends)}
 
 
 def world_size() -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lens.chat import Form, Prompt
+from lens.chat import Form, Prompt, end_id
 
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -33,7 +33,7 @@ class Tokens:
         from transformers.convert_slow_tokenizer import bytes_to_unicode
 
         self.tokenizer, self.special = tokenizer, set(tokenizer.all_special_ids)
-        self.end_id: int = tokenizer.eos_token_id
+        self.end_id = end_id(tokenizer)
         self.byte_level = "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
         self.byte_of = {shown: byte for byte, shown in bytes_to_unicode().items()}
 

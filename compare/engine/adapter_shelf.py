@@ -20,8 +20,8 @@ class AdapterShelf:
     """`known`: every adapter by name. `added`: those added later that are on the model, longest unused first."""
 
     def __init__(self, loaded: LoadedModel, shown: Sequence[str], notes: Sequence[Note] = (),
-                 most_added: int = MOST_ADDED):
-        self.loaded, self.most_added, self.notes = loaded, most_added, list(notes)
+                 most_added: int = MOST_ADDED, chat_template: str = ""):
+        self.loaded, self.most_added, self.notes, self.chat_template = loaded, most_added, list(notes), chat_template
         self.known = {name: LoadedAdapter(files, loaded.receipts[name], name in shown, step_of(files.path),
                                           "start" if name in shown else "timeline")
                       for name, files in loaded.adapters.items()}
@@ -29,8 +29,9 @@ class AdapterShelf:
 
     def read(self, path: Path) -> tuple[AdapterFiles, list[Note]]:
         """A directory that may be added, and what is to be told of it. Raises BadAdapter. For any thread."""
-        files = read_adapter(path)
-        return files, [] if self.same(files) else [*files.notes, *check_base(self.loaded.base, [files])]
+        files = read_adapter(path, self.loaded.base)
+        new = [] if self.same(files) else [*files.notes, *check_base(self.loaded.base, [files], self.chat_template)]
+        return files, new
 
     def same(self, files: AdapterFiles) -> AdapterFiles | None:
         """The very same adapter where it is known."""
@@ -72,7 +73,7 @@ class AdapterShelf:
             if name not in self.known:
                 raise BadAdapter("adapter-not-on-model", adapter=repr(name[:80]))
             known = self.known[name].files
-            files = read_adapter(known.path)
+            files = read_adapter(known.path, self.loaded.base)
             if files.sha256 != known.sha256:
                 raise BadAdapter("adapter-changed", name=name, path=files.path)
             self.attach(known, in_use | wanted)

@@ -41,24 +41,26 @@ class LocalEngine(SharedEngine):
 
     `adapter`: a directory, several, or None; `timeline`: more of them, loaded but shown only when asked for.
     `max_rows`: columns that advance together; more wait in line. `threaded=False`: no thread of its own, the one
-    who reads does the work. `most_added`: adapters added later that stay on the model at once.
+    who reads does the work. `most_added`: adapters added later that stay on the model at once. `chat_template`: a file
+    that is used in place of the base's own.
     """
 
     closing: weakref.finalize[..., LocalEngine]
 
     def __init__(self, base: str, adapter: str | Sequence[str] | None = None, device: str = "auto",
                  dtype: str = "auto", max_rows: int = 64, threaded: bool = True, timeline: Sequence[str] = (),
-                 most_added: int = MOST_ADDED):
+                 most_added: int = MOST_ADDED, chat_template: str = ""):
         """Load. Raises BadBase or BadAdapter before anything runs."""
         base_files = find_base(base)
-        tokenizer = load_tokenizer(base_files)  # a broken base is told as such, whatever adapters come with it
+        tokenizer = load_tokenizer(base_files, chat_template)  # a broken base is told as such, whatever adapters come
         paths = [adapter] if isinstance(adapter, str) else list(adapter or [])
-        given = read_adapters([*paths, *timeline])
+        given = read_adapters([*paths, *timeline], base_files)
         files = {one.name: one for one in given}
-        notes = [*(note for one in files.values() for note in one.notes), *check_base(base, files.values())]
+        notes = [*(note for one in files.values() for note in one.notes),
+                 *check_base(base, files.values(), chat_template)]
         self.loaded = LoadedModel(base, load_base(base_files, device, dtype, tokenizer), files)
         self.tokens, self.shown = self.loaded.tokens, [one.name for one in given[:len(paths)]]
-        self.shelf = AdapterShelf(self.loaded, self.shown, notes, most_added)
+        self.shelf = AdapterShelf(self.loaded, self.shown, notes, most_added, chat_template)
         self.start(max_rows, threaded)
 
     def start(self, max_rows: int, threaded: bool) -> None:

@@ -35,7 +35,7 @@ class RemoteEngine(SharedEngine):
         """Read tokenizer and adapter files here, ask a replica for the rest. Raises BadAdapter."""
         from lens.base.loading import load_tokenizer
 
-        given = read_adapters(adapters)
+        given = read_adapters(adapters, base)
         tokenizer = load_tokenizer(base)
         self.handle, self.tokens, self.closed = handle, Tokens(tokenizer), False
         there, known, able = handle.facts.remote().result()

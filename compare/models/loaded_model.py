@@ -31,7 +31,7 @@ class LoadedModel:
         self.tokenizer, self.tokens = loaded.tokenizer, Tokens(loaded.tokenizer)
         config = loaded.model.config
         self.shape = Shape(config.vocab_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads)
-        self.ends = tuple(dict.fromkeys([self.tokens.end_id, *listed(loaded.model.generation_config.eos_token_id)]))
+        self.ends = tuple(dict.fromkeys([self.tokens.end_id, *sorted(loaded.end_ids)]))
         self.parameters: int = loaded.model.num_parameters()
         self.model: Any = loaded.model
         self.untouched = base_logits(loaded.model)  # before any adapter: what a receipt proves the base row by
@@ -105,8 +105,3 @@ class LoadedModel:
     def logits(self, states: Tensor) -> Tensor:
         """(…, hidden) → (…, vocabulary) in float32; give it few positions at once, the vocabulary is wide."""
         return self.decoder.logits(states)
-
-
-def listed(ids: int | Sequence[int] | None) -> Sequence[int]:
-    """transformers' way of giving no id, one, or several."""
-    return [] if ids is None else [ids] if isinstance(ids, int) else ids

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from compare.engine.interface import BASE, Variant
 from lens.adapter.directory import AdapterFiles
-from lens.adapter.for_peft import linear_layers
 from lens.adapter.weights import load_weights
+from lens.base.linear_layers import layers_by_name
 from lens.errors import BadAdapter, LensError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def largest(values: Tensor) -> float | None:
 
 def on_model(model: Any, files: AdapterFiles) -> dict[str, int]:
     """`modules`, `keys_matched`, `keys_refused` and `nonzero_b`: the file against the model's own parameters."""
-    layers, modules, matched, nonzero = linear_layers(model), 0, 0, 0
+    layers, modules, matched, nonzero = layers_by_name(model), 0, 0, 0
     for name, (a, b) in load_weights(files.path, files.sites).items():
         layer = layers[name]
         on = [files.key in side and same(side[files.key].weight, value)

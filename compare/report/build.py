@@ -66,7 +66,8 @@ def load(settings: ReportSettings, adapters: Sequence[str], processes: Processes
     from compare.engine.local import LocalEngine
 
     quiet_transformers()
-    return LocalEngine(settings.base, list(adapters), processes.device, settings.dtype)
+    return LocalEngine(settings.base, list(adapters), processes.device, settings.dtype,
+                       chat_template=settings.chat_template)
 
 
 def ask(settings: ReportSettings, engine: Engine, variants: Sequence[Variant], data: Data, plain: Plain,

@@ -32,6 +32,7 @@ class ReportSettings:
     reading: RowOptions = field(default_factory=RowOptions)
     slice_by: str | None = None  # a field of the rows; None: `tag`, where they have it
     rules: Mapping[str, str] = field(default_factory=dict)  # name: regular expression
+    chat_template: str = ""  # a file that is used in place of the base's own
 
     def __post_init__(self) -> None:
         for strength in self.strengths:

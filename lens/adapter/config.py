@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lens.adapter.fit import LINEAR_LAYERS, Fit, outside
 from lens.errors import BadAdapter
 from lens.strict_json import read_object
 
-LINEAR_LAYERS = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
-MODULE = re.compile(rf"transformer\.h\.(\d{{1,3}})\.(?:self_attention|mlp)\.({'|'.join(LINEAR_LAYERS)})")
+__all__ = ["LINEAR_LAYERS", "LoraSettings", "Patterns", "read_config", "shown"]
+
+NUMBER = re.compile(r".*\.[^.]*\.(\d+)\.")  # of a module's block, as PEFT looks for it
 LARGEST_RANK, LARGEST_ALPHA = 1024, 65_536
 LONGEST_PATTERN, MOST_PATTERNS = 1000, 1000  # characters of one; BLOOM's largest has 280 layers to name
+LONGEST_TARGET, MOST_TARGETS = 200, 10_000
 PATIENCE = 1.0  # seconds of matching that one adapter's patterns may take in all
 NOTHING: tuple[Any, ...] = (None, False, {}, [], "")
 # What one forward of rows cannot express: key → the values it can beside
@@ -31,12 +34,12 @@ EXACT: dict[str, tuple[tuple[Any, ...], str]] = {
     "modules_to_save": ((), "adapter-saves-modules"),
     "trainable_token_indices": ((), "adapter-trains-tokens"),
     "init_lora_weights": ((True, "gaussian", "orthogonal"), "adapter-init-changes-base"),
-    "megatron_core": (("megatron.core",), "adapter-setting-unknown"),
-    "layers_pattern": (("h", ["h"]), "adapter-layers-pattern")}
+    "megatron_core": (("megatron.core",), "adapter-setting-unknown")}
 # Read here, or of no effect on an answer; every other key has to be empty.
-KNOWN = {*EXACT, "peft_type", "r", "lora_alpha", "use_rslora", "target_modules", "layers_to_transform", "rank_pattern",
-         "alpha_pattern", "lora_dropout", "task_type", "base_model_name_or_path", "revision", "inference_mode",
-         "peft_version", "qalora_group_size", "auto_mapping", "fan_in_fan_out", "ensure_weight_tying"}
+KNOWN = {*EXACT, "layers_pattern", "peft_type", "r", "lora_alpha", "use_rslora", "target_modules",
+         "layers_to_transform", "rank_pattern", "alpha_pattern", "lora_dropout", "task_type", "base_model_name_or_path",
+         "revision", "inference_mode", "peft_version", "qalora_group_size", "auto_mapping", "fan_in_fan_out",
+         "ensure_weight_tying"}
 
 
 class Patterns:
@@ -67,7 +70,8 @@ class LoraSettings:
     """All that is taken over from a checked adapter_config.json.
 
     `target_modules`: ends of module names, or one regular expression for whole names; `rank_pattern` and
-    `alpha_pattern`: regular expression for the end of a name → its rank or alpha, of which the first that fits counts.
+    `alpha_pattern`: regular expression for the end of a name → its rank or alpha, of which the first that fits counts;
+    `made_for`: the base that it names, to be shown.
     """
 
     r: int
@@ -77,6 +81,7 @@ class LoraSettings:
     layers_to_transform: tuple[int, ...] | None
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    made_for: str = field(default="another base", compare=False)
 
     def targets(self, module: str, patterns: Patterns) -> bool:
         """Does PEFT put A and B on the module of this name, such as `transformer.h.0.mlp.dense_h_to_4h`?"""
@@ -86,7 +91,8 @@ class LoraSettings:
             return patterns.match("target_modules", self.target_modules, module)
         if not any(f".{module}".endswith(f".{name}") for name in self.target_modules):
             return False
-        return self.layers_to_transform is None or int(module.split(".")[2]) in self.layers_to_transform
+        number = NUMBER.match(module)
+        return self.layers_to_transform is None or bool(number and int(number[1]) in self.layers_to_transform)
 
     def rank_of(self, module: str, patterns: Patterns) -> int:
         return next((rank for end, rank in self.rank_pattern.items()
@@ -98,7 +104,7 @@ class LoraSettings:
                 if patterns.match("alpha_pattern", rf"(.*\.)?({end})", module)] or [self.lora_alpha]
 
 
-def read_config(path: Path) -> LoraSettings:
+def read_config(path: Path, fit: Fit = Fit()) -> LoraSettings:
     """Judge the adapter_config.json of an adapter directory. Raises BadAdapter."""
     try:
         config = read_object(path / "adapter_config.json")
@@ -112,10 +118,17 @@ def read_config(path: Path) -> LoraSettings:
     for key, value in config.items():
         if key not in KNOWN and not says_nothing(value):
             raise BadAdapter("adapter-setting-unknown", path=path, key=key[:40], value=shown(value))
-    check_mapping(path, config.get("auto_mapping"))
+    check_names(path, config, fit)
     return LoraSettings(number(path, config, "r"), number(path, config, "lora_alpha"),
-                        config.get("use_rslora") is True, targets(path, config), layers(path, config),
-                        pattern(path, config, "rank_pattern"), pattern(path, config, "alpha_pattern"))
+                        config.get("use_rslora") is True, targets(path, config, fit), layers(path, config),
+                        pattern(path, config, "rank_pattern"), pattern(path, config, "alpha_pattern"),
+                        made_for(config))
+
+
+def made_for(config: dict[str, Any]) -> str:
+    """The base that it was trained on, as far as it says."""
+    named = config.get("base_model_name_or_path")
+    return shown(named) if isinstance(named, str) and named else "another base"
 
 
 def says_nothing(value: object) -> bool:
@@ -147,8 +160,8 @@ def fits(key: str, value: object) -> bool:
     return 0 < value <= LARGEST_ALPHA
 
 
-def targets(path: Path, config: dict[str, Any]) -> tuple[str, ...] | str:
-    """A regular expression, or ends of names of BLOOM's linear layers."""
+def targets(path: Path, config: dict[str, Any], fit: Fit) -> tuple[str, ...] | str:
+    """A regular expression, or ends of names of linear layers."""
     found = config.get("target_modules")
     if isinstance(found, str) and found:
         if len(found) > LONGEST_PATTERN:
@@ -156,12 +169,21 @@ def targets(path: Path, config: dict[str, Any]) -> tuple[str, ...] | str:
         if layers(path, config) is not None:
             raise BadAdapter("adapter-pattern-and-layers", path=path)
         return found
-    if not isinstance(found, list) or not found or not all(isinstance(t, str) for t in found):
-        raise BadAdapter("adapter-bad-targets", path=path, value=shown(found), allowed=", ".join(LINEAR_LAYERS))
-    if odd := [name for name in found if name.rpartition(".")[2] not in LINEAR_LAYERS]:
-        code = "adapter-on-embedding" if "embed" in odd[0] or "lm_head" in odd[0] else "adapter-bad-targets"
-        raise BadAdapter(code, path=path, value=shown(found), allowed=", ".join(LINEAR_LAYERS))
+    if not isinstance(found, list) or not 0 < len(found) <= MOST_TARGETS or not all(
+            isinstance(t, str) and len(t) <= LONGEST_TARGET for t in found):
+        raise BadAdapter("adapter-bad-targets", path=path, value=shown(found), allowed=", ".join(fit.names))
+    if odd := [name for name in found if not fit.allows(name)]:
+        if fit.base and not outside(odd[0]):
+            raise of_another_family(path, made_for(config), shown(found), fit)
+        code = "adapter-on-embedding" if outside(odd[0]) else "adapter-bad-targets"
+        raise BadAdapter(code, path=path, value=shown(found), allowed=", ".join(fit.names))
     return tuple(found)
+
+
+def of_another_family(path: Path, made: str, layers_named: str, fit: Fit) -> BadAdapter:
+    """What to say of an adapter on layers that this base has not."""
+    return BadAdapter("adapter-of-another-family", path=path, made_for=made, layers=layers_named,
+                      base=shown(fit.base), family=fit.family, allowed=", ".join(fit.names))
 
 
 def layers(path: Path, config: dict[str, Any]) -> tuple[int, ...] | None:
@@ -186,8 +208,14 @@ def pattern(path: Path, config: dict[str, Any], key: str) -> dict[str, Any]:
     return found
 
 
-def check_mapping(path: Path, mapping: object) -> None:
-    """PEFT writes the base's class here where no task is named; it is never imported, and another's is refused."""
-    if mapping and mapping != {"base_model_class": "BloomForCausalLM",
-                               "parent_library": "transformers.models.bloom.modeling_bloom"}:
-        raise BadAdapter("adapter-bad-mapping", path=path, value=shown(mapping))
+def check_names(path: Path, config: dict[str, Any], fit: Fit) -> None:
+    """PEFT writes the base's class here where no task is named; it is never imported, and another's is refused. So is
+    a list of blocks that is called otherwise than the base's."""
+    mapping, blocks = config.get("auto_mapping"), config.get("layers_pattern")
+    if fit.any_decoder:
+        return
+    if not says_nothing(blocks) and blocks not in (fit.blocks, [fit.blocks]):
+        raise BadAdapter("adapter-layers-pattern", path=path, value=shown(blocks), blocks=fit.blocks)
+    if mapping and mapping != fit.mapping:
+        raise BadAdapter("adapter-bad-mapping", path=path, value=shown(mapping),
+                         allowed=fit.mapping["base_model_class"])

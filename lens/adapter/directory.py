@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lens.adapter.config import LINEAR_LAYERS, LoraSettings, read_config
+from lens.adapter.config import LINEAR_LAYERS, LoraSettings, read_config, shown
 from lens.adapter.find import CONFIG, candidates, find_adapter, step_of
+from lens.adapter.fit import Fit
 from lens.adapter.prompts import brought, check_prompts
 from lens.adapter.weights import WEIGHTS, Site, check_weights
-from lens.base.files import find_base
+from lens.base.files import BaseFiles, find_base
 from lens.base.identity import same_base
 from lens.errors import BadAdapter, Note
 from lens.strict_json import read_object
@@ -32,7 +33,8 @@ class AdapterFiles:
     """A checked adapter directory.
 
     `name`: what users call it; `sites`: module name → the LoRA there; `sha256`: of its weights; `base`: what
-    `training.json` says of the base it was trained on, {} where there is none; `notes`: what its user is to be told.
+    `training.json` says of the base it was trained on, {} where there is none; `notes`: what its user is to be told;
+    `names`: of the linear layers that it could change, in the order of a block.
     """
 
     name: str
@@ -42,6 +44,7 @@ class AdapterFiles:
     sha256: str
     base: Mapping[str, object]
     notes: tuple[Note, ...] = ()
+    names: tuple[str, ...] = LINEAR_LAYERS
 
     @property
     def r(self) -> int:
@@ -50,13 +53,14 @@ class AdapterFiles:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Those of LINEAR_LAYERS that it changes."""
-        return tuple(name for name in LINEAR_LAYERS if any(site.endswith(f".{name}") for site in self.sites))
+        """Short names of the linear layers that it changes."""
+        found = [site.short for site in self.sites.values()]
+        return tuple(name for name in dict.fromkeys((*self.names, *found)) if name in found)
 
     @property
     def layers(self) -> tuple[int, ...]:
         """Numbers of the layers that it changes."""
-        return tuple(sorted({int(site.split(".")[2]) for site in self.sites}))
+        return tuple(sorted({site.layer for site in self.sites.values()}))
 
     def scaling_of(self, module: str) -> float:
         """What B·A is multiplied by; rsLoRA: Kalajdzievski, 2023."""
@@ -82,31 +86,43 @@ def peft_key(name: str) -> str:
     return f"lora_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-def read_adapter(name: str | Path) -> AdapterFiles:
-    """Find and check an adapter without loading it. Raises BadAdapter with what was found and what to do."""
+def read_adapter(name: str | Path, base: str | BaseFiles | Fit | None = None) -> AdapterFiles:
+    """Find and check an adapter without loading it. Raises BadAdapter with what was found and what to do.
+
+    `base`: whose linear layers it may change; where none is named it is a BLOOM's.
+    """
+    fit = fit_of(base)
     given = find_adapter(name)
     passed_over: list[Note] = []
     first: BadAdapter | None = None
     for path, notes in candidates(given):
         try:
-            return judge(path, name_of(path, given), [*passed_over, *notes])
+            return judge(path, name_of(path, given), [*passed_over, *notes], fit)
         except BadAdapter as err:
             first = first or err
             passed_over.append(Note("adapter-passed-over", path=path, reason=err))
     raise first or BadAdapter("adapter-not-there", path=given)
 
 
-def judge(path: Path, name: str, notes: Iterable[Note] = ()) -> AdapterFiles:
+def fit_of(base: str | BaseFiles | Fit | None) -> Fit:
+    """What adapters of a base are judged against. Raises BadBase."""
+    if isinstance(base, Fit):
+        return base
+    return Fit.of(find_base(base, weights=False) if isinstance(base, str) else base)
+
+
+def judge(path: Path, name: str, notes: Iterable[Note] = (), fit: Fit = Fit()) -> AdapterFiles:
     """Check the directory itself. Raises BadAdapter."""
     for file in (CONFIG, WEIGHTS, "training.json", *brought(path)):
         if leads_out(path / file):
             raise BadAdapter("adapter-leads-out", path=path, file=file)
-    settings = read_config(path)
-    sites = check_weights(path, settings)
+    settings = read_config(path, fit)
+    sites = check_weights(path, settings, fit)
     found, record = sha256(path / WEIGHTS), recorded(path)
     notes = (*notes, *overlaps(path, sites), *changed(path, found, record))
     base = record.get("base")
-    return AdapterFiles(name, path, settings, sites, found, base if isinstance(base, dict) else {}, notes)
+    return AdapterFiles(name, path, settings, sites, found, base if isinstance(base, dict) else {}, notes,
+                        fit.names)
 
 
 def changed(path: Path, found: str, record: Mapping[str, Any]) -> list[Note]:
@@ -154,24 +170,28 @@ def recorded(path: Path) -> dict[str, Any]:
         return {}
 
 
-def check_base(base: str, adapters: Iterable[AdapterFiles]) -> list[Note]:
-    """Raises BadAdapter for an adapter of other weights than this base's, or with prompts of its own."""
+def check_base(base: str, adapters: Iterable[AdapterFiles], template: str = "") -> list[Note]:
+    """Raises BadAdapter for an adapter of other weights than this base's, or with prompts of its own. `template`: a
+    file that is used in place of the base's own."""
     adapters = list(adapters)
-    notes = check_prompts(base, [files.path for files in adapters])
+    notes = check_prompts(base, [files.path for files in adapters], template)
     for files in adapters:
         if files.base and same_base(files.base, find_base(base)) is False:
-            raise BadAdapter("adapter-of-another-base", path=files.path, trained=str(files.base_sha256)[:12], base=base)
+            raise BadAdapter("adapter-of-another-base", path=files.path, trained=str(files.base_sha256)[:12], base=base,
+                             made_for=shown(files.base.get("name")))
     return notes
 
 
-def read_adapters(names: Sequence[str | Path]) -> list[AdapterFiles]:
-    """Check several, in the order given; one given again is the same object again. Raises BadAdapter.
+def read_adapters(names: Sequence[str | Path], base: str | BaseFiles | Fit | None = None) -> list[AdapterFiles]:
+    """Check several, in the order given; one given again is the same object again. Raises BadAdapter. `base`: see
+    `read_adapter`.
 
     Names are made unique, which a note tells: a second `lens` is `runs/lens` where it lies in `runs`.
     """
+    fit = fit_of(base)
     found: list[AdapterFiles] = []
     for name in names:
-        files = read_adapter(name)
+        files = read_adapter(name, fit)
         if known := same(files, found):
             found.append(known)
             continue

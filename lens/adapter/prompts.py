@@ -15,12 +15,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from lens.adapter.find import PROMPTS
 from lens.errors import BadAdapter, LensError, Note
+from lens.processes import limit
 
+TEMPLATE = PROMPTS[2]
 LARGEST = dict(zip(PROMPTS, (64 << 20, 1 << 20, 1 << 20), strict=True))  # bytes
 SECONDS, MEMORY = 20, 16 << 30  # of processor time, and bytes of address space, that a child may take
 PATIENCE = 180  # seconds of wall time, on a busy machine
@@ -39,20 +42,22 @@ def brought(path: Path) -> list[str]:
     return found
 
 
-def check_prompts(base: str, adapters: Iterable[Path]) -> list[Note]:
+def check_prompts(base: str, adapters: Iterable[Path], template: str = "") -> list[Note]:
     """Raises BadAdapter for an adapter whose own tokenizer and template would give another prompt than the base's.
 
-    Where they differ and give the same ids, a note says that the base's are used.
+    Where they differ and give the same ids, a note says that the base's are used. `template`: a file that is used in
+    place of the base's own.
     """
     notes: list[Note] = []
     judged: dict[str, LensError | None] = {}
     for path in adapters:
-        own = [name for name in brought(path) if not same_file(path / name, Path(base) / name)]
+        used = {TEMPLATE: Path(template)} if template else {}
+        own = [name for name in brought(path) if not same_file(path / name, used.get(name, Path(base) / name))]
         if not own:
             continue
         alike = hashlib.sha256(b"".join((path / name).read_bytes() for name in own)).hexdigest()
         if alike not in judged:
-            judged[alike] = difference(base, path)
+            judged[alike] = difference(base, path, template)
         if reason := judged[alike]:
             raise BadAdapter("adapter-other-prompts", path=path, files=", ".join(own), reason=reason)
         notes.append(Note("adapter-own-prompts", path=path, files=", ".join(own)))
@@ -63,13 +68,14 @@ def same_file(one: Path, two: Path) -> bool:
     return two.is_file() and one.stat().st_size == two.stat().st_size and one.read_bytes() == two.read_bytes()
 
 
-def difference(base: str, path: Path) -> LensError | None:
+def difference(base: str, path: Path, template: str = "") -> LensError | None:
     """What is another in the adapter's prompts, found by a child process; None where nothing is."""
     home = Path(__file__).resolve().parents[2]
     where = str(Path(base).resolve()) if Path(base).is_dir() else base
+    used = str(Path(template).resolve()) if template else ""
     try:
-        child = subprocess.run([sys.executable, "-m", "lens.adapter.prompts", where, str(path.resolve())], cwd=home,
-                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE,
+        child = subprocess.run([sys.executable, "-m", "lens.adapter.prompts", where, str(path.resolve()), used],
+                               cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE,
                                env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"})
     except subprocess.TimeoutExpired:
         return LensError("prompts-slow", seconds=PATIENCE)
@@ -79,41 +85,41 @@ def difference(base: str, path: Path) -> LensError | None:
         said = (child.stderr.strip().splitlines() or ["no reason given"])[-1]
         return LensError("prompts-unreadable", reason=said[:160])
     found = json.loads(child.stdout.strip().splitlines()[-1])
-    return LensError("prompts-differ", **found) if found else None
+    return LensError("template-differs" if "line" in found else "prompts-differ", **found) if found else None
 
 
-def first_difference(base: str, path: Path) -> dict[str, Any] | None:
-    """The first question whose ids differ, and how many each has; in this process."""
+def first_difference(base: str, path: Path, template: str = "") -> dict[str, Any] | None:
+    """The first question whose ids differ, how many each has, and where the templates differ; in this process."""
     from transformers import AutoTokenizer
 
-    from lens.base.loading import load_tokenizer
-    from lens.chat import Prompt, use_our_template
+    from lens.base.files import find_base
+    from lens.base.loading import load_tokenizer, read_config
+    from lens.chat import Prompt, use_template
 
-    ours = load_tokenizer(base)
+    files = find_base(base, weights=False)
+    ours = load_tokenizer(files, template, limits=False)
     with tempfile.TemporaryDirectory() as mixed:
         ours.save_pretrained(mixed)
         for name in brought(path):
             shutil.copy(path / name, mixed)
         theirs = AutoTokenizer.from_pretrained(mixed, trust_remote_code=False, local_files_only=True)
-    use_our_template(theirs)
-    one, two = Prompt(ours), Prompt(theirs)
+    use_template(theirs, read_config(files.path).get_text_config().vocab_size)
+    one, two = Prompt(ours, limits=False), Prompt(theirs, limits=False)
     for question, instruction in PROBES:
         right, found = one.encode(question, instruction), two.encode(question, instruction)
         if right != found:
-            return {"question": repr(question[:20]), "tokens": len(found), "base": len(right)}
+            return {"question": repr(question[:20]), "tokens": len(found), "base": len(right),
+                    **differing_line(ours.chat_template, theirs.chat_template)}
     return None
 
 
-def limit() -> None:
-    """Let this process take no more than its share; nothing where the system has no such limits."""
-    try:
-        import resource
-    except ImportError:
-        return
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+def differing_line(base: str, adapter: str) -> dict[str, Any]:
+    """The first line in which two templates differ, by its number; {} where none does."""
+    pairs = zip_longest(base.splitlines(), adapter.splitlines(), fillvalue="")
+    return next(({"line": number, "ours": repr(one[:80]), "theirs": repr(two[:80])}
+                 for number, (one, two) in enumerate(pairs, 1) if one != two), {})
 
 
 if __name__ == "__main__":
-    limit()
-    print(json.dumps(first_difference(sys.argv[1], Path(sys.argv[2]))))
+    limit(SECONDS, MEMORY)
+    print(json.dumps(first_difference(sys.argv[1], Path(sys.argv[2]), sys.argv[3])))

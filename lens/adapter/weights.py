@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lens.adapter.config import MODULE, LoraSettings, Patterns, shown
+from lens.adapter.config import LoraSettings, Patterns, of_another_family, shown
+from lens.adapter.fit import Fit
 from lens.errors import BadAdapter
 from lens.strict_json import parse_object
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 WEIGHTS = "adapter_model.safetensors"
 LEADS = ("base_model.model.", "base_model.model.model.")  # PEFT's own, and DataParallel's around it
 WRAPPERS = ("_orig_mod", "module")  # what torch.compile and DataParallel put into the names of a model they wrap
-LARGEST_HEADER = 1 << 20  # bytes; BLOOM's largest, 70 layers with all four modules, needs a tenth
+LARGEST_HEADER = 1 << 20  # bytes; 80 layers with all seven modules need a fifth
 WIDEST = 65_536  # features of a layer; BLOOM's largest has 57,344
 LARGEST_WEIGHT = 65_504  # float16's largest number; beyond it an adapter cannot run on most GPUs
 DTYPES = ("F32", "F16", "BF16")
@@ -32,7 +33,8 @@ LFS = b"version https://git-lfs"
 class Site:
     """A linear layer with a LoRA: its rank, and the file's keys of A (rank, in) and B (out, rank).
 
-    `alphas`: those that the config's patterns give it; the first counts, as for PEFT.
+    `alphas`: those that the config's patterns give it; the first counts, as for PEFT. `layer`, `short`: its block's
+    number and its short name.
     """
 
     rank: int
@@ -40,19 +42,21 @@ class Site:
     in_features: int
     out_features: int
     keys: tuple[str, str]
+    layer: int
+    short: str
 
     @property
     def alpha(self) -> float:
         return self.alphas[0]
 
 
-def check_weights(path: Path, settings: LoraSettings) -> dict[str, Site]:
+def check_weights(path: Path, settings: LoraSettings, fit: Fit = Fit()) -> dict[str, Site]:
     """Judge the weights of an adapter directory; returns module name → what is there. Raises BadAdapter."""
     from safetensors import SafetensorError, safe_open
 
     weights = path / WEIGHTS
     try:
-        sites = read_sites(path, read_header(weights), settings)
+        sites = read_sites(path, read_header(weights), settings, fit)
         with safe_open(weights, "pt") as file:
             for key in file.keys():  # noqa: SIM118 (not a dict)
                 check_values(path, key, file.get_tensor(key))
@@ -87,32 +91,36 @@ def read_header(weights: Path) -> dict[str, Any]:
     return header
 
 
-def read_sites(path: Path, header: dict[str, Any], settings: LoraSettings) -> dict[str, Site]:
+def read_sites(path: Path, header: dict[str, Any], settings: LoraSettings, fit: Fit) -> dict[str, Site]:
     """The layers that a file changes, each with A and B of the rank that the config gives it. Raises BadAdapter."""
     halves: dict[str, dict[str, str]] = {}
     for key in header:
-        module, side = name_of(path, key)
+        module, side = name_of(path, key, settings, fit)
         if side in halves.setdefault(module, {}):
             raise BadAdapter("adapter-key-twice", path=path, one=shown(halves[module][side]), two=shown(key))
         halves[module][side] = key
     if not halves:
         raise BadAdapter("adapter-no-keys", path=path)
     patterns = Patterns(path)
-    return {module: read_site(path, module, keys, header, settings, patterns) for module, keys in halves.items()}
+    return {module: read_site(path, module, keys, header, settings, patterns, fit) for module, keys in halves.items()}
 
 
-def name_of(path: Path, key: str) -> tuple[str, str]:
+def name_of(path: Path, key: str, settings: LoraSettings, fit: Fit) -> tuple[str, str]:
     """The module that a key belongs to and its side, "A" or "B". Raises BadAdapter for any other key."""
     plain = ".".join(part for part in key.split(".") if part not in WRAPPERS)
-    lead = next((lead for lead in LEADS if plain.startswith(f"{lead}transformer.")), None)
-    module, _, end = plain.removeprefix(lead or "").rpartition(".lora_")
-    if lead is None or not MODULE.fullmatch(module) or end not in ("A.weight", "B.weight"):
-        raise BadAdapter("adapter-odd-key", path=path, key=repr(key[:120]))
-    return module, end[0]
+    whole, _, end = plain.rpartition(".lora_")
+    named = [whole.removeprefix(lead) for lead in LEADS if whole.startswith(lead)]
+    if end in ("A.weight", "B.weight"):
+        for module in named:
+            if fit.place(module):
+                return module, end[0]
+        if fit.base and named and Fit(any_decoder=True).place(named[0]):
+            raise of_another_family(path, settings.made_for, shown(named[0]), fit)
+    raise BadAdapter("adapter-odd-key", path=path, key=repr(key[:120]))
 
 
 def read_site(path: Path, module: str, keys: dict[str, str], header: dict[str, Any], settings: LoraSettings,
-              patterns: Patterns) -> Site:
+              patterns: Patterns, fit: Fit) -> Site:
     """One layer's A and B against the config. Raises BadAdapter."""
     if missing := {"A", "B"} - set(keys):
         raise BadAdapter("adapter-half", path=path, module=module, side=missing.pop())
@@ -125,7 +133,8 @@ def read_site(path: Path, module: str, keys: dict[str, str], header: dict[str, A
         if found != rank or not 0 < features <= WIDEST:
             raise BadAdapter("adapter-bad-shape", path=path, key=key[:120], shape=str(header[key].get("shape"))[:60],
                              rank=rank, widest=WIDEST)
-    return Site(rank, tuple(settings.alphas_of(module, patterns)), wide, tall, (keys["A"], keys["B"]))
+    layer, short = fit.place(module) or (0, module)
+    return Site(rank, tuple(settings.alphas_of(module, patterns)), wide, tall, (keys["A"], keys["B"]), layer, short)
 
 
 def matrix(path: Path, key: str, entry: object) -> tuple[int, int]:

@@ -17,9 +17,11 @@ from lens.adapter.weights import read_header
 from lens.errors import BadBase, first_line, said
 from lens.strict_json import read_object
 
-ARCHITECTURES = ("bloom",)  # of config.json's model_type
+OURS = "bloom"  # config.json's model_type of the family that is the default, and whose weights' names are known here
+HEADS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "Model")  # ends of the classes that decoders name
 WHOLE = ("model.safetensors", "pytorch_model.bin")  # the first that is there counts, as in transformers
-SMALL = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+SMALL = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+         "special_tokens_map.json"]
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 POINTER = b"version https://git-lfs"
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -121,7 +123,7 @@ def short_name(path: Path) -> str:
 
 
 def judged_config(path: Path) -> dict[str, Any]:
-    """config.json, of a BLOOM in plain numbers."""
+    """config.json, of a decoder that transformers knows, in plain numbers."""
     names = {file.name for file in path.iterdir()}
     if not names:
         raise BadBase("base-folder-empty", path=path)
@@ -132,14 +134,23 @@ def judged_config(path: Path) -> dict[str, Any]:
         config = read_object(path / "config.json")
     except (ValueError, RecursionError) as err:
         raise BadBase("base-config-unreadable", path=path, reason=first_line(err)) from err
-    if (kind := config.get("model_type")) not in ARCHITECTURES:
-        raise BadBase("base-other-architecture", path=path, kind=repr(kind)[:80], allowed=", ".join(ARCHITECTURES))
+    if (kind := config.get("model_type")) != OURS and not is_decoder(config):
+        raise BadBase("base-other-architecture", path=path, kind=repr(kind)[:80])
     if (quantized := config.get("quantization_config")) is not None:
         method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
         raise BadBase("base-is-quantized", path=path, method=repr(method)[:80])
     if "adapter_config.json" in names:  # transformers would load it into the base without a word
         raise BadBase("base-holds-an-adapter", path=path)
     return config
+
+
+def is_decoder(config: dict[str, Any]) -> bool:
+    """Does transformers itself have a causal language model of that kind? Code that a model brings along never runs."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    named = config.get("architectures") or [HEADS[0]]
+    return (str(config.get("model_type")) in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and isinstance(named, list)
+            and any(str(name).endswith(HEADS) for name in named) and config.get("is_encoder_decoder") is not True)
 
 
 def check_file(file: Path, missing: str) -> None:

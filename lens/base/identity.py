@@ -1,8 +1,8 @@
 """Which base is it? By the contents of its weights, whatever the files: one, six shards or a `.bin`.
 
 The identity is the sha256 over a line for each tensor, sorted by name: name, dtype, shape and a digest of its bytes.
-Names are the hub's (without `transformer.`). A `lm_head.weight` that only says again what `word_embeddings.weight`
-says is left out: BLOOM ties the two, and files may hold the one or both.
+Names are the hub's (without `transformer.`). A `lm_head.weight` that only says again what the embedding says is left
+out: where the two are tied, files may hold the one or both.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ def identity(files: BaseFiles) -> str:
     with contents(files) as tensors:
         digests = digest_all({name: data for name, (_, _, data) in tensors.items()})
         lines = {name: [dtype, list(shape), digests[name]] for name, (dtype, shape, _) in tensors.items()}
-    if lines.get("lm_head.weight") == lines.get("word_embeddings.weight"):
-        lines.pop("lm_head.weight", None)
+    if head := lines.pop("lm_head.weight", None):
+        if head not in lines.values():
+            lines["lm_head.weight"] = head
     text = "".join(json.dumps([name, *lines[name]]) + "\n" for name in sorted(lines))
     return hashlib.sha256(text.encode()).hexdigest()
 

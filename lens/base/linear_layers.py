@@ -91,6 +91,11 @@ def describe(model: Any) -> LinearLayers:
                         {at.name: at for at, _ in walk(base)})
 
 
+def has_transposed_layers(model: Any) -> bool:
+    """Are its linear layers GPT-2's, whose weights are (in, out)? PEFT has to be told."""
+    return any(hasattr(getattr(layer, "base_layer", layer), "nf") for _, layer in walk(model))
+
+
 def find_blocks(base: Any) -> tuple[str, nn.ModuleList]:
     """The name and the list of a decoder's blocks: the outermost list as long as the config says."""
     from torch import nn

@@ -7,8 +7,9 @@ and in which dtype it computes is decided.
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,14 @@ from typing import Any, cast
 
 import torch
 
-from lens.base.files import BaseFiles, canonical, find_base
-from lens.chat import lay_out, use_our_template
-from lens.errors import BadBase, BadSetting, LensError, Unavailable, first_line
+from lens.base.files import OURS, BaseFiles, canonical, find_base
+from lens.chat import BadTemplate, end_id, layout_of, use_template
+from lens.errors import BadBase, BadSetting, LensError, Unavailable, first_line, said
+from lens.strict_json import read_object
 
-__all__ = ["Base", "BaseFiles", "Compute", "find_base", "load_base", "load_tokenizer", "pick_compute"]
+__all__ = ["Base", "BaseFiles", "Compute", "end_ids", "find_base", "load_base", "load_tokenizer", "pick_compute"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LARGEST_TEMPLATE = 1 << 20  # bytes
 TIED = "lm_head.weight"  # BLOOM's is the embedding's own matrix; files need not hold it
 
 
@@ -42,7 +45,10 @@ class Compute:
 
 @dataclass(frozen=True)
 class Base:
-    """A loaded base: transformers' model in evaluation mode, and its tokenizer with our markers and template."""
+    """A loaded base: transformers' model in evaluation mode, and its tokenizer with a template.
+
+    `end_ids`: every token of it ends an answer.
+    """
 
     name: str
     path: Path
@@ -50,6 +56,7 @@ class Base:
     tokenizer: Any
     device: str
     dtype: torch.dtype
+    end_ids: frozenset[int] = frozenset()
 
 
 def pick_compute(device: str = "auto", dtype: str = "auto") -> Compute:
@@ -72,30 +79,61 @@ def pick_compute(device: str = "auto", dtype: str = "auto") -> Compute:
     return Compute(device, torch.bfloat16 if whole else torch.float16)
 
 
-def load_tokenizer(base: str | BaseFiles) -> Any:
-    """A base's tokenizer with the chat markers (in spare rows of the embedding) and a template.
+def load_tokenizer(base: str | BaseFiles, template: str = "", limits: bool = True) -> Any:
+    """A base's tokenizer with a chat template: the file `template`'s, else its own, else ours with the markers.
 
-    Weights are not read; where `find_base` found them, they are held against config.json. Raises BadBase.
+    Weights are not read; where `find_base` found a BLOOM's, they are held against config.json. `limits`: see
+    lens.chat_template. Warns of a template without a system turn. Raises BadBase; BadSetting for a bad template file.
     """
     from transformers import AutoTokenizer
 
     files = base if isinstance(base, BaseFiles) else find_base(base, weights=False)
     rows = read_config(files.path).get_text_config().vocab_size
+    text = read_template(template) if template else ""
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.path, local_files_only=True, trust_remote_code=False)
+        words = tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False)
         tokenizer.backend_tokenizer.to_str()
+        use_template(tokenizer, rows, text)
     except Exception as err:  # noqa: BLE001 (tokenizers raises a plain Exception)
         raise BadBase("base-tokenizer-unreadable", path=files.path, reason=first_line(err)) from err
-    use_our_template(tokenizer)
-    if len(tokenizer) > rows:
+    added = tokenizer.added_tokens_decoder.items()  # a special one beyond the rows is harmless: no text becomes it
+    if words > rows or any(number >= rows and not token.special for number, token in added):
         raise BadBase("base-no-spare-rows", path=files.path, rows=f"{rows:,}", tokens=f"{len(tokenizer):,}")
     try:
-        lay_out(tokenizer)
-    except Exception as err:  # noqa: BLE001 (a template may raise anything)
+        own_turn = layout_of(tokenizer, limits).own_turn
+    except BadTemplate as err:
+        if template:
+            raise BadSetting("chat-template-unusable", file=template, reason=first_line(err)) from err
         raise BadBase("base-template-unusable", path=files.path, reason=first_line(err)) from err
+    if not own_turn:
+        warnings.warn(said("base-template-no-system", "en", {"path": files.path}), stacklevel=2)
     if files.weights:
         check_weights(files)
     return tokenizer
+
+
+def read_template(file: str) -> str:
+    """A template from a file. Raises BadSetting."""
+    try:
+        if (size := Path(file).stat().st_size) > LARGEST_TEMPLATE:
+            raise ValueError(f"{size:,} bytes, at most {LARGEST_TEMPLATE:,} are allowed")
+        if text := Path(file).read_text(encoding="utf-8-sig"):
+            return text
+        raise ValueError("it is empty")
+    except (OSError, ValueError) as err:
+        raise BadSetting("chat-template-unreadable", file=repr(file[:200]), reason=first_line(err)) from err
+
+
+def end_ids(files: BaseFiles, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends an answer: those of generation_config.json, the tokenizer's own, its template's end of
+    turn."""
+    try:
+        named = read_object(files.path / "generation_config.json").get("eos_token_id")
+    except (OSError, ValueError, RecursionError):
+        named = files.config.get("eos_token_id")
+    found = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id, end_id(tokenizer)]
+    return frozenset(number for number in found if type(number) is int)
 
 
 def load_base(base: str | BaseFiles, device: str = "auto", dtype: str = "auto", tokenizer: Any = None) -> Base:
@@ -109,11 +147,20 @@ def load_base(base: str | BaseFiles, device: str = "auto", dtype: str = "auto", 
     compute = pick_compute(device, dtype)
     tokenizer = tokenizer or load_tokenizer(files)
     with telling_failure(files):
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             files.path, dtype=compute.dtype, use_safetensors=not files.pickled, local_files_only=True,
-            trust_remote_code=False)
+            trust_remote_code=False, output_loading_info=True)
+        model, found = loaded
+        check_loaded(files, found)
         model = model.to(compute.device).eval()
-    return Base(files.name, files.path, model, tokenizer, compute.device, compute.dtype)
+    return Base(files.name, files.path, model, tokenizer, compute.device, compute.dtype, end_ids(files, tokenizer))
+
+
+def check_loaded(files: BaseFiles, found: Mapping[str, Any]) -> None:
+    """Raises BadBase where transformers found weights missing, or some that have no place: it would go on."""
+    for what, code in (("missing_keys", "base-weights-missing"), ("unexpected_keys", "base-weights-unexpected")):
+        if odd := sorted(map(str, found.get(what) or ())):
+            raise BadBase(code, path=files.path, count=len(odd), key=repr(odd[0])[:120])
 
 
 @contextmanager
@@ -166,10 +213,13 @@ def unpickle(files: BaseFiles) -> dict[str, torch.Tensor]:
 
 
 def check_weights(files: BaseFiles) -> None:
-    """Raises BadBase where the weights are not those that config.json describes, all and no others.
+    """Raises BadBase where a BLOOM's weights are not those that config.json describes, all and no others.
 
-    transformers would make up what is missing at random, and only print so.
+    transformers would make up what is missing at random, and only print so. Other families have renamed weights in
+    the course of time, which transformers alone knows: theirs are looked at as they are loaded.
     """
+    if files.config.get("model_type") != OURS:
+        return
     blank = blank_model(files.path)
     wanted = {canonical(name): tuple(tensor.shape) for name, tensor in blank.state_dict().items()}
     stored = unpickle(files) if files.pickled else files.tensors

@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # it brings torch
 MANY_EPOCHS = 30  # above which rows are more likely learnt by heart than learnt from
 CALM = ("run-epochs", "run-time")  # notes that are no warnings
 PARTS_OF_PEAK = 3  # a real step reaches about a third of the speed of one large product
-HIDDEN, HEADS, LAYERS = ("hidden_size", "n_embed"), ("n_head", "num_attention_heads"), ("n_layer", "num_hidden_layers")
+HIDDEN, HEADS = ("hidden_size", "n_embed", "n_embd"), ("n_head", "num_attention_heads")
+LAYERS = ("n_layer", "num_hidden_layers")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def about_steps(s: TrainSettings, plan: Plan) -> list[Note]:
 
 def sizes(files: BaseFiles) -> tuple[int, int, int, int]:
     """(hidden size, heads, layers, words) of a base, from its config.json."""
-    config = files.config
+    config = {**files.config, **(files.config.get("text_config") or {})}
     hidden, heads, layers = (next((config[n] for n in names if n in config), 0) for names in (HIDDEN, HEADS, LAYERS))
     return hidden, heads, layers, config.get("vocab_size", 0)
 

@@ -12,7 +12,7 @@ from operator import itemgetter
 from rich.console import Console, Group
 from rich.text import Text
 
-from lens.errors import BadBase, Note
+from lens.errors import Note
 from lens.rows.rows import Rows
 from lens.terminal_text import one_line, visible
 from train.data.encoded import IGNORED, EncodedRows
@@ -82,12 +82,9 @@ def check_encoded(encoded: Sequence[dict[str, list[int]]], tokenizer, max_length
                   ending_ids: Sequence[int]) -> None:
     """Assert that every whole row ends in its ending, learnt, and that no cut row does.
 
-    `ending_ids`: the ids of the recipe's ending; may be none. Raises BadBase where the tokenizer pads with its end
-    token (the base is at fault), AssertionError where labels are wrong (we are).
+    `ending_ids`: the ids of the recipe's ending; may be none. Raises AssertionError where labels are wrong.
     """
-    pad, ending = tokenizer.pad_token_id, list(ending_ids)
-    if pad is None or pad in ending:
-        raise BadBase("base-no-pad") if pad is None else BadBase("base-pad-is-end", pad=tokenizer.pad_token)
+    ending = list(ending_ids)
     marker = next((i for i in ending if i in tokenizer.all_special_ids), None)  # no answer contains it
     for number, row in enumerate(encoded, 1):
         ids, labels = row["input_ids"], row["labels"]

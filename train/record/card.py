@@ -60,7 +60,8 @@ def metadata(about: dict) -> str:
     from huggingface_hub import ModelCardData
 
     base, data = about["base"]["name"], [d["name"] for d in about["data"] if d["sha256"] is None]
-    return ModelCardData(library_name="peft", pipeline_tag="text-generation", tags=["lora", "bloom"],
+    tags = ["lora", about.get("family", "bloom")]
+    return ModelCardData(library_name="peft", pipeline_tag="text-generation", tags=tags,
                          base_model=base if HUB_ID.fullmatch(base) else None,
                          datasets=[name.partition(":")[0] for name in data] or None).to_yaml() + "\n"
 

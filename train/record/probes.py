@@ -45,12 +45,15 @@ def choose_probes(questions: Sequence[str], rows: Sequence[Row]) -> list[Row]:
     return [rows[i * len(rows) // count] for i in range(count)]
 
 
-def answer_probes(model, tokenizer, probes: Sequence[Row], step: int) -> list[ProbeAnswer]:
-    """Greedy answers of the PeftModel as it stands, in one batch. Its mode and random state are kept."""
+def answer_probes(model, tokenizer, probes: Sequence[Row], step: int,
+                  ends: frozenset[int] = frozenset()) -> list[ProbeAnswer]:
+    """Greedy answers of the PeftModel as it stands, in one batch. Its mode and random state are kept. `ends`: ids that
+    end an answer, the tokenizer's own end where none are given."""
     import torch
 
     prompts = Prompt(tokenizer).encode_all((row.instruction, row.turns[0][0]) for row in probes)
-    longest, pad, eos = max(map(len, prompts)), tokenizer.pad_token_id, tokenizer.eos_token_id
+    ends = ends or frozenset([tokenizer.eos_token_id])
+    longest, pad = max(map(len, prompts)), tokenizer.pad_token_id or 0
     device = model.get_base_model().device
     # Padded by hand: a tokenizer that has padded once saves that in the adapter's tokenizer.json.
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
@@ -58,20 +61,20 @@ def answer_probes(model, tokenizer, probes: Sequence[Row], step: int) -> list[Pr
     with answering(model), torch.inference_mode():
         found = model.get_base_model().generate(
             input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=MAX_NEW_TOKENS, use_cache=True,
-            eos_token_id=eos, pad_token_id=pad)[:, longest:].tolist()
+            eos_token_id=sorted(ends), pad_token_id=pad)[:, longest:].tolist()
     answers = []
     for row, tokens in zip(probes, found, strict=True):
-        ended = eos in tokens
-        text = tokenizer.decode(tokens[:tokens.index(eos)] if ended else tokens, skip_special_tokens=True)
-        answers.append(ProbeAnswer(step, row.turns[0][0], text, "stop" if ended else "length"))
+        end = next((at for at, token in enumerate(tokens) if token in ends), None)
+        text = tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        answers.append(ProbeAnswer(step, row.turns[0][0], text, "length" if end is None else "stop"))
     return answers
 
 
 class Probes(TrainerCallback):
     """Answers the probes every `every` steps and after the last, keeps and shows them. Process 0 alone."""
 
-    def __init__(self, path: Path, tokenizer, probes: Sequence[Row], every: int):
-        self.path, self.tokenizer, self.probes, self.every = path, tokenizer, probes, every
+    def __init__(self, path: Path, tokenizer, probes: Sequence[Row], every: int, ends: frozenset[int] = frozenset()):
+        self.path, self.tokenizer, self.probes, self.every, self.ends = path, tokenizer, probes, every, ends
 
     def on_step_end(self, args, state, control, model=None, **_):
         due = self.every and (state.global_step % self.every == 0 or state.global_step >= state.max_steps)
@@ -80,6 +83,6 @@ class Probes(TrainerCallback):
 
     def ask(self, model, step: int) -> None:
         print(f"step {step}, greedy answers:", file=sys.stderr)
-        for answer in answer_probes(model, self.tokenizer, self.probes, step):
+        for answer in answer_probes(model, self.tokenizer, self.probes, step, self.ends):
             append(self.path, asdict(answer))
             print(f"  {one_line(answer.question)} → {visible(answer.answer)} [{answer.finish}]", file=sys.stderr)

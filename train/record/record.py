@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # it brings torch
     from lens.base.loading import Compute
 
 # Paths, and names that are said elsewhere.
-LEFT_OUT = ("output", "base", "data", "eval_data", "resume", "new_data", "from_adapter", "push_to_hub")
+LEFT_OUT = ("output", "base", "chat_template", "data", "eval_data", "resume", "new_data", "from_adapter", "push_to_hub")
 
 
 def about_rows(data: Dataset, max_length: int) -> dict[str, Any]:
@@ -57,13 +57,15 @@ class Record:
     processes: int
     changes: tuple[dict[str, Any], ...]  # settings that a resumed run changed, with the step
     lineage: dict[str, Any] | None  # of the weights it started from
+    family: str  # config.json's model_type
+    chat: dict[str, object]  # how questions are asked, and answers end
 
     @classmethod
     def begin(cls, s: TrainSettings, compute: Compute, files: BaseFiles, data: Dataset, start: Start, *,
-              counts: Counts, processes: int) -> Record:
+              counts: Counts, processes: int, chat: dict[str, object]) -> Record:
         return cls(s, compute, describe_base(files), [describe_source(d) for d in s.data],
                    [describe_source(d) for d in s.eval_data], about_rows(data, s.max_length), counts, processes,
-                   start.changes, start.lineage)
+                   start.changes, start.lineage, str(files.config.get("model_type")), chat)
 
     def in_force(self) -> list[dict[str, Any]]:
         """The settings that may change, as they were from each step at which one did."""
@@ -84,7 +86,8 @@ class Record:
             "recipe": self.settings.recipe, "settings": settings, "in_force": self.in_force(), "steps": step,
             "rows_seen": step * a_step, "device": self.compute.device, "device_name": name_of(self.compute.device),
             "peak_memory": max((r["memory"] for r in log if "memory" in r), default=None),
-            "dtype": self.compute.dtype_name, "processes": self.processes, "base": self.base, "data": self.data,
+            "dtype": self.compute.dtype_name, "processes": self.processes, "base": self.base,
+            "family": self.family, "chat": self.chat, "data": self.data,
             **self.rows, "eval_data": self.eval_data, "changes": list(self.changes), "lineage": self.lineage,
             "parameters": {"trainable": self.counts.trainable, "all": self.counts.all},
             "losses": [{"step": r["step"], "loss": r["loss"]} for r in log if "loss" in r],

@@ -1,0 +1,170 @@
+"""Training, going on and merging, for decoders that are no BLOOM."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lens.adapter.directory import check_base, fit_of, read_adapter
+from lens.adapter.for_peft import attach
+from lens.base.files import find_base
+from lens.base.loading import load_base
+from lens.errors import BadAdapter, BadSetting
+from tests.decoders import FAMILIES, decoder_base, tiny_decoder
+from train import loss
+from train.data.encoded import IGNORED
+from train.loop import train
+from train.lora import attach_lora, target_modules
+from train.merge import merge
+from train.settings import chosen
+
+FOUR = ["llama", "qwen3", "gemma3_text", "gpt2"]
+DEFAULTS = {"llama": ["q_proj", "v_proj"], "qwen3": ["q_proj", "v_proj"], "gemma3_text": ["q_proj", "v_proj"],
+            "gpt2": ["c_attn"]}
+IDS = torch.arange(5, 37)[None]
+
+
+@pytest.fixture
+def rows(tmp_path) -> Path:
+    file = tmp_path / "rows.jsonl"
+    asked = [{"instruction": "", "input": "Motto?", "output": "Strict"},
+             {"instruction": "Answer.", "input": "Where?", "output": "In Harbin"}] * 2
+    file.write_text("\n".join(map(json.dumps, asked)), encoding="utf-8")
+    return file
+
+
+def settings(base: Path, output: Path, rows: Path, **changes):
+    return chosen({"base": str(base), "data": [str(rows)], "output": str(output), "max_steps": 3, "batch": 2,
+                   "logging_steps": 1, "save_steps": 2, "probe_steps": 3, "device": "cpu", "warmup_steps": 0,
+                   "learning_rate": 0.05, **changes})
+
+
+@pytest.mark.parametrize("family", FOUR)
+def test_a_decoder_is_trained_gone_on_with_and_merged(tmp_path, rows, family):
+    base, out = decoder_base(tmp_path / "base", family, ends=[2, 4]), tmp_path / "out"
+    train(settings(base, out, rows))
+    about = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    assert about["family"] == family and about["settings"]["target_modules"] == DEFAULTS[family]
+    assert about["settings"]["ending"] == about["chat"]["ending"] == "<|im_end|>" and about["chat"]["end_ids"] == [2, 4]
+    assert about["losses"][-1]["loss"] < about["losses"][0]["loss"]
+    train(settings(base, out, rows, max_steps=4, resume=True))
+    files = read_adapter(out, str(base))
+    assert files.modules == tuple(DEFAULTS[family]) and files.layers == (0, 1)
+    assert {note.code for note in check_base(str(base), [files])} <= {"adapter-own-prompts"}
+    merged = tmp_path / "merged"
+    assert merge(out, str(base), merged).difference < 1e-3
+    adapted = attach(load_base(str(base), "cpu").model, [files])
+    with torch.inference_mode():
+        expected, plain = adapted(input_ids=IDS).logits, tiny_decoder(family)(input_ids=IDS).logits
+        assert torch.allclose(load_base(str(merged), "cpu").model(input_ids=IDS).logits, expected, atol=1e-3)
+    assert not torch.allclose(expected, plain, atol=1e-2)
+
+
+ODD = {"cohere": {"logit_scale": 0.25}, "granite": {"logits_scaling": 4.0}, "gpt_neox": {}, "opt": {}, "phi": {},
+       "gemma2": {"final_logit_softcapping": 5.0}}
+
+
+@pytest.mark.parametrize("family", [*FOUR, *ODD])
+def test_the_gathered_loss_is_the_full_one_in_value_and_gradient(family):
+    model = attach_lora(tiny_decoder(family, **ODD.get(family, {})), r=4, lora_alpha=8, lora_dropout=0.0,
+                        target_modules=list(target_modules(["all-linear"], _Fit(tiny_decoder(family)))))
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    ids = torch.randint(5, 300, (3, 20))
+    labels, mask = ids.clone(), torch.ones_like(ids)
+    labels[:, :7], labels[1, 15:], mask[1, 15:] = IGNORED, IGNORED, 0
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
+    full = F.cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORED)
+    full.backward()
+    expected = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    assert loss.gathers(model.get_base_model()), "its logits are made whole"
+    loss.teach_answers_only(model.get_base_model())
+    found = model(input_ids=ids, attention_mask=mask, labels=labels)
+    found.loss.backward()
+    assert torch.allclose(found.loss, full, atol=1e-4) and found.get("logits") is None
+    for name, parameter in model.named_parameters():
+        if name in expected:
+            assert torch.allclose(parameter.grad, expected[name], atol=1e-4), name
+
+
+def _Fit(model):
+    from lens.adapter.fit import Fit
+    from lens.base.linear_layers import describe
+
+    return Fit("a base", describe(model))
+
+
+def test_a_head_that_does_something_else_has_its_logits_made_whole():
+    class Doubled(torch.nn.Linear):
+        def forward(self, states):
+            return super().forward(states) * 2
+
+    model = tiny_decoder("llama", tie_word_embeddings=False)
+    model.lm_head.__class__ = Doubled
+    assert not loss.gathers(model)
+    ids = torch.randint(5, 300, (2, 9))
+    full = F.cross_entropy(model(input_ids=ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    loss.teach_answers_only(model)
+    assert torch.allclose(model(input_ids=ids, labels=ids).loss, full, atol=1e-5)
+
+
+@pytest.mark.parametrize("asked, found", [
+    (["attention"], ["c_attn", "attn.c_proj"]), (["all-linear"], ["c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"]),
+    (["default"], ["c_attn"]), (["mlp", "c_proj"], ["c_fc", "mlp.c_proj", "attn.c_proj"])])
+def test_layers_are_asked_for_by_name_or_kind(asked, found):
+    assert target_modules(asked, _Fit(tiny_decoder("gpt2"))) == found
+
+
+def test_kinds_of_a_bloom_and_names_that_are_none(tiny_base):
+    fit = fit_of(str(tiny_base))
+    assert target_modules(["attention"], fit) == ["query_key_value", "dense"]
+    assert target_modules(["default"], fit) == ["query_key_value"] and fit.layers is None
+    with pytest.raises(BadSetting, match="'q_proj'; allowed: query_key_value, .*all-linear"):
+        target_modules(["q_proj"], fit)
+
+
+def adapter_of(family: str, path: Path, **changes) -> Path:
+    from peft import LoraConfig, get_peft_model
+
+    names = DEFAULTS.get(family, ["query_key_value"])
+    get_peft_model(tiny_decoder(family, **changes), LoraConfig(
+        r=2, target_modules=names, task_type="CAUSAL_LM", init_lora_weights=False,
+        fan_in_fan_out=family == "gpt2")).save_pretrained(path, save_embedding_layers=False)
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": f"some/{family}"}))
+    return path
+
+
+@pytest.mark.parametrize("made_for, base, changes, code", [
+    ("llama", "gpt2", {}, "adapter-of-another-family"), ("gpt2", "llama", {}, "adapter-of-another-family"),
+    ("llama", "llama", {"num_hidden_layers": 4}, "adapter-of-another-family"),
+    ("llama", "llama", {"hidden_size": 64}, "adapter-other-size"), ("llama", "bloom", {}, "adapter-of-another-family"),
+    ("gpt_neox", "bloom", {}, "adapter-of-another-family")])
+def test_a_wrong_pair_is_told_with_both_names(tmp_path, tiny_base, made_for, base, changes, code):
+    path = adapter_of(made_for, tmp_path / "adapter", **changes)
+    where = tiny_base if base == "bloom" else decoder_base(tmp_path / "a-base", base)
+    with pytest.raises(BadAdapter) as caught:
+        attach(load_base(str(where), "cpu").model, [read_adapter(path, find_base(where))])
+    assert caught.value.code == code and f"some/{made_for}" in str(caught.value)
+    assert where.name in str(caught.value) and f"some/{made_for}" in caught.value.zh
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_of_pefts_own_is_put_on_as_it_was_made(tmp_path, family):
+    from peft import PeftModel
+
+    path = adapter_of(family, tmp_path / "adapter") if family != "falcon" else None
+    if path is None:
+        pytest.skip("its layers are BLOOM's by name")
+    base = decoder_base(tmp_path / "base", family)
+    with torch.inference_mode():
+        expected = PeftModel.from_pretrained(tiny_decoder(family), path).eval()(input_ids=IDS).logits
+        found = attach(load_base(str(base), "cpu").model, [read_adapter(path, str(base))])(input_ids=IDS).logits
+    assert torch.allclose(found, expected, atol=1e-5)

@@ -35,7 +35,7 @@ def draw_held(held: Held) -> Markup:
     it off."""
     name = held.adapter.name
     link = ComparisonRequest(FIRST_QUESTION, extras=(f"{name}@1",)).link() or "?"
-    return draw("loading/load_form", "held", name=name, files=held.adapter.files, called=held.place.called,
+    return draw("loading/load_form", "held", adapter=name, files=held.adapter.files, called=held.place.called,
                 receipt=held.adapter.receipt.as_dict(), notes=held.notes, link=link, removable=bool(held.owner))
 
 
@@ -58,7 +58,7 @@ class LoadForm:
             place = find()
             yield draw("loading/load_form", "step", step="proving", called=place.called)
             held = self.loading.load(place, owner)
-            yield draw("loading/load_form", "loaded", name=held.adapter.name, notes=held.notes, owned=bool(held.owner))
+            yield draw("loading/load_form", "loaded", adapter=held.adapter.name, notes=held.notes, owned=bool(held.owner))
 
         for told in updates(steps, draw_error):
             yield told, self.mine(owner), owner
@@ -77,7 +77,7 @@ class LoadForm:
         def once(_: object) -> Iterator[Markup]:
             self.loading.permission.check(dict(request.headers))
             name = self.loading.unload(event.name, owner or "")
-            yield draw("loading/load_form", "unloaded", name=name)
+            yield draw("loading/load_form", "unloaded", adapter=name)
 
         [told] = updates(once, draw_error)
         return told, self.mine(owner)

@@ -19,7 +19,7 @@ from compare.page.shared.request import FIRST_QUESTION, ComparisonRequest
 from compare.page.shared.templates import draw, piece, read
 from compare.page.shared.updates import updates
 from compare.server.loading.adapter_upload import ALONE
-from compare.server.loading.loading import Held, Loading, Place
+from compare.server.loading.loading import Held, Loading, Place, remove
 from compare.server.request_filter import MEGABYTE
 from lens.errors import LensError
 
@@ -56,9 +56,14 @@ class LoadForm:
             self.loading.permission.check(dict(request.headers))
             yield draw("loading/load_form", "step", step="finding", called="")
             place = find()
-            yield draw("loading/load_form", "step", step="proving", called=place.called)
+            try:
+                yield draw("loading/load_form", "step", step="proving", called=place.called)
+            except GeneratorExit:  # the visitor has left
+                remove(place)
+                raise
             held = self.loading.load(place, owner)
-            yield draw("loading/load_form", "loaded", adapter=held.adapter.name, notes=held.notes, owned=bool(held.owner))
+            yield draw("loading/load_form", "loaded", adapter=held.adapter.name, notes=held.notes,
+                       owned=bool(held.owner))
 
         for told in updates(steps, draw_error):
             yield told, self.mine(owner), owner

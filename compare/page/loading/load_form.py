@@ -114,7 +114,7 @@ def lay_out(form: LoadForm, fold: gr.Accordion) -> None:
             by_folder = gr.Button("载入这个文件夹", elem_id="load-by-folder")
         with gr.Column(min_width=260):
             files = gr.File(label="zip，或两个文件一起", file_count="multiple", file_types=FILES, type="filepath",
-                            height=120, elem_id="load-files")
+                            height=160, elem_id="load-files")
             by_upload = gr.Button("载入上传的文件", elem_id="load-by-upload")
         with gr.Column(min_width=260):
             hub = gr.Textbox(label="hub 上的名字", placeholder="OWNER/NAME", max_lines=1, elem_id="load-hub",

@@ -6,7 +6,6 @@ that the browser keeps, so that a page that is opened again, or another of its t
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,17 +40,16 @@ def draw_held(held: Held) -> Markup:
 
 @dataclass(frozen=True)
 class LoadForm:
-    """What the fold's controls do. Each answers with (what happened, this visitor's adapters, whose they are)."""
+    """What the fold's controls do. Each answers with (what happened, this visitor's adapters). `owner`: the browser's
+    secret."""
 
     loading: Loading
 
-    def mine(self, owner: str | None) -> Markup:
-        return Markup("").join(map(draw_held, self.loading.of(owner or "")))
+    def mine(self, owner: str) -> Markup:
+        return Markup("").join(map(draw_held, self.loading.of(owner)))
 
-    def load(self, find: Callable[[], Place], owner: str | None, request: gr.Request) -> Iterator[tuple]:
+    def load(self, find: Callable[[], Place], owner: str, request: gr.Request) -> Iterator[tuple]:
         """Find, then load, told as it goes on."""
-        owner = owner or secrets.token_urlsafe(16)
-
         def steps(_: object) -> Iterator[Markup]:
             self.loading.permission.check(dict(request.headers))
             yield draw("loading/load_form", "step", step="finding", called="")
@@ -66,28 +64,28 @@ class LoadForm:
                        owned=bool(held.owner))
 
         for told in updates(steps, draw_error):
-            yield told, self.mine(owner), owner
+            yield told, self.mine(owner)
 
-    def from_folder(self, given: object, owner: str | None, request: gr.Request) -> Iterator[tuple]:
+    def from_folder(self, given: object, owner: str, request: gr.Request) -> Iterator[tuple]:
         yield from self.load(lambda: self.loading.folder(given), owner, request)
 
-    def from_upload(self, files: list[str] | None, owner: str | None, request: gr.Request) -> Iterator[tuple]:
+    def from_upload(self, files: list[str] | None, owner: str, request: gr.Request) -> Iterator[tuple]:
         for update in self.load(lambda: self.loading.upload(files, Path(get_upload_folder())), owner, request):
             yield *update, gr.File(None)
 
-    def from_hub(self, given: object, owner: str | None, request: gr.Request) -> Iterator[tuple]:
+    def from_hub(self, given: object, owner: str, request: gr.Request) -> Iterator[tuple]:
         yield from self.load(lambda: self.loading.hub(given), owner, request)
 
-    def unload(self, owner: str | None, event: gr.EventData, request: gr.Request) -> tuple:
+    def unload(self, owner: str, event: gr.EventData, request: gr.Request) -> tuple:
         def once(_: object) -> Iterator[Markup]:
             self.loading.permission.check(dict(request.headers))
-            name = self.loading.unload(event.name, owner or "")
+            name = self.loading.unload(event.name, owner)
             yield draw("loading/load_form", "unloaded", adapter=name)
 
         [told] = updates(once, draw_error)
         return told, self.mine(owner)
 
-    def opened(self, owner: str | None) -> tuple:
+    def opened(self, owner: str) -> tuple:
         """What is there by now."""
         return gr.Dropdown(self.loading.offered()), self.mine(owner)
 
@@ -122,11 +120,12 @@ def lay_out(form: LoadForm, fold: gr.Accordion) -> None:
             by_hub = gr.Button("从 hub 载入", elem_id="load-by-hub")
     told = piece(elem_id="load-told", **own_style)
     mine = piece(elem_id="load-mine", js_on_load=read("loading/load_form.js"), **own_style)
-    owner = gr.BrowserState("", storage_key="lens-loader")
+    owner, secret = gr.Textbox(visible=False), read("loading/owner.js")  # filled by the browser as it asks
+    with_owner, owner_alone = f"(given) => [given, ({secret})()]", f"() => [({secret})()]"
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     loads = {"concurrency_limit": 1, "concurrency_id": "loading", **quiet}
-    by_folder.click(form.from_folder, [folder, owner], [told, mine, owner], **loads)
-    by_upload.click(form.from_upload, [files, owner], [told, mine, owner, files], **loads)
-    by_hub.click(form.from_hub, [hub, owner], [told, mine, owner], **loads)
-    mine.unload(form.unload, owner, [told, mine], **loads)
-    fold.expand(form.opened, owner, [folder, mine], queue=False, **quiet)
+    by_folder.click(form.from_folder, [folder, owner], [told, mine], js=with_owner, **loads)
+    by_upload.click(form.from_upload, [files, owner], [told, mine, files], js=with_owner, **loads)
+    by_hub.click(form.from_hub, [hub, owner], [told, mine], js=with_owner, **loads)
+    mine.unload(form.unload, owner, [told, mine], js=owner_alone, **loads)
+    fold.expand(form.opened, owner, [folder, mine], js=owner_alone, queue=False, **quiet)

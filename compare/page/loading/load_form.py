@@ -120,7 +120,7 @@ def lay_out(form: LoadForm, fold: gr.Accordion) -> None:
             by_hub = gr.Button("从 hub 载入", elem_id="load-by-hub")
     told = piece(elem_id="load-told", **own_style)
     mine = piece(elem_id="load-mine", js_on_load=read("loading/load_form.js"), **own_style)
-    owner, secret = gr.Textbox(visible=False), read("loading/owner.js")  # filled by the browser as it asks
+    owner, secret = piece(visible=False), read("loading/owner.js")  # filled by the browser as it asks
     with_owner, owner_alone = f"(given) => [given, ({secret})()]", f"() => [({secret})()]"
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     loads = {"concurrency_limit": 1, "concurrency_id": "loading", **quiet}

@@ -72,12 +72,15 @@ def main(argv: list[str] | None = None) -> int:
     note_base_alone(args)
     say_notes(engine.notes)
     from compare.page.page import build
+    from compare.server.loading.loading import Loading
+    from compare.server.request_filter import MEGABYTE
     from compare.server.trainings.trainings import Trainings
 
     serving = Serving.of(args)
     trainings = Trainings(engine, serving.permission)
+    loading = Loading(engine, serving.may_load, serving.loading_root, int(serving.max_upload_mb * MEGABYTE))
     try:
-        serving.launch(build(engine, first_answer(engine), trainings, endpoints), engine)
+        serving.launch(build(engine, first_answer(engine), trainings, endpoints, loading), engine)
     finally:
         if left := trainings.close():
             say(f"training {left.number} saves and stops; the page resumes it")

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from one_tab import column
+from one_tab import column, opened
 from playwright.sync_api import expect
 
 from compare.engine.interface import BASE, Variant
 from compare.page.compare.export import as_csv, as_dict, as_table, downloads
-from compare.page.compare.result import LONGEST, differ, draw_result
+from compare.page.compare.result import LONGEST, differ, draw_result, result_piece
 from compare.page.compare.word_diff import difference, units
 from compare.page.shared.answer_markdown import rendered
 from compare.page.shared.request import ComparisonRequest
@@ -213,6 +213,21 @@ def test_the_switch_shows_what_differs_between_any_two_and_a_pinned_run(visit):
     expect(page.locator(".lens-pinned")).to_be_hidden()
     page.locator("[data-action=differ]").click()
     expect(page.locator(".lens-diff")).to_be_hidden()
+
+
+def test_a_stopped_answer_is_set_by_the_switch_and_compared(browser):
+    drawn = draw_result(ComparisonRequest("问"), [column("**粗**字", "cancelled"), column("粗字", "stop", LENS)], {})
+    with opened(browser, lambda: result_piece(drawn) and None, "#result .lens-col") as page:
+        plain, markdown = page.locator("#base .lens-answer > span"), page.locator("#base .lens-rendered strong")
+        expect(plain).to_be_visible()
+        expect(markdown).to_be_hidden()
+        page.locator("[data-action=formatted]").click()
+        expect(markdown).to_be_visible()
+        expect(plain).to_be_hidden()
+        expect(page.locator("#adapted .lens-answer > span")).to_be_visible()  # in which there is no Markdown
+        page.locator("[data-action=differ]").click()
+        expect(page.locator(".lens-agreement")).to_have_attribute("data-agreement", re.compile(r"\d+"), timeout=WAIT)
+        expect(page.locator("[data-side=one] .lens-parts")).to_have_text("*")
 
 
 def test_all_answers_are_copied_as_a_table_and_saved_as_csv(visit):

@@ -132,7 +132,7 @@ def served():
 
 @pytest.fixture(scope="module")
 def local(served):
-    return served(Serving(port=free_port(), allow_training=False))
+    return served(Serving(port=free_port(), allow_training=False, allow_loading=False))
 
 
 def call(at, **headers: str) -> httpx.Response:
@@ -161,7 +161,7 @@ def test_trap_a_full_line_is_told_by_503_and_the_log(served, monkeypatch):
     told = []
     monkeypatch.setattr("compare.server.request_filter.event",
                         lambda what, **about: told.append({"what": what, **about}))
-    at, go = served(Serving(port=free_port(), queue=1, allow_training=False)), threading.Event()
+    at, go = served(Serving(port=free_port(), queue=1, allow_training=False, allow_loading=False)), threading.Event()
     waiting = next(fn for fn in at.page.fns.values() if fn.api_name == "double")
     monkeypatch.setattr(waiting, "fn", lambda text: go.wait(30) and text)
 

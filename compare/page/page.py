@@ -12,6 +12,7 @@ from compare.page.blind import tab as blind
 from compare.page.changed import tab as changed
 from compare.page.compare import tab as compare
 from compare.page.howto import tab as howto
+from compare.page.loading import load_form
 from compare.page.report import tab as report
 from compare.page.shared import api, loaded
 from compare.page.shared.templates import draw, piece, read
@@ -44,9 +45,10 @@ def hand_over(tab: gr.Tab, controls, inputs) -> None:
                queue=False, show_progress="hidden", api_visibility="private").then(**inputs.show)
 
 
-def build(engine: Engine, answered: list | None = None, trainings=None, endpoints=()) -> gr.Blocks:
+def build(engine: Engine, answered: list | None = None, trainings=None, endpoints=(), loading=None) -> gr.Blocks:
     """The page over one engine. `answered`: the first question's columns, shown when it opens; `trainings`: the
-    server's (compare/server/trainings), where they are open; `endpoints`: other servers' columns (compare/server)."""
+    server's (compare/server/trainings), where they are open; `endpoints`: other servers' columns (compare/server);
+    `loading`: what loads adapters while it runs (compare/server/loading)."""
     with api.Page(title="LoRA Lens", analytics_enabled=False, fill_width=True) as page:
         piece(draw("page", "banner", **loaded.lora_share(engine)))
         with gr.Tabs(elem_id="tabs"):
@@ -60,6 +62,5 @@ def build(engine: Engine, answered: list | None = None, trainings=None, endpoint
                     hand_over(shown, controls, inputs)
         api.offer(engine)
         piece(draw("page", "loaded", facts=loaded.facts(engine), notes=engine.notes), elem_id="loaded")
-        with gr.Accordion("换成你自己的模型", open=False, elem_id="own"):
-            piece(draw("page", "your_own_model"))
+        load_form.build(loading)
     return page

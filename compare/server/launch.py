@@ -6,12 +6,14 @@ import argparse
 import ipaddress
 import os
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from compare import event_log as events
 from compare.server.permissions import Permission
 from compare.server.request_filter import MEGABYTE, RequestFilter, Rules, is_loopback, name_of
 
 LOOPBACK = "127.0.0.1"
+RUNS = Path("runs")  # where `python -m train --output runs/mine` writes, as the README has it
 SESSIONS = 500  # visitors whose state is kept; the one that asked longest ago is forgotten first
 EVENTS = 200  # past calls that Gradio keeps for its own statistics, which nobody here reads
 PUBLIC = "*.gradio.live"  # where --share puts the page
@@ -78,13 +80,15 @@ class Serving:
     max_body_mb: float = 8
     max_upload_mb: float = 8
     allow_training: bool | None = None
+    allow_loading: bool | None = None
+    loading_root: tuple[Path, ...] = (RUNS,)
     log_questions: bool = False
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Serving:
         given = {f.name: getattr(args, f.name) for f in fields(cls)}
-        return cls(**{**given, "allowed_hosts": tuple(args.allowed_hosts),
-                      "trusted_proxy": tuple(args.trusted_proxy)})
+        several = {name: tuple(given[name]) for name in ("allowed_hosts", "trusted_proxy", "loading_root")}
+        return cls(**{**given, **several})
 
     @property
     def address(self) -> str:
@@ -96,6 +100,11 @@ class Serving:
         """May a visitor start a training, and upload the rows for it?"""
         return Permission.of(self.address, self.share, self.allow_training, os.environ)
 
+    @property
+    def may_load(self) -> Permission:
+        """May a visitor load an adapter, from a folder below `loading_root`, an upload or the hub?"""
+        return Permission.of(self.address, self.share, self.allow_loading, os.environ, "loading")
+
     def rules(self) -> Rules:
         """On loopback: under loopback's names and those given. On more: by number and under the names given, or under
         any where none is given."""
@@ -103,7 +112,7 @@ class Serving:
         spaces = tuple(filter(None, os.environ.get("SPACE_HOST", "").split(",")))
         alone = is_loopback(self.address)
         return Rules((*named, *spaces) if named or alone else ("*",), (*named, *spaces), self.max_body_mb,
-                     0 if self.permission.closed else self.max_upload_mb, numbers=not alone)
+                     0 if self.permission.closed and self.may_load.closed else self.max_upload_mb, numbers=not alone)
 
     def proxies(self) -> tuple:
         """Whose X-Forwarded-* is believed: of those given; --share's tunnel; a Space's own, which alone gets there."""
@@ -160,7 +169,12 @@ def add_serving_options(parser: argparse.ArgumentParser, host: str | None = None
     add("--max-body-mb", type=at_least(0.01, float), metavar="MB", default=most.max_body_mb,
         help=f"the most that a request may bring (default: {most.max_body_mb:g})")
     add("--max-upload-mb", type=at_least(0.01, float), metavar="MB", default=most.max_upload_mb,
-        help=f"the largest file of rows, where training is allowed (default: {most.max_upload_mb:g})")
+        help="the most that is uploaded at once, rows or an adapter, where training or loading is allowed "
+             f"(default: {most.max_upload_mb:g})")
     add("--allow-training", action=argparse.BooleanOptionalAction, default=None,
         help="may visitors upload rows and train? (default: only where nobody but this machine can reach the page)")
+    add("--allow-loading", action=argparse.BooleanOptionalAction, default=None,
+        help="may visitors load adapters? (default: only where nobody but this machine can reach the page)")
+    add("--loading-root", nargs="+", type=Path, metavar="DIR", default=list(most.loading_root),
+        help=f"adapters may be loaded from folders below these alone (default: {RUNS})")
     add("--log-questions", action="store_true", help="show the text of questions in the log on stderr (default: not)")

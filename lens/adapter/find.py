@@ -28,13 +28,15 @@ def find_adapter(name: str | Path) -> Path:
         raise BadAdapter("adapter-impossible-name", path=repr(str(name)[:80])) from err
     if there or not HUB_NAME.fullmatch(str(name)):
         return path
-    return fetch(str(name), [CONFIG, WEIGHTS, "training.json", "config.json", *PROMPTS])
+    return fetch_adapter(str(name))
 
 
-def fetch(repo: str, files: list[str]) -> Path:
-    """These files of a hub repository, those that it has; a pickle or MLX's file only where ours is missing."""
+def fetch_adapter(repo: str) -> Path:
+    """An adapter's files of a hub repository, those that it has; a pickle or MLX's only where ours is missing. Raises
+    BadAdapter."""
     from huggingface_hub import snapshot_download
 
+    files = [CONFIG, WEIGHTS, "training.json", "config.json", *PROMPTS]
     try:
         found = Path(snapshot_download(repo, allow_patterns=files))
         if not (found / WEIGHTS).exists():

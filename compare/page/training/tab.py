@@ -53,8 +53,7 @@ class TrainingTab:
 
     def allow(self, request: gr.Request) -> None:
         """Raises Unavailable unless this request may change something."""
-        self.trainings.permission.check({str(name).lower(): str(value)
-                                         for name, value in dict(request.headers).items()})
+        self.trainings.permission.check(dict(request.headers))
 
     def upload(self, rows: object, file: str | None) -> Upload | None:
         return Upload.of(file, Path(get_upload_folder())) if rows == UPLOADED else None

@@ -22,6 +22,7 @@ from compare.server.permissions import Permission
 from compare.server.trainings import memory
 from compare.server.trainings.declared import changed
 from compare.server.trainings.job import Job, Plan, find_jobs
+from compare.server.uploads import uploaded
 from lens.data_home import data_home
 from lens.errors import BadSetting, LensError, Unavailable, first_line
 
@@ -46,12 +47,8 @@ class Upload:
         if not path:
             raise BadSetting("training-no-file")
         found = Path(path)
-        try:
-            whole = found.resolve()
-            inside = whole.is_relative_to(folder.resolve()) and whole.is_file()
-        except (OSError, ValueError):  # a name that no file system takes
-            inside = False
-        if not inside:
+        whole = uploaded(path, folder)
+        if whole is None:
             raise BadSetting("training-file", value=repr(found.name[:80]))
         if whole.suffix.lower() not in ENDINGS:
             raise BadSetting("training-setting", name="file", value=repr(found.name[:80]), allowed=", ".join(ENDINGS))

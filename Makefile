@@ -6,7 +6,7 @@ CHROMIUM := $(shell command -v chromium chromium-browser google-chrome 2>/dev/nu
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: demo test test-all coverage mutants lint rows pair report real trust space screenshots browser clean
+.PHONY: demo test test-all test-gpu coverage mutants lint rows pair report real trust space screenshots browser clean
 
 demo: .venv/.demo
 	$(BIN)/python app.py --port $(PORT)
@@ -17,6 +17,10 @@ test: .venv/.dev browser
 
 test-all: .venv/.dev browser
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+
+# What needs a CUDA device; without one each is skipped and says so. Figures of the card: bash bench/gpu.sh
+test-gpu: .venv/.dev
+	$(BIN)/python -m pytest -q -rs -m gpu tests
 
 # Branch coverage of train/ and compare/ by what `make test` runs, child processes included.
 coverage: .venv/.dev browser

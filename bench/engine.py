@@ -43,12 +43,15 @@ GAP = "worst gap between an answer's tokens while questions of the whole window 
 MEMORY = "memory above one copy, two columns of 512 tokens, in copies"
 
 
-def random_pair(folder: Path, adapters: int) -> tuple[str, list[str]]:
-    """A random wide BLOOM with the embedded tokenizer, and adapters for it, in `folder`."""
+WIDE = {"vocab_size": 250_880, "hidden_size": 512, "n_layer": 8, "n_head": 8, "initializer_range": 0.1}
+
+
+def random_pair(folder: Path, adapters: int, **shape: float) -> tuple[str, list[str]]:
+    """A random BLOOM, wide unless another shape is asked for, with the embedded tokenizer, and adapters for it, in
+    `folder`."""
     from peft import LoraConfig, get_peft_model
 
-    model = write_random_base(folder / "base", vocab_size=250_880, hidden_size=512, n_layer=8, n_head=8,
-                              initializer_range=0.1)
+    model = write_random_base(folder / "base", **(shape or WIDE))
     lora = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=8, target_modules=["query_key_value"],
                       init_lora_weights=False)
     get_peft_model(model, lora).save_pretrained(folder / "adapter0", save_embedding_layers=False)
@@ -88,6 +91,14 @@ def answered(engine: LocalEngine, questions: list[Question], at_once: bool) -> N
             pass
 
 
+def prompt_of(engine: LocalEngine, tokens: int) -> str:
+    """A question whose prompt has about so many tokens, and no more."""
+    text = "规格严格，功夫到家。" * (tokens // 5)
+    while len(engine.tokens.prompt_ids(text)) > tokens:
+        text = text[:-1]
+    return text
+
+
 def first_token(engine: LocalEngine, prompt: str, variants: list[Variant]) -> None:
     next(compare(engine, Question(prompt), variants, Sampling(1)))
 
@@ -102,10 +113,7 @@ def ratios(engine: LocalEngine) -> dict[str, tuple[Callable, Callable, str]]:
     names = list(engine.adapters)
     one, two = [Variant("on", names[0], 1.0)], [BASE, Variant("on", names[0], 1.0)]
     twelve = [Variant(f"{n}@{s}", n, s) for n in names[:4] for s in (0.5, 1.0, 1.5)]
-    sixteen = held_out(16)
-    long = "规格严格，功夫到家。" * 40
-    while len(engine.tokens.prompt_ids(long)) > 200:
-        long = long[:-1]
+    sixteen, long = held_out(16), prompt_of(engine, 200)
     return {
         "two columns / one, 128 tokens": (lambda: run(engine, two), lambda: run(engine, one), "≤ 1.15"),
         "both answers / two toggled generate(), 128 tokens": (lambda: run(engine, two), lambda: generated(engine),

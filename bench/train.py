@@ -117,6 +117,7 @@ def build(args):
         model = BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=2, pad_token_id=3,
                                              use_cache=False, **SHAPES[args.shape]))
     if args.child == "lens":
+        model.to(getattr(torch, args.dtype))  # as `python -m train` loads it; the others cast float32 as they go
         teach_answers_only(model)
     return attach_lora(model, r=8, lora_alpha=8, lora_dropout=0.05, target_modules=["query_key_value"])
 

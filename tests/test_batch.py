@@ -184,8 +184,8 @@ def each_alone(asked: Recorded) -> list[list[int]]:
             for prompt, variant in zip(asked.prompts, asked.variants, strict=True)]
 
 
-def arrive(questions, random) -> None:
-    batch = Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), [EOS])
+def arrive(questions, random, static: bool = False) -> None:
+    batch = Batch(Bloom(MODEL.get_base_model()), lambda names: stack(MODEL, names), [EOS], static)
     arrivals: dict[int, list[Recorded]] = {}
     for at, length, tokens, variants, other in questions:
         prompt, plain = ([random.randrange(4, 8000) for _ in range(n)] for n in (length, other))

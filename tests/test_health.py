@@ -49,7 +49,7 @@ def test_health_tells_what_is_loaded_and_how_busy_it_is(engine):
     assert status == 200 and facts["status"] == "ok" and facts["version"] == __version__
     assert (facts["device"], facts["dtype"], facts["adapters"]) == ("cpu", "float32", ["lens"])
     assert facts["queue"] == {"waiting": 0, "running": 0, "most": 5} and facts["uptime_seconds"] >= 0
-    assert facts["batch"] == {"columns": 0, "room": 64}
+    assert facts["batch"] == {"columns": 0, "room": 64} and facts["steps"] == "eager"
     assert facts["model_thread"]["state"] in ("idle", "running") and facts["model_thread"]["restarts"] == 0
 
 

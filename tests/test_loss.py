@@ -49,6 +49,30 @@ def test_equal_to_full_logits(monkeypatch, chunk, items):
         assert model(**batch()).logits.shape == (4, 30, 8064)
 
 
+def cast_each_time(states, targets, weight):
+    """The loss's forward as it was when autocast cast the head for every product: (sum, gradient of the states)."""
+    total, gradient = torch.zeros(()), torch.empty_like(states)
+    for part, goal, into in zip(*(t.split(loss.CHUNK) for t in (states, targets, gradient)), strict=True):
+        logits, goal = torch.nn.functional.linear(part, weight).float(), goal[:, None]
+        norm = logits.logsumexp(-1, keepdim=True)
+        total += (norm - logits.gather(-1, goal)).sum()
+        chances = (logits - norm).exp().scatter_add_(-1, goal, torch.full(goal.shape, -1.0))
+        into.copy_(chances.to(weight.dtype) @ weight)
+    return total, gradient
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_head_is_cast_once_and_every_bit_stays(autocast):
+    torch.manual_seed(2)
+    states, weight = torch.randn(150, 32, requires_grad=True), torch.randn(500, 32)
+    targets = torch.randint(0, 500, (150,))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        total, gradient = cast_each_time(states.detach(), targets, weight)
+        found = loss.CrossEntropy.apply(states, targets, weight)
+    found.backward()
+    assert torch.equal(found, total) and torch.equal(states.grad, gradient)
+
+
 def test_a_batch_that_teaches_nothing_still_has_a_gradient():
     model = tiny_bloom()
     loss.teach_answers_only(model)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from train.data.encoded import IGNORED
 
 CHUNK = 64  # positions whose logits exist at once: 64 × 250,880 float32 are 64 MB
+CHUNK_CUDA = 256  # there fewer would wait for the head's weights to be read, again for each chunk
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ class CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, states: Tensor, targets: Tensor, head: Head) -> Tensor:
         total, gradient = torch.zeros((), device=states.device), torch.empty_like(states)
-        for part, goal, into in zip(*(t.split(CHUNK) for t in (states, targets, gradient)), strict=True):
+        if torch.is_autocast_enabled(states.device.type):  # which would cast the whole head for every product
+            head = replace(head, weight=head.weight.to(torch.get_autocast_dtype(states.device.type)))
+        chunk = CHUNK_CUDA if states.is_cuda else CHUNK
+        for part, goal, into in zip(*(t.split(chunk) for t in (states, targets, gradient)), strict=True):
             logits, goal = head.logits(part), goal[:, None]
             norm = logits.logsumexp(-1, keepdim=True)
             total += (norm - logits.gather(-1, goal)).sum()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from compare.analysis.repetition import find_loop
+from compare.engine.decode_graph import Next, decode, next_of, step_of
 from compare.engine.interface import FinishReason, Grown
 from compare.engine.kv_cache import KVCache
 from compare.engine.memory import ran_out
@@ -94,10 +94,11 @@ class Prefill:
 
 class Batch:
     """Rows over one `Architecture`; `stack_of(names)`: the stacked adapters of these names; `ends`: the ids that end
-    an answer."""
+    an answer; `static`: whether steps are of fixed shape, by default on a GPU alone."""
 
-    def __init__(self, decoder: Architecture, stack_of: StackOf, ends: Sequence[int]):
+    def __init__(self, decoder: Architecture, stack_of: StackOf, ends: Sequence[int], static: bool | None = None):
         self.decoder, self.stack_of, self.ends = decoder, stack_of, ends
+        self.decode = step_of(decoder, static)
         self.clear()
 
     def clear(self) -> None:
@@ -105,7 +106,8 @@ class Batch:
         self.rows: list[Row] = []
         self.gate: Gate | None = None
         self.ids = torch.empty((0, 1), dtype=torch.long, device=self.decoder.device)
-        self.kv_cache = KVCache(self.decoder)
+        self.decode.clear()
+        self.kv_cache = KVCache(self.decoder, self.decode.fixed)
 
     def enter(self, prefill: Prefill) -> None:
         """Lay what was read into the cache, and give each column of the question its first token."""
@@ -118,7 +120,8 @@ class Batch:
             place.values.copy_(read.values)
         self.ids = torch.cat([self.ids, self.ids.new_zeros((len(prefill.rows), 1))])
         self.gate = gate_of_rows(self.rows, self.stack_of)
-        self.grow(self.decoder.logits(torch.cat([last for *_, last in prefill.parts])), first)
+        logits = self.decoder.logits(torch.cat([last for *_, last in prefill.parts]))
+        self.grow(next_of(logits, self.ends), first)
 
     def step(self) -> None:
         """One token for every row; rows that finish, or whose question was cancelled or fails, leave."""
@@ -128,44 +131,39 @@ class Batch:
         slot = self.kv_cache.step()
         failed: dict[OpenQuestion, Exception] = {}
         try:
-            logits = self.forward(self.ids, slot, self.gate)
+            found = self.decode(self.ids, self.kv_cache, slot, self.gate, self.ends)
         except Exception as err:
             if ran_out(err):
                 raise
             log.exception("a step failed, its rows are tried one by one")
-            logits, failed = self.forward_apart(slot)
-        self.grow(logits, 0, failed)
+            found, failed = self.decode_apart(slot)
+        self.grow(found, 0, failed)
 
-    def forward(self, ids: Tensor, slot: Slot, gate: Gate | None) -> Tensor:
-        """(rows, 1) ids → (rows, vocabulary) logits of what comes next."""
-        return self.decoder.logits(self.decoder.states(ids, slot, gate)[:, -1])
-
-    def forward_apart(self, slot: Slot) -> tuple[Tensor, dict[OpenQuestion, Exception]]:
-        """After a fault, each row by itself: (logits, what the rows of which questions raise again)."""
-        found = torch.zeros((len(self.rows), self.decoder.vocab_size), device=self.decoder.device)
+    def decode_apart(self, slot: Slot) -> tuple[Next, dict[OpenQuestion, Exception]]:
+        """After a fault, each row by itself: (what comes next, what the rows of which questions raise again)."""
+        logits = torch.zeros((len(self.rows), self.decoder.vocab_size), device=self.decoder.device)
         failed: dict[OpenQuestion, Exception] = {}
         for i, row in enumerate(self.rows):
             try:
-                found[i] = self.forward(self.ids[i:i + 1], slot.row(i), self.gate and self.gate.row(i))[0]
+                logits[i] = decode(self.decoder, self.ids[i:i + 1], slot.row(i), self.gate and self.gate.row(i),
+                                   self.ends).logits[0]
             except Exception as err:  # noqa: BLE001 (whatever it is, it ends this question alone)
                 if ran_out(err):
                     raise
                 failed[row.question] = err
-        return found, failed
+        return next_of(logits, self.ends), failed
 
-    def grow(self, logits: Tensor, first: int, failed: dict[OpenQuestion, Exception] | None = None) -> None:
+    def grow(self, found: Next, first: int, failed: dict[OpenQuestion, Exception] | None = None) -> None:
         """Choose and hand out the next token of the rows from `first` on; those that it finishes leave.
 
         So do the rows of questions that `failed`, or fail here; each question hears of its own.
         """
         rows, failed = self.rows[first:], failed if failed is not None else {}
-        chosen = self.choose(logits, rows, failed)
-        whole = logits.logsumexp(-1)
-        ends = reduce(Tensor.add, [(logits[:, end] - whole).exp() for end in self.ends])
+        chosen = self.choose(found, rows, failed)
         self.ids[first:, 0] = chosen
         grown: dict[OpenQuestion, list[Grown]] = {}
         finished = set()
-        for row, token, end in zip(rows, chosen.tolist(), ends.tolist(), strict=True):
+        for row, token, end in zip(rows, chosen.tolist(), found.ends.tolist(), strict=True):
             if row.question in failed:
                 continue
             try:
@@ -187,18 +185,18 @@ class Batch:
                 log.error("a question failed", exc_info=error)
                 question.fail(error)
 
-    def choose(self, logits: Tensor, rows: Sequence[Row], failed: dict[OpenQuestion, Exception]) -> Tensor:
-        """(rows, vocabulary) float32 logits → (rows,) ids; the same random draws for all columns of a question."""
+    def choose(self, found: Next, rows: Sequence[Row], failed: dict[OpenQuestion, Exception]) -> Tensor:
+        """(rows,) ids; the same random draws for all columns of a question."""
         if all(row.question.sampling.plain for row in rows):
-            return logits.argmax(-1)
-        chosen = torch.zeros(len(rows), dtype=torch.long, device=logits.device)
+            return found.best
+        chosen = torch.zeros(len(rows), dtype=torch.long, device=found.best.device)
         mine: dict[OpenQuestion, list[int]] = {}
         for i, row in enumerate(rows):
             mine.setdefault(row.question, []).append(i)
         for question, places in mine.items():
             question.chooser = question.chooser or Chooser(question.sampling, question.spent)
             try:
-                chosen[places] = question.chooser.choose(logits[places], [rows[i].ids for i in places])
+                chosen[places] = question.chooser.choose(found.logits[places], [rows[i].ids for i in places])
             except Exception as err:  # noqa: BLE001 (it ends this question alone)
                 if ran_out(err):
                     raise

@@ -135,7 +135,7 @@ class Load:
     """How much an engine has to do: columns that advance together, questions in line, columns there is room for.
 
     `thread`: the state of the thread that runs the model (`ModelThread.state`; `remote`: it is elsewhere);
-    `restarts`: its deaths.
+    `restarts`: its deaths; `steps`: how tokens are made (`EagerStep.state`), empty where that is not known.
     """
 
     columns: int
@@ -143,6 +143,7 @@ class Load:
     room: int
     thread: str
     restarts: int = 0
+    steps: str = ""
 
 
 # ---- what happens to a question

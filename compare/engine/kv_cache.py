@@ -9,18 +9,36 @@ full, all are moved to the left by the oldest row's start.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from compare.models.architecture import Architecture, KeysValues, Slot
 
 SPARE = 128  # positions beyond those asked for
 KEPT = 16 << 20  # bytes of keys that stay when no row is left; one visitor's few rows fit
+KEPT_FIXED = 1 << 30  # the same where graphs were captured over them, which would have to be captured anew
+ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+
+
+def row_bucket(rows: int) -> int:
+    """For so many rows, how many are computed: beyond 64 in steps of 32."""
+    return next((size for size in ROWS if size >= rows), -(-rows // 32) * 32)
+
+
+def length_bucket(positions: int) -> int:
+    """The same of positions: at most 128 too many, beyond 1,024 a quarter."""
+    step = next((128 * wide for wide in (1, 2, 4) if positions <= 1024 * wide), 1024)
+    return -(-positions // step) * step
 
 
 class KVCache:
-    """Rows 0 … n-1 are always the living ones. `starts[i]` is where row i begins, `now` the next position."""
+    """Rows 0 … n-1 are always the living ones. `starts[i]` is where row i begins, `now` the next position.
 
-    def __init__(self, decoder: Architecture):
-        self.decoder, self.now = decoder, 0
+    `fixed`: for steps of fixed shape, which also read what no row has written yet. Then room comes in whole buckets,
+    and from `now` on every living row is zero: what is masked must still be finite.
+    """
+
+    def __init__(self, decoder: Architecture, fixed: bool = False):
+        self.decoder, self.fixed, self.now = decoder, fixed, 0
         self.starts: list[int] = []
         self.empty()
 
@@ -43,8 +61,12 @@ class KVCache:
             doubled = max(SPARE, self.positions + min(self.positions, 4 * SPARE))
             positions = doubled if positions <= doubled else positions + SPARE
         positions = max(positions, self.positions)
+        if self.fixed:
+            rows, positions = row_bucket(rows), length_bucket(positions)
         grown, n = self.decoder.new_cache(rows, positions), len(self.starts)
         for old, new in ((self.cache.keys, grown.keys), (self.cache.values, grown.values)):
+            if self.fixed:
+                new.zero_()
             if n:
                 new[:, :n, :, :self.now] = old[:, :n, :, :self.now]
         self.cache = grown
@@ -59,6 +81,8 @@ class KVCache:
         for part in (self.cache.keys, self.cache.values):
             part[:, :n, :, low + by:self.now + by] = part[:, :n, :, low:self.now].clone()
             part[:, :n, :, low:max(low, low + by)] = 0  # what is masked must still be finite
+            if self.fixed:
+                part[:, :n, :, self.now + by:self.now] = 0
         self.now, self.starts = self.now + by, [start + by for start in self.starts]
         self.bias[:n] = self.decoder.bias(self.starts, self.positions)
 
@@ -75,6 +99,8 @@ class KVCache:
         self.bias[n:n + rows], self.own[n:n + rows] = self.decoder.bias([start], self.positions), length - 1
         for part in (self.cache.keys, self.cache.values):
             part[:, n:n + rows, :, :start] = 0  # what a former row left may be inf
+            if self.fixed:
+                part[:, n:n + rows, :, self.now:] = 0
         return KeysValues(*(part[:, n:n + rows, :, start:self.now] for part in (self.cache.keys, self.cache.values)))
 
     def leave(self, row: int) -> None:
@@ -85,18 +111,26 @@ class KVCache:
                 part[:, row, :, :self.now] = part[:, last, :, :self.now]
             self.bias[row], self.own[row], self.starts[row] = self.bias[last], self.own[last], self.starts[last]
         self.starts.pop()
-        if not self.starts and self.cache.keys.nbytes > KEPT:  # a crowd's room, which no visitor after it needs
+        # a crowd's room, which no visitor after it needs
+        if not self.starts and self.cache.keys.nbytes > (KEPT_FIXED if self.fixed else KEPT):
             self.empty()
 
     def step(self) -> Slot:
         """The place of the next position of all rows; now moves on by one."""
-        low = min(self.starts)
-        if self.now == self.positions:
-            if low > self.positions // 4:
-                self.move(-low)
-                low = 0
-            else:
-                self.reserve(len(self.starts), self.now + 1)
+        low, full = min(self.starts), self.now == self.positions
+        narrower = self.fixed and length_bucket(self.now + 1 - low) < length_bucket(self.now + 1)
+        if narrower or full and low > self.positions // 4:
+            self.move(-low)
+            low = 0
+        elif full:
+            self.reserve(len(self.starts), self.now + 1)
         n, self.now = len(self.starts), self.now + 1
         cache = KeysValues(*(part[:, :n, :, low:self.now] for part in (self.cache.keys, self.cache.values)))
         return Slot(cache, self.now - 1 - low, self.bias[:n, :, None, low:self.now], self.own[:n].add_(1))
+
+    def whole(self, now: Tensor) -> Slot:
+        """The place that `step` gave last, in a fixed shape: whole buckets of rows, and of positions from 0 on, with
+        the position itself in `now`, (1,). Positions beyond it are there, and not masked in its bias."""
+        rows, positions = row_bucket(len(self.starts)), length_bucket(self.now)
+        cache = KeysValues(*(part[:, :rows, :, :positions] for part in (self.cache.keys, self.cache.values)))
+        return Slot(cache, positions - 1, self.bias[:rows, :, None, :positions], self.own[:rows], now)

@@ -42,14 +42,15 @@ class LocalEngine(SharedEngine):
     `adapter`: a directory, several, or None; `timeline`: more of them, loaded but shown only when asked for.
     `max_rows`: columns that advance together; more wait in line. `threaded=False`: no thread of its own, the one
     who reads does the work. `most_added`: adapters added later that stay on the model at once. `chat_template`: a file
-    that is used in place of the base's own.
+    that is used in place of the base's own. `static`: steps of fixed shape, captured as CUDA graphs where there is a
+    GPU (`decode_graph.py`); by default there alone.
     """
 
     closing: weakref.finalize[..., LocalEngine]
 
     def __init__(self, base: str, adapter: str | Sequence[str] | None = None, device: str = "auto",
                  dtype: str = "auto", max_rows: int = 64, threaded: bool = True, timeline: Sequence[str] = (),
-                 most_added: int = MOST_ADDED, chat_template: str = ""):
+                 most_added: int = MOST_ADDED, chat_template: str = "", static: bool | None = None):
         """Load. Raises BadBase or BadAdapter before anything runs."""
         base_files = find_base(base)
         tokenizer = load_tokenizer(base_files, chat_template)  # a broken base is told as such, whatever adapters come
@@ -61,6 +62,7 @@ class LocalEngine(SharedEngine):
         self.loaded = LoadedModel(base, load_base(base_files, device, dtype, tokenizer), files)
         self.tokens, self.shown = self.loaded.tokens, [one.name for one in given[:len(paths)]]
         self.shelf = AdapterShelf(self.loaded, self.shown, notes, most_added, chat_template)
+        self.static = static
         self.start(max_rows, threaded)
 
     def start(self, max_rows: int, threaded: bool) -> None:
@@ -73,7 +75,7 @@ class LocalEngine(SharedEngine):
         self.max_rows = max_rows
         if hasattr(self, "closing"):
             self.closing.detach()  # a fork's first question: the parent closes its own
-        self.queue = QuestionQueue(self.loaded, max_rows, self.shelf.bring)
+        self.queue = QuestionQueue(self.loaded, max_rows, self.shelf.bring, self.static)
         self.thread = ModelThread(self.queue.work, threaded, self.queue.thread_died)
         self.closing = weakref.finalize(self, close, self.thread, self.queue)  # also where Python ends
 
@@ -96,8 +98,9 @@ class LocalEngine(SharedEngine):
     def load(self) -> Load:
         if not self.closing.alive:
             return Load(0, 0, 0, self.thread.state, self.thread.deaths)
-        return Load(len(self.queue.batch.rows), len(self.queue.waiting), self.queue.capacity.limit, self.thread.state,
-                    self.thread.deaths)
+        batch = self.queue.batch
+        return Load(len(batch.rows), len(self.queue.waiting), self.queue.capacity.limit, self.thread.state,
+                    self.thread.deaths, batch.decode.state)
 
     def begin(self, question: OpenQuestion) -> None:
         self.check_open()

@@ -27,11 +27,12 @@ READING = 0.03  # seconds that the others wait while questions are read, where a
 class QuestionQueue:
     """Questions `waiting`, those `joining` (read chunk by chunk, in turn), and the `batch` they join.
 
-    `bring(names, in_use)` sees to it that adapters are on the model.
+    `bring(names, in_use)` sees to it that adapters are on the model; `static`: as `Batch` takes it.
     """
 
-    def __init__(self, loaded: LoadedModel, most: int, bring: Callable[[Set[str], Set[str]], None]):
-        self.batch = Batch(loaded.decoder, loaded.stack_of, loaded.ends)
+    def __init__(self, loaded: LoadedModel, most: int, bring: Callable[[Set[str], Set[str]], None],
+                 static: bool | None = None):
+        self.batch = Batch(loaded.decoder, loaded.stack_of, loaded.ends, static)
         self.capacity, self.bring = Capacity(most), bring
         self.waiting: deque[OpenQuestion] = deque()
         self.joining: deque[Prefill] = deque()

@@ -75,9 +75,7 @@ class Bloom(WrittenOut):
         rows, length, _ = x.shape
         fused = self.linear(x, layer, "query_key_value", gate).view(rows, length, self.n_head, 3, self.head_size)
         query, key, value = fused.transpose(1, 2).unbind(3)  # each (rows, heads, length, head size)
-        keys, values = slot.cache.keys[layer], slot.cache.values[layer]
-        keys[:, :, slot.at:slot.at + length] = key
-        values[:, :, slot.at:slot.at + length] = value
+        keys, values = slot.write(layer, key, value)
         scores = (query @ keys.mT).float().mul_(self.head_size**-0.5).add_(slot.bias)
         mixed = scores.softmax(-1).to(x.dtype) @ values
         return self.linear(mixed.transpose(1, 2).reshape(rows, length, -1), layer, "dense", gate)

@@ -62,12 +62,14 @@ class Angles:
 
     def __init__(self, frequencies: Tensor, scaling: float, dtype: torch.dtype):
         self.frequencies, self.scaling, self.dtype = frequencies.float(), scaling, dtype
+        self.shorter: list[tuple[Tensor, Tensor]] = []  # a captured graph goes on reading where they were
         self.grow(0)
 
     def grow(self, positions: int) -> None:
         at = torch.arange(positions, device=self.frequencies.device).float()[:, None] * self.frequencies
         cos, sin = ((side * self.scaling).to(self.dtype) for side in (at.cos(), at.sin()))
         self.cos, self.sin = torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)
+        self.shorter.append((self.cos, self.sin))
 
     def of(self, own: Tensor, positions: int) -> tuple[Tensor, Tensor]:
         """(rows, length) numbers below `positions` → cos, sin (rows, length, 1, head size)."""
@@ -139,6 +141,10 @@ class Rotary(WrittenOut):
             if window is None or window >= end:
                 seen[window] = 0, slot.bias
                 continue
+            if slot.index is not None:
+                position = torch.arange(end, device=self.device)
+                seen[window] = 0, slot.bias.masked_fill(position <= slot.index[:, None] - window, -torch.inf)
+                continue
             first = max(0, slot.at + 1 - window)
             bias = slot.bias[..., first:]
             if slot.own.shape[1] > 1:
@@ -168,9 +174,7 @@ class Rotary(WrittenOut):
         cos, sin = ready.angles[own.angles]
         both = torch.cat([query, key], 2)
         both = (both * cos).addcmul_(both.roll(self.head_size // 2, -1), sin).transpose(1, 2)
-        keys, values = slot.cache.keys[layer], slot.cache.values[layer]
-        keys[:, :, slot.at:slot.at + length] = both[:, self.n_head:]
-        values[:, :, slot.at:slot.at + length] = value.transpose(1, 2)
+        keys, values = slot.write(layer, both[:, self.n_head:], value.transpose(1, 2))
         first, bias = ready.seen[own.window]
         if first:
             keys, values = keys[:, :, first:], values[:, :, first:]

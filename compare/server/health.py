@@ -29,14 +29,15 @@ class Health:
 
     def facts(self) -> dict:
         """Seconds, counts and names. `queue`: questions in line and under way; `batch`: columns that advance together
-        and for how many there is room (fewer than usual where memory ran out)."""
+        and for how many there is room (fewer than usual where memory ran out). `steps`: how tokens are made, `eager`
+        or, on a GPU, by `graphs`, and why not where they could not be captured."""
         known, load, line = self.engine.facts, self.engine.load(), self.page._queue
         running = sum(len(events) for events in line.active_jobs if events)
         return {"status": "ok" if load.thread in ANSWERING else "down", "version": __version__,
                 "base": known.base_name, "adapters": [a.name for a in self.engine.adapters.values() if a.shown],
                 "device": known.device, "dtype": known.dtype, "uptime_seconds": int(time.monotonic() - self.began),
                 "queue": {"waiting": len(line) + load.waiting, "running": running, "most": line.max_size},
-                "batch": {"columns": load.columns, "room": load.room},
+                "batch": {"columns": load.columns, "room": load.room}, "steps": load.steps,
                 "model_thread": {"state": load.thread, "restarts": load.restarts}}
 
     def route(self) -> Route:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import gradio as gr
 
 from compare.engine.interface import RANGES, Engine
-from compare.engine.question import KINDS, LINEAR_LAYERS
+from compare.engine.question import KINDS
 from compare.page.shared import request as limits
 from compare.page.shared.column_list import LONGEST_NAME, AskedColumn, shown_columns
 from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION, ComparisonRequest
 from compare.page.shared.templates import draw, piece, read
+from lens.adapter.config import LINEAR_LAYERS
 
 
 def as_json(columns: Sequence[AskedColumn]) -> str:

@@ -14,6 +14,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 from markupsafe import Markup
 
+from compare.page.shared.column_list import AskedColumn
 from compare.page.shared.request import FIRST_QUESTION, ComparisonRequest
 from compare.page.shared.templates import draw, piece, read
 from compare.page.shared.updates import updates
@@ -33,7 +34,7 @@ def draw_held(held: Held) -> Markup:
     """An adapter with its receipt, the link that makes it a column, and, if it is this visitor's, the sign to take
     it off."""
     name = held.adapter.name
-    link = ComparisonRequest(FIRST_QUESTION, extras=(f"{name}@1",)).link() or "?"
+    link = ComparisonRequest(FIRST_QUESTION, columns=(AskedColumn(name),)).link() or "?"
     return draw("loading/load_form", "held", adapter=name, files=held.adapter.files, called=held.place.called,
                 receipt=held.adapter.receipt.as_dict(), notes=held.notes, link=link, removable=bool(held.owner))
 

@@ -90,6 +90,26 @@ def mlx(path: Path) -> Tensor:
     return logits
 
 
+def left_by(files: list[str], **changes) -> Callable[[Path], Tensor]:
+    """An adapter as a tool leaves it: these files beside it, which are not read, and these words in its config. By the
+    listings of what the tools write; none of them is installed here."""
+    def write(path: Path) -> Tensor:
+        logits = configured(**changes)(path)
+        for name in files:
+            (path / name).write_bytes(b"not read")
+        return logits
+
+    return write
+
+
+def under_a_run(path: Path) -> Tensor:
+    """A Trainer's checkpoint with its optimizer; the tokenizer lies in the run's folder."""
+    logits = left_by(TRAINER)(path / "checkpoint-30")
+    (path / "tokenizer_config.json").write_text("{}")
+    (path / "trainer_state.json").write_text("{}")
+    return logits
+
+
 def run_folder(path: Path) -> Tensor:
     """A run that was killed before its result: checkpoints, the newest of them half written."""
     plain(path / "checkpoint-200", r=2)
@@ -101,6 +121,10 @@ def run_folder(path: Path) -> Tensor:
 
 
 LAST = "mlp.dense_h_to_4h"
+TRAINER = ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "trainer_state.json"]
+UNSLOTH = {"auto_mapping": {"base_model_class": "BloomForCausalLM", "unsloth_fixed": True,
+                            "parent_library": "transformers.models.bloom.modeling_bloom"},
+           "base_model_name_or_path": "unsloth/bloom-bnb-4bit", "inference_mode": True, "lora_bias": False}
 # Taken: each compares exactly as PEFT's own forward does.
 TAKEN: dict[str, Callable[[Path], Tensor]] = {
     "rank pattern": settings(rank_pattern={"dense": 2, r"h\.1\..*query_key_value": 7}),
@@ -123,6 +147,14 @@ TAKEN: dict[str, Callable[[Path], Tensor]] = {
     "in default": below("default"),
     "in 第一次 run": below("第一次 run"),
     "killed run": run_folder,
+    "LLaMA-Factory": left_by([*TRAINER[3:], "all_results.json", "trainer_log.jsonl", "training_loss.png"],
+                             inference_mode=True, base_model_name_or_path="/data/bloom", corda_config=None,
+                             lora_bias=False, target_parameters=None, use_qalora=False, qalora_group_size=16),
+    "Axolotl": left_by(["config.json", "README.md"], base_model_name_or_path="bigscience/bloom-560m", revision=None),
+    "Unsloth": left_by([], **UNSLOTH),
+    "checkpoint": left_by(TRAINER),
+    "checkpoint under a run": under_a_run,
+    "DeepSpeed": renamed(lambda key: key.replace(".weight", ".default.weight")),
 }
 
 

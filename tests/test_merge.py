@@ -75,6 +75,7 @@ def test_the_merged_model_keeps_the_bases_dtype(trained, tiny_base, tmp_path, st
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {written}
     assert {"F16": "float16", "F32": "float32"}[written] == found.dtype and found.difference < 0.1
     about = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert about["rows"] == (2 if stored == "float32" else 1)  # its training.json names two
     assert about["dtype"] == found.dtype and about["largest_logit_difference"] == found.difference
     assert about["base_proven"] is (stored == "float32") and len(about["base"]["content"]) == 64
     assert ("merge-base-unproven" in {note.code for note in found.notes}) is (stored != "float32")
@@ -107,6 +108,18 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_loaded(tmp_path,
     (tmp_path / "file").touch()
     with pytest.raises(BadSetting, match=f"--output .*{said}"):
         merge("no-such-adapter", "no-such-base", tmp_path / name)
+
+
+def test_an_adapter_that_changes_nothing_is_not_merged(trained, tiny_base, tmp_path):
+    """The base was written a second time, exit 0."""
+    from safetensors.torch import load_file, save_file
+
+    zero = shutil.copytree(trained[0], tmp_path / "zero", ignore=shutil.ignore_patterns("checkpoint-*"))
+    weights = load_file(zero / "adapter_model.safetensors")
+    save_file({key: value * ("lora_A" in key) for key, value in weights.items()}, zero / "adapter_model.safetensors")
+    with pytest.raises(BadAdapter, match="changes no logit of the base"):
+        merge(zero, str(tiny_base), tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
 
 
 def test_a_crafted_adapter_is_not_merged(trained, tiny_base, tmp_path):

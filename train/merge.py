@@ -1,7 +1,8 @@
 """python -m train.merge: fold an adapter into a standalone model that needs no PEFT.
 
-The merged model's logits are compared with the adapter's before anything is written, and again as it loads from what
-was written, in the base's own dtype or the one asked for. `merge.json` says what was merged into what. The time a token
+The merged model's logits are compared with the adapter's on the questions and answers that its record has, before
+anything is written, and again as it loads from what was written, in the base's own dtype or the one asked for.
+`merge.json` says what was merged into what. The time a token
 takes is measured for the base, the adapter and the merged model: merged, an adapter costs nothing.
 """
 
@@ -13,12 +14,12 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lens.adapter.directory import check_base, read_adapter
+from lens.adapter.directory import AdapterFiles, check_base, read_adapter, recorded
 from lens.adapter.write import save_tokenizer
 from lens.base.identity import describe_base, same_base
 from lens.cli import (
@@ -37,10 +38,13 @@ from lens.file_mode import follow_umask
 from lens.strict_json import dumps
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lens.base.files import BaseFiles
 
 TOLERANCE = 1e-3  # of logits in float32; merging adds s·BA to W and rounds once
 ROUNDS, TOKENS = 5, 16  # of each model in turn; new tokens a round
+MOST_ROWS = 8  # on which logits are compared
 
 
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # as files name them, and torch
@@ -76,6 +80,27 @@ def milliseconds_a_token(models: dict, prompt) -> dict[str, float]:
                                max_new_tokens=TOKENS, min_new_tokens=TOKENS, use_cache=True)
             taken[name].append((time.perf_counter() - began) * 1000 / TOKENS)
     return {name: statistics.median(times[1:]) for name, times in taken.items()}  # the first warms up
+
+
+def rows_to_compare(files: AdapterFiles, tokenizer) -> list[Tensor]:
+    """`input_ids` (1, length) of the questions and answers that the adapter's training.json has; [] without any."""
+    import torch
+
+    from lens.chat import Prompt
+
+    examples, prompt = recorded(files.path).get("examples"), Prompt(tokenizer)
+    return [torch.tensor([[*prompt.encode(example["question"]), *prompt.encode_texts([example["answer"]])[0]]])
+            for example in (examples if isinstance(examples, list) else [])[:MOST_ROWS]
+            if isinstance(example, dict) and all(isinstance(example.get(key), str) for key in ("question", "answer"))]
+
+
+def largest_difference(model, rows: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+    """Of the model's logits on the rows to those that are right."""
+    import torch
+
+    with torch.inference_mode():
+        return max((model(input_ids=row).logits - logits).abs().max().item()
+                   for row, logits in zip(rows, right, strict=True))
 
 
 def check_output(output: Path) -> None:
@@ -122,21 +147,23 @@ def merge(adapter_dir: Path | str, base: str, output: Path, dtype: str = "", tem
     plain = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # the base without wrappers, same weights
     adapted = attach(model, [files])
     merged = merged_copy(adapted)
-    probe = torch.arange(32).remainder(model.config.get_text_config().vocab_size)[None]
+    words = model.config.get_text_config().vocab_size
+    rows = rows_to_compare(files, tokenizer) or [torch.arange(32).remainder(words)[None]]
     with torch.inference_mode():
-        right = adapted(input_ids=probe).logits
-        difference = (merged(input_ids=probe).logits - right).abs().max().item()
+        right = [adapted(input_ids=row).logits for row in rows]
+    difference = largest_difference(merged, rows, right)
     if not difference <= TOLERANCE:
         raise BadAdapter("merge-changes-logits", path=files.path, difference=difference, allowed=TOLERANCE)
-    times = milliseconds_a_token({"base": plain, "unmerged": adapted, "merged": merged}, probe)
+    if not largest_difference(plain, rows, right):
+        raise BadAdapter("merge-changes-nothing", path=files.path)
+    times = milliseconds_a_token({"base": plain, "unmerged": adapted, "merged": merged}, rows[0])
     dtype = dtype or stored_dtype(base_files)
     about = {"base": describe_base(base_files), "base_proven": bool(proven), "dtype": dtype,
              "adapter": {"name": files.name, "sha256": files.sha256}}
 
     def record(written: Path) -> dict[str, Any]:
         again = load_base(find_base(str(written)), "cpu", "float32", tokenizer).model
-        with torch.inference_mode():
-            return {**about, "largest_logit_difference": (again(input_ids=probe).logits - right).abs().max().item()}
+        return {**about, "largest_logit_difference": largest_difference(again, rows, right), "rows": len(rows)}
 
     done = write_whole(merged.to(getattr(torch, dtype)), tokenizer, output, record)
     return Merged(done["largest_logit_difference"], dtype, times, tuple(notes))

@@ -212,6 +212,8 @@ def check_names(path: Path, config: dict[str, Any], fit: Fit) -> None:
     """PEFT writes the base's class here where no task is named; it is never imported, and another's is refused. So is
     a list of blocks that is called otherwise than the base's."""
     mapping, blocks = config.get("auto_mapping"), config.get("layers_pattern")
+    if isinstance(mapping, dict):  # Unsloth's own mark says nothing of the weights
+        mapping = {key: value for key, value in mapping.items() if key != "unsloth_fixed"}
     if fit.any_decoder:
         return
     if not says_nothing(blocks) and blocks not in (fit.blocks, [fit.blocks]):

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compare.engine.batch import Batch, Prefill
-from compare.engine.interface import BASE, PLAIN, EngineEvent, Sampling, Step, Variant
+from compare.engine.interface import BASE, PLAIN, Continuation, EngineEvent, Sampling, Step, Variant
 from compare.engine.open_question import OpenQuestion
 from compare.models.bloom import Bloom
 from compare.models.lora_rows import stack
@@ -73,7 +73,7 @@ class Recorded(OpenQuestion):
 def ask(prompt, variants, tokens, own: dict | None = None, **sampling) -> Recorded:
     """A question; `own`: the prompts of columns that are asked with another one."""
     prompts = [(own or {}).get(column, prompt) for column in range(len(variants))]
-    return Recorded(prompts, variants, Sampling(tokens, **sampling))
+    return Recorded(prompts, variants, (Continuation if "prefix_ids" in sampling else Sampling)(tokens, **sampling))
 
 
 def answers(done: Recorded) -> list[list[int]]:

@@ -170,9 +170,9 @@ def test_no_width_scrolls_sideways(visit, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("width, height", [(1440, 900), (390, 844)])
-def test_a_first_visitor_sees_the_loop_beside_the_answer_without_scrolling(visit, width, height):
-    page = visit(width=width)
+@pytest.mark.parametrize("width, height, locale", [(1440, 900, "zh-CN"), (390, 844, "zh-CN"), (390, 844, "en-GB")])
+def test_a_first_visitor_sees_the_loop_beside_the_answer_without_scrolling(visit, width, height, locale):
+    page = visit(width=width, locale=locale)
     page.set_viewport_size({"width": width, "height": height})
     for shown in ("#base .lens-loop", "#adapted .lens-answer > span"):
         box = page.locator(shown).first.bounding_box()

@@ -28,6 +28,7 @@ from compare.server.permissions import Permission
 from lens.errors import LensError, Unavailable
 from tests.conftest import ADAPTER, BASE
 from tests.open_page import WAIT
+from tests.test_page import finished
 from tests.test_trainings import HERE
 
 pytest_plugins = ["tests.open_page"]
@@ -333,6 +334,7 @@ def test_a_zip_is_uploaded_asked_and_taken_off(visit, tmp_path, address):
     held.get_by_role("link").click()
     asked = page.locator(".lens-col[data-name='newcomer']")
     expect(asked).to_have_attribute("data-state", re.compile("stop|length"), timeout=WAIT)
+    finished(page)  # the base too: until then the question uses the adapter
     lens = page.locator("#adapted .lens-answer").get_attribute("data-text")
     assert asked.locator(".lens-answer").get_attribute("data-text") == lens  # the very same adapter
     page.locator("#own > button").click()  # the page was opened anew: the browser still knows whose it is

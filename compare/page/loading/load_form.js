@@ -2,6 +2,7 @@
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-unload]");
   if (!button || button.disabled) return;
-  button.disabled = true;  // the next drawing brings another one, or none
+  button.disabled = true;  // for as long as a second press is likely; where it is refused the button stays
+  setTimeout(() => { button.disabled = false; }, 1500);
   trigger("unload", { name: button.dataset.unload });
 });

@@ -110,7 +110,7 @@ def name_of(path: Path, key: str, settings: LoraSettings, fit: Fit) -> tuple[str
     plain = ".".join(part for part in key.split(".") if part not in WRAPPERS)
     whole, _, end = plain.rpartition(".lora_")
     named = [whole.removeprefix(lead) for lead in LEADS if whole.startswith(lead)]
-    if end in ("A.weight", "B.weight"):
+    if end in ("A.weight", "B.weight", "A.default.weight", "B.default.weight"):  # the latter as DeepSpeed gathers them
         for module in named:
             if fit.place(module):
                 return module, end[0]

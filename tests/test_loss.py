@@ -68,7 +68,7 @@ def test_the_head_is_cast_once_and_every_bit_stays(autocast):
     targets = torch.randint(0, 500, (150,))
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         total, gradient = cast_each_time(states.detach(), targets, weight)
-        found = loss.CrossEntropy.apply(states, targets, weight)
+        found = loss.CrossEntropy.apply(states, targets, loss.Head(weight))
     found.backward()
     assert torch.equal(found, total) and torch.equal(states.grad, gradient)
 

@@ -125,9 +125,10 @@ class Architecture(ABC):
 
     def read(self, ids: Tensor, gate: Gate | None = None, chunk: int | None = None) -> Tensor:
         """Whole sequences from their first token: (rows, length) ids → (rows, length, hidden) states."""
-        cache = self.new_cache(*ids.shape)
+        rows, length = ids.shape
+        cache = self.new_cache(rows, length)
         return torch.cat([self.read_chunk(ids[:, :end], gate, cache, start)
-                          for start, end in self.chunks(*ids.shape, chunk)], 1)
+                          for start, end in self.chunks(rows, length, chunk)], 1)
 
     def read_chunk(self, ids: Tensor, gate: Gate | None, cache: KeysValues, start: int,
                    seen: list[Tensor] | None = None) -> Tensor:

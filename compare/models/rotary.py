@@ -114,14 +114,17 @@ class Rotary(WrittenOut):
         return Norm(weight, module.eps if self.around_zero else module.variance_epsilon)
 
     def read_layer(self, block: Any, config: Any) -> Layer:
-        attention, sandwich = block.self_attn, hasattr(block, "pre_feedforward_layernorm")
-        norm, extra = self.norm, lambda name: self.norm(getattr(attention, name)) if hasattr(attention, name) else None
-        sides = ((norm(block.post_attention_layernorm), norm(block.pre_feedforward_layernorm),
-                  norm(block.post_feedforward_layernorm)) if sandwich
-                 else (None, norm(block.post_attention_layernorm), None))
+        attention, norm = block.self_attn, self.norm
+        between = norm(block.post_attention_layernorm)
+        # before and after each part where a family has norms after them, else only before
+        after_attention, before_mlp, after_mlp = (
+            (between, norm(block.pre_feedforward_layernorm), norm(block.post_feedforward_layernorm))
+            if hasattr(block, "pre_feedforward_layernorm") else (None, between, None))
+        query, key = (norm(getattr(attention, name)) if hasattr(attention, name) else None
+                      for name in ("q_norm", "k_norm"))
         window = config.sliding_window if config.model_type == "mistral" else getattr(attention, "sliding_window", None)
         angles = attention.layer_type if config.model_type == "gemma3_text" else ""
-        return Layer(norm(block.input_layernorm), *sides, extra("q_norm"), extra("k_norm"), angles, window)
+        return Layer(norm(block.input_layernorm), after_attention, before_mlp, after_mlp, query, key, angles, window)
 
     def embed(self, ids: Tensor) -> Tensor:
         x = F.embedding(ids, self.embedding)

@@ -113,8 +113,9 @@ def test_what_are_no_layers_is_said(text):
 
 def test_modules_are_read_and_named():
     assert read_modules("mlp, dense") == ("mlp", "dense")
-    with pytest.raises(BadQuestion, match="'q_proj'; allowed: attention, mlp, query_key_value"):
-        read_modules("q_proj")
+    assert read_modules("q_proj,attn.c_proj") == ("q_proj", "attn.c_proj")  # whether there are such, the base decides
+    with pytest.raises(BadQuestion, match="'c proj'; allowed: attention, mlp"):
+        read_modules("c proj")
     assert [Variant.of("a", *given).name for given in (
         (1.0,), (0.5,), (1.0, (3, 4, 5)), (2.0, (0, 2), ("mlp",)), (1.0, None, ("attention", "dense_4h_to_h")))] == [
         "a", "a@0.5", "a [layers 3-5]", "a@2 [layers 0,2, mlp]", "a [attention,dense_4h_to_h]"]
@@ -134,4 +135,6 @@ def test_the_command_line(tiny_base, tmp_path, capsys):
         capsys.readouterr().err)
     assert main([*given, "--layers", "0-2"]) == 2
     assert "layers is 0-2; allowed: 0 to 1" in capsys.readouterr().err
+    assert main([*given, "--modules", "mlp,q_proj"]) == 2
+    assert "modules is 'q_proj'; allowed: attention, mlp, query_key_value, dense" in capsys.readouterr().err
     assert main([*given, "--layers", "x"]) == 2

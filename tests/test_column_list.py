@@ -113,7 +113,7 @@ def test_a_program_asks_for_parts_and_names():
 
 
 @pytest.mark.parametrize("bad, code", [
-    ({"adapter": "one", "layers": "x"}, "layers-unreadable"), ({"adapter": "one", "modules": "x"}, "modules-unknown"),
+    ({"adapter": "one", "layers": "x"}, "layers-unreadable"), ({"adapter": "one", "modules": "x!"}, "modules-unknown"),
     ({"adapter": "one", "layers": 3}, "text-expected"), ({"layers": "3"}, "column-part-of-base"),
     ({"modules": "mlp"}, "column-part-of-base"), ({"name": "x" * 81}, "column-name-long"),
     ({"name": ["x"]}, "text-expected"), ({"adapter": "one", "strength": None}, "number-out-of-range"),

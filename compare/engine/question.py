@@ -6,11 +6,11 @@ Every number that a user may give has its one range here, for the command line, 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from lens.adapter.config import LINEAR_LAYERS
 from lens.adapter.directory import unique
 from lens.chat import Form, valid_text
 from lens.errors import BadQuestion
@@ -67,7 +67,8 @@ class Question:
             object.__setattr__(self, name, valid_text(getattr(self, name)))
 
 
-KINDS = {"attention": LINEAR_LAYERS[:2], "mlp": LINEAR_LAYERS[2:]}  # of modules, by the names people know them by
+KINDS = ("attention", "mlp")  # of modules, by the names people know them by
+MODULE = re.compile(r"\w+(?:\.\w+)*", re.ASCII)  # a linear layer's short name, such as q_proj or attn.c_proj
 MOST_LAYERS = 1000
 
 
@@ -84,10 +85,11 @@ def read_layers(text: str) -> tuple[int, ...]:
 
 
 def read_modules(text: str) -> tuple[str, ...]:
-    """`attention`, `mlp`, a module's name, or several by commas. Raises BadQuestion."""
+    """`attention`, `mlp`, a module's name, or several by commas; which names there are, the base decides. Raises
+    BadQuestion."""
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    if odd := [name for name in found if name not in KINDS and name not in LINEAR_LAYERS]:
-        raise BadQuestion("modules-unknown", value=odd[0][:40], allowed=", ".join([*KINDS, *LINEAR_LAYERS]))
+    if odd := [name for name in found if not MODULE.fullmatch(name)]:
+        raise BadQuestion("modules-unknown", value=odd[0][:40], allowed=", ".join(KINDS))
     return found
 
 

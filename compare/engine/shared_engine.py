@@ -27,7 +27,7 @@ from compare.engine.interface import (
     unique_names,
 )
 from compare.engine.open_question import OpenQuestion
-from compare.engine.question import shown_layers
+from compare.engine.question import KINDS, shown_layers
 from lens.adapter.directory import AdapterFiles
 from lens.base.linear_layers import ATTENTION
 from lens.errors import BadQuestion, Unavailable
@@ -108,6 +108,9 @@ class SharedEngine:
         count = self.facts.shape.n_layer
         if max(variant.layers or (), default=0) >= count:
             raise BadQuestion("layers-not-there", value=variant.part["layers"], last=count - 1)
+        known = [*KINDS, *files.names]
+        if odd := [name for name in variant.modules or () if name not in known]:
+            raise BadQuestion("modules-unknown", value=odd[0][:40], allowed=", ".join(known))
         if not any(variant.is_on(*site) for site in sites_of(files)):
             raise BadQuestion("part-without-adapter", adapter=files.name[:80], part=" ".join(variant.part.values()),
                               layers=shown_layers(files.layers), modules=", ".join(files.modules))
@@ -164,8 +167,8 @@ class SharedEngine:
 
 def sites_of(files: AdapterFiles) -> list[Site]:
     """The linear layers that an adapter changes: layer, module and kind."""
-    return [(int(site.split(".")[2]), site.rpartition(".")[2],
-             "attention" if any(word in site for word in ATTENTION) else "mlp") for site in files.sites]
+    return [(site.layer, site.short, "attention" if any(word in name for word in ATTENTION) else "mlp")
+            for name, site in files.sites.items()]
 
 
 def merged(events: Iterable[EngineEvent]) -> Iterator[EngineEvent]:

@@ -141,8 +141,9 @@ def render(template: str, tokens: Mapping[str, str], conversation: Messages, sta
     from transformers.utils.chat_template_utils import render_jinja_template
 
     given: Any = conversation
+    named: dict[str, Any] = dict(tokens)
     try:
-        made: Any = render_jinja_template([given], chat_template=template, add_generation_prompt=start, **tokens)
+        made: Any = render_jinja_template([given], chat_template=template, add_generation_prompt=start, **named)
     except MemoryError:
         return BadTemplate(f"running it takes more than {MEMORY >> 30} GB")
     except Exception as err:  # noqa: BLE001 (a template may raise anything)

@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lens.adapter.directory import check_base, fit_of, read_adapter
+from lens.adapter.directory import check_base, check_ending, fit_of, read_adapter
 from lens.adapter.for_peft import attach
 from lens.base.files import find_base
-from lens.base.loading import load_base
+from lens.base.loading import load_base, load_tokenizer
 from lens.errors import BadAdapter, BadSetting
 from tests.decoders import FAMILIES, decoder_base, tiny_decoder
 from train import loss
@@ -55,6 +55,9 @@ def test_a_decoder_is_trained_gone_on_with_and_merged(tmp_path, rows, family):
     files = read_adapter(out, str(base))
     assert files.modules == tuple(DEFAULTS[family]) and files.layers == (0, 1)
     assert {note.code for note in check_base(str(base), [files])} <= {"adapter-own-prompts"}
+    tokenizer = load_tokenizer(str(base))
+    assert files.ending == "<|im_end|>" and check_ending(files, tokenizer, {2, 4}) == []
+    assert [note.code for note in check_ending(files, tokenizer, {2})] == ["adapter-other-ending"]
     merged = tmp_path / "merged"
     assert merge(out, str(base), merged).difference < 1e-3
     adapted = attach(load_base(str(base), "cpu").model, [files])
@@ -71,7 +74,7 @@ ODD = {"cohere": {"logit_scale": 0.25}, "granite": {"logits_scaling": 4.0}, "gpt
 @pytest.mark.parametrize("family", [*FOUR, *ODD])
 def test_the_gathered_loss_is_the_full_one_in_value_and_gradient(family):
     model = attach_lora(tiny_decoder(family, **ODD.get(family, {})), r=4, lora_alpha=8, lora_dropout=0.0,
-                        target_modules=list(target_modules(["all-linear"], _Fit(tiny_decoder(family)))))
+                        target_modules=list(target_modules(["all-linear"], fit_to(tiny_decoder(family)))))
     torch.manual_seed(1)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
@@ -94,7 +97,7 @@ def test_the_gathered_loss_is_the_full_one_in_value_and_gradient(family):
             assert torch.allclose(parameter.grad, expected[name], atol=1e-4), name
 
 
-def _Fit(model):
+def fit_to(model):
     from lens.adapter.fit import Fit
     from lens.base.linear_layers import describe
 
@@ -119,7 +122,7 @@ def test_a_head_that_does_something_else_has_its_logits_made_whole():
     (["attention"], ["c_attn", "attn.c_proj"]), (["all-linear"], ["c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"]),
     (["default"], ["c_attn"]), (["mlp", "c_proj"], ["c_fc", "mlp.c_proj", "attn.c_proj"])])
 def test_layers_are_asked_for_by_name_or_kind(asked, found):
-    assert target_modules(asked, _Fit(tiny_decoder("gpt2"))) == found
+    assert target_modules(asked, fit_to(tiny_decoder("gpt2"))) == found
 
 
 def test_kinds_of_a_bloom_and_names_that_are_none(tiny_base):
@@ -160,9 +163,7 @@ def test_a_wrong_pair_is_told_with_both_names(tmp_path, tiny_base, made_for, bas
 def test_an_adapter_of_pefts_own_is_put_on_as_it_was_made(tmp_path, family):
     from peft import PeftModel
 
-    path = adapter_of(family, tmp_path / "adapter") if family != "falcon" else None
-    if path is None:
-        pytest.skip("its layers are BLOOM's by name")
+    path = adapter_of(family, tmp_path / "adapter")
     base = decoder_base(tmp_path / "base", family)
     with torch.inference_mode():
         expected = PeftModel.from_pretrained(tiny_decoder(family), path).eval()(input_ids=IDS).logits

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compare.engine.interface import LoadedAdapter, step_of
 from compare.models.loaded_model import LoadedModel
-from lens.adapter.directory import AdapterFiles, check_base, read_adapter, renamed, same
+from lens.adapter.directory import AdapterFiles, check_base, check_ending, read_adapter, renamed, same
 from lens.errors import BadAdapter, Note, Unavailable
 
 MOST_ADDED = 8  # on the model at once; a page training writes a dozen checkpoints
@@ -30,8 +30,10 @@ class AdapterShelf:
     def read(self, path: Path) -> tuple[AdapterFiles, list[Note]]:
         """A directory that may be added, and what is to be told of it. Raises BadAdapter. For any thread."""
         files = read_adapter(path, self.loaded.base)
-        new = [] if self.same(files) else [*files.notes, *check_base(self.loaded.base, [files], self.chat_template)]
-        return files, new
+        if self.same(files):
+            return files, []
+        return files, [*files.notes, *check_base(self.loaded.base, [files], self.chat_template),
+                       *check_ending(files, self.loaded.tokenizer, self.loaded.ends)]
 
     def same(self, files: AdapterFiles) -> AdapterFiles | None:
         """The very same adapter where it is known."""

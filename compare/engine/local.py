@@ -28,7 +28,7 @@ from compare.engine.queue import QuestionQueue
 from compare.engine.shared_engine import Inbox, SharedEngine
 from compare.models.architecture import WrittenOut
 from compare.models.loaded_model import LoadedModel
-from lens.adapter.directory import check_base, read_adapters
+from lens.adapter.directory import check_base, check_ending, read_adapters
 from lens.base.loading import find_base, load_base, load_tokenizer
 from lens.errors import BadAdapter, Note, Unavailable
 
@@ -60,6 +60,7 @@ class LocalEngine(SharedEngine):
         notes = [*(note for one in files.values() for note in one.notes),
                  *check_base(base, files.values(), chat_template)]
         self.loaded = LoadedModel(base, load_base(base_files, device, dtype, tokenizer), files)
+        notes += [note for one in given for note in check_ending(one, tokenizer, self.loaded.ends)]
         self.tokens, self.shown = self.loaded.tokens, [one.name for one in given[:len(paths)]]
         self.shelf = AdapterShelf(self.loaded, self.shown, notes, most_added, chat_template)
         self.static = static

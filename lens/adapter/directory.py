@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from lens.errors import BadAdapter, Note
 from lens.strict_json import read_object
 
 __all__ = ["LINEAR_LAYERS", "AdapterFiles", "check_base", "find_adapter", "read_adapter", "read_adapters", "unique"]
+LONGEST_ENDING = 80  # characters
 LARGEST_RECORD = 16 << 20  # bytes of training.json
 
 
@@ -34,7 +35,8 @@ class AdapterFiles:
 
     `name`: what users call it; `sites`: module name → the LoRA there; `sha256`: of its weights; `base`: what
     `training.json` says of the base it was trained on, {} where there is none; `notes`: what its user is to be told;
-    `names`: of the linear layers that it could change, in the order of a block.
+    `names`: of the linear layers that it could change, in the order of a block; `ending`: what it taught answers to end
+    with, "" where the directory does not say.
     """
 
     name: str
@@ -45,6 +47,7 @@ class AdapterFiles:
     base: Mapping[str, object]
     notes: tuple[Note, ...] = ()
     names: tuple[str, ...] = LINEAR_LAYERS
+    ending: str = ""
 
     @property
     def r(self) -> int:
@@ -120,9 +123,10 @@ def judge(path: Path, name: str, notes: Iterable[Note] = (), fit: Fit = Fit()) -
     sites = check_weights(path, settings, fit)
     found, record = sha256(path / WEIGHTS), recorded(path)
     notes = (*notes, *overlaps(path, sites), *changed(path, found, record))
-    base = record.get("base")
+    base, chat = record.get("base"), record.get("chat")
+    ending = chat.get("ending") if isinstance(chat, dict) else None
     return AdapterFiles(name, path, settings, sites, found, base if isinstance(base, dict) else {}, notes,
-                        fit.names)
+                        fit.names, ending[:LONGEST_ENDING] if isinstance(ending, str) else "")
 
 
 def changed(path: Path, found: str, record: Mapping[str, Any]) -> list[Note]:
@@ -180,6 +184,13 @@ def check_base(base: str, adapters: Iterable[AdapterFiles], template: str = "") 
             raise BadAdapter("adapter-of-another-base", path=files.path, trained=str(files.base_sha256)[:12], base=base,
                              made_for=shown(files.base.get("name")))
     return notes
+
+
+def check_ending(files: AdapterFiles, tokenizer: Any, ends: Container[int]) -> list[Note]:
+    """Is what an adapter taught answers to end with one of the base's ends?"""
+    taught = tokenizer.encode(files.ending, add_special_tokens=False) if files.ending else []
+    return [Note("adapter-other-ending", path=files.path, ending=repr(files.ending))] if taught and not any(
+        number in ends for number in taught) else []
 
 
 def read_adapters(names: Sequence[str | Path], base: str | BaseFiles | Fit | None = None) -> list[AdapterFiles]:

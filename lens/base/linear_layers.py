@@ -74,7 +74,7 @@ def linear_layers(model: Any) -> dict[tuple[int, str], nn.Module]:
     return {(at.layer, at.short): layer for at, layer in walk(model)}
 
 
-def layers_by_name(model: Any) -> dict[str, nn.Module]:
+def layers_by_name(model: Any) -> dict[str, Any]:
     """Whole name within transformers' model, as adapters have it → the linear layer or PEFT's wrapper."""
     return {at.name: layer for at, layer in walk(model)}
 
@@ -118,7 +118,7 @@ def walk(model: Any) -> Iterator[tuple[LinearLayer, nn.Module]]:
         found = dict(linear_parts(block, ""))
         short = short_names(tuple(found))
         for path, layer in found.items():
-            plain = getattr(layer, "base_layer", layer)
+            plain: Any = getattr(layer, "base_layer", layer)
             wide, tall = (plain.nx, plain.nf) if hasattr(plain, "nf") else (plain.in_features, plain.out_features)
             around = path.lower().rpartition(".")[0]
             yield LinearLayer(f"{place}.{number}.{path}", number, short[path], wide, tall,

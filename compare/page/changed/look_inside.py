@@ -42,13 +42,14 @@ class Looked:
     def read(cls, sent: object) -> Looked:
         """From a browser, which may send anything. Raises LensError."""
         sent = sent if isinstance(sent, dict) else {}
-        texts = checked_texts(**{name: sent.get(name) for name in ("question", "instruction", "adapter")})
+        question, instruction, adapter = checked_texts(
+            **{name: sent.get(name) for name in ("question", "instruction", "adapter")})
         ids, at = sent.get("ids"), sent.get("at", 0)
         if not isinstance(ids, list) or not all(type(i) is int for i in ids) or len(ids) > LONGEST:
             raise BadSetting("answer-ids-expected", value=repr(ids)[:80], most=LONGEST)
         if type(at) is not int:
             raise BadSetting("list-expected", name="at", value=repr(at)[:80])
-        return cls(*texts, tuple(ids), at)
+        return cls(question, instruction, adapter, tuple(ids), at)
 
     def given(self, engine: Engine) -> GivenAnswer:
         return given_ids(engine, Question(self.question, self.instruction),

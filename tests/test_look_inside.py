@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+from urllib.parse import parse_qsl
 
 import pytest
 from conftest import MOTTO
@@ -19,6 +21,7 @@ from compare.page.changed import tab as changed
 from compare.page.changed.answer_map import draw_answer_map
 from compare.page.changed.layer_table import draw_layers
 from compare.page.changed.look_inside import InsideAnswers, Looked
+from compare.page.shared.request import ComparisonRequest
 from lens.errors import BadSetting
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
@@ -38,12 +41,16 @@ LENS = ByLayer("lens", 3, (TokenByLayer(0, 5, ATTACK, through(False, True), thro
                ((0.0, 0.0, 0.1, 0.2), (0.0, 0.5, 0.1, 1.0)))
 
 
-def test_each_part_has_a_cell_on_both_maps_and_says_how_to_see_it_alone():
-    drawn = draw_answer_map(MAP, ["python", "-m", "compare", f"校训？ {ATTACK}"])
+def test_each_part_has_a_cell_on_both_maps_and_a_link_to_it_alone():
+    drawn = draw_answer_map(MAP, Looked(f"校训？ {ATTACK}", "", "lens", (5,)).link)
     assert drawn.count("data-part=") == 2 * 5 and drawn.count(">–</td>") == 2  # layer 1 has no attention
     assert re.findall(r'data-part="0-mlp"[^>]*>([^<]+)<', drawn) == ["−2.0", "0.5"]
     assert drawn.count("data-minus") == 1 and "<img" not in drawn  # the key's; −2 of 20 is of the lightest shade
-    assert "compare &#39;校训？ " in drawn and "--layers 1 --modules mlp</code>" in drawn
+    links = [ComparisonRequest.from_link(dict(parse_qsl(html.unescape(link)[1:])))
+             for link in re.findall(r'href="([^"]+)"', drawn)]
+    assert [(one.question, [(c.adapter, c.layers, c.modules) for c in one.columns]) for one in links[3:]] == [
+        (f"校训？ {ATTACK}", [("lens", "", ""), ("lens", "1", modules)]) for modules in ("mlp", "")]
+    assert "too long for a link" in draw_answer_map(MAP, Looked("长" * 2000, "", "lens", (5,)).link)
     assert 'data-about="1-mlp">' in drawn and drawn.count("data-about=") == 5 and drawn.count(" hidden") >= 4
     assert "from -30.0 to -2.0 nats" in drawn and "need not add up" in drawn
 
@@ -162,12 +169,6 @@ def test_cells_say_their_figures_by_key_and_by_mouse(page):
     page.locator("[data-side=lost] [data-part='0-layer']").hover()
     expect(about).to_contain_text("少 2.0 nat")
     assert page.title() == "tab" and page.evaluate("document.documentElement.scrollWidth") == 390
-
-
-def test_the_command_of_a_part_is_copied(page):
-    page.locator("[data-side=gained] [data-part='1-mlp']").click()
-    page.locator("[data-copy]:visible").click()
-    assert page.evaluate("getSelection().toString()").endswith("--layers 1 --modules mlp")
 
 
 def test_the_token_of_the_ribbon_is_looked_at_layer_by_layer(page):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 from compare.analysis.token_shift import six_digits
 from compare.engine.question import BASE, GivenAnswer, Variant
@@ -115,4 +115,7 @@ def scored(likelihoods: Callable[[Sequence[GivenAnswer]], list[float]], given: G
 
 
 def on_in(variant: Variant, places: Places) -> Variant:
-    return PartVariant(*(getattr(variant, f.name) for f in fields(variant)), places=places) if places else BASE
+    if not places:
+        return BASE
+    return PartVariant(variant.name, variant.adapter, variant.strength, variant.prompt, variant.layers,
+                       variant.modules, places)

@@ -1,5 +1,5 @@
-// Runs in gr.HTML's js_on_load: measures on a press, shows what a cell says on hover, focus or tap, moves by arrow keys, and
-// copies its command. All texts are drawn by answer_map.html.jinja.
+// Runs in gr.HTML's js_on_load: measures on a press, shows what a cell says on hover, focus or tap, and moves by arrow
+// keys. All texts are drawn by answer_map.html.jinja.
 const show = (cell) => {
   for (const other of element.querySelectorAll("[data-part]")) other.toggleAttribute("data-on", other.dataset.part === cell.dataset.part);
   for (const other of cell.closest("table").querySelectorAll("[data-part]")) other.tabIndex = other === cell ? 0 : -1;
@@ -9,16 +9,12 @@ const cellOf = (event) => event.target.closest?.("[data-part]");
 element.addEventListener("pointerover", (event) => { if (event.pointerType === "mouse" && cellOf(event)) show(cellOf(event)); });
 element.addEventListener("focusin", (event) => { if (cellOf(event)) show(cellOf(event)); });
 element.addEventListener("click", (event) => {
-  const measure = event.target.closest("[data-measure]"), copy = event.target.closest("[data-copy]");
+  const measure = event.target.closest("[data-measure]");
   if (cellOf(event)) show(cellOf(event));
   if (measure) {
     measure.disabled = true;
     measure.setAttribute("aria-busy", "true");
     trigger("measure", JSON.parse(measure.dataset.measure));
-  }
-  if (copy) {  // what is selected can be copied by hand where a browser does not allow it
-    getSelection().selectAllChildren(copy.previousElementSibling);
-    copy.toggleAttribute("data-done", document.execCommand("copy"));
   }
 });
 element.addEventListener("keydown", (event) => {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from shlex import join
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from compare.analysis.layer_map import LayerMap
+from compare.analysis.layer_map import LayerMap, Part
 from compare.page.changed.adapter_map import LEVELS
 from compare.page.shared.templates import draw
 from compare.page.shared.words import Words
@@ -23,14 +22,12 @@ def shade(value: float, largest: float, side: str) -> dict[str, object]:
             "minus": value < 0 and level > 0}
 
 
-def draw_answer_map(found: LayerMap, command: Sequence[str]) -> Markup:
-    """The section. `command`: that asks this question of the whole adapter, word by word; each part's says how to see
-    it alone as a column. The part that gives most is open."""
+def draw_answer_map(found: LayerMap, link: Callable[[Part], str | None]) -> Markup:
+    """The section, the part that gives most open. `link`: to a part alone as a column; None: there can be none."""
     largest = {side: max(abs(getattr(part, side)) for part in found.parts) for side in SIDES}
-    modules = {part.kind: ["--modules", part.kind] if part.kind else [] for part in found.parts}
     parts = [{"id": f"{part.layer}-{part.kind or 'layer'}", "layer": part.layer, "kind": part.kind,
-              "command": join([*command, "--layers", str(part.layer), *modules[part.kind]]),
-              **{side: shade(getattr(part, side), largest[side], side) for side in SIDES}} for part in found.parts]
+              "link": link(part), **{side: shade(getattr(part, side), largest[side], side) for side in SIDES}}
+             for part in found.parts]
     rows: dict[int, dict[str | None, dict]] = {}
     for part, cell in zip(found.parts, parts, strict=True):
         rows.setdefault(part.layer, {})[part.kind] = cell

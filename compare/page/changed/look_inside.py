@@ -4,10 +4,11 @@ would say after each layer."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import gradio as gr
 
+from compare.analysis.layer_map import Part
 from compare.analysis.token_shift import whole_answer
 from compare.engine.answers import compare
 from compare.engine.interface import RANGES, Engine, GivenAnswer, Question, Sampling, Variant
@@ -16,11 +17,10 @@ from compare.page.changed.answer_map import draw_waiting as draw_map_waiting
 from compare.page.changed.layer_table import draw_layers
 from compare.page.changed.layer_table import draw_waiting as draw_layers_waiting
 from compare.page.changed.turned_answer import draw_error
-from compare.page.shared.request import checked_texts, first_adapter, loaded_adapter
+from compare.page.shared.column_list import AskedColumn, first_adapter, loaded_adapter
+from compare.page.shared.request import ComparisonRequest, checked_texts
 from compare.page.shared.templates import as_json
 from compare.page.shared.updates import updates
-from lens.cli import same_place
-from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 from lens.errors import BadSetting, LensError
 
 LENGTH, LONGEST = 128, 2048  # tokens that an answer may have; that a browser may send
@@ -42,13 +42,20 @@ class Looked:
     def read(cls, sent: object) -> Looked:
         """From a browser, which may send anything. Raises LensError."""
         sent = sent if isinstance(sent, dict) else {}
-        texts = checked_texts(**{name: sent.get(name) for name in ("question", "instruction", "adapter")})
+        question, instruction, adapter = checked_texts(
+            **{name: sent.get(name) for name in ("question", "instruction", "adapter")})
         ids, at = sent.get("ids"), sent.get("at", 0)
         if not isinstance(ids, list) or not all(type(i) is int for i in ids) or len(ids) > LONGEST:
             raise BadSetting("answer-ids-expected", value=repr(ids)[:80], most=LONGEST)
         if type(at) is not int:
             raise BadSetting("list-expected", name="at", value=repr(at)[:80])
-        return cls(*texts, tuple(ids), at)
+        return cls(question, instruction, adapter, tuple(ids), at)
+
+    def link(self, part: Part) -> str | None:
+        """To the same question, answered by the whole adapter and by that part alone; None where it is too long."""
+        whole = AskedColumn(self.adapter)
+        alone = replace(whole, layers=str(part.layer), modules=part.kind or "")
+        return ComparisonRequest(self.question, self.instruction, columns=(whole, alone)).link()
 
     def given(self, engine: Engine) -> GivenAnswer:
         return given_ids(engine, Question(self.question, self.instruction),
@@ -83,12 +90,7 @@ class InsideAnswers:
         yield needed, *(updates(lambda run: self.layers(looked), draw_error) if self.by_layers else [""])
 
     def answer_map(self, looked: Looked) -> Iterator[str]:
-        adapter, facts = loaded_adapter(self.engine, looked.adapter), self.engine.facts
-        command = ["python", "-m", "compare", looked.question]
-        command += ["--instruction", looked.instruction] if looked.instruction else []
-        command += [] if same_place(facts.base, EMBEDDED_BASE) else ["--base", facts.base_name]
-        command += [] if same_place(str(adapter.path), EMBEDDED_ADAPTER) else ["--adapter", adapter.name]
-        yield draw_answer_map(self.engine.layer_map(looked.given(self.engine)), command)
+        yield draw_answer_map(self.engine.layer_map(looked.given(self.engine)), looked.link)
 
     def layers(self, looked: Looked) -> Iterator[str]:
         yield draw_layers(self.engine.by_layer(looked.given(self.engine), [looked.at]))

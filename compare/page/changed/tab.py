@@ -99,13 +99,13 @@ class Changes:
         """For one visitor: the HTML of (the shift, the adapter, the answer's map, its layers), first the answers while
         they grow."""
         yield from updates(lambda run: self.stream(question, instruction, adapter, run),
-                           lambda err: (draw_error(err), gr.skip(), gr.skip(), gr.skip()))
+                           lambda err: (draw_error(err), gr.skip(), "", ""))
 
     def stream(self, question: str, instruction: str, adapter: str, run: Run) -> Iterator[tuple]:
         key, name = repr((question, instruction, adapter)), self.name(adapter)
         if key in self.known:
-            found, *inside = self.known[key]
-            yield found, self.where(name), *inside
+            shown, *known = self.known[key]
+            yield shown, self.where(name), *known
             return
         yield draw_writing(), self.where(name), "", ""
         columns: Sequence = ()
@@ -120,7 +120,7 @@ class Changes:
         for inside in looks.first(Looked(**asked, ids=ids, at=parts_at)):
             yield gr.skip(), gr.skip(), *inside
         if (question, instruction) == (FIRST_QUESTION, FIRST_INSTRUCTION):
-            self.known[key] = (found, *inside)
+            self.known[key] = (found, inside[0], inside[1])
 
     def where(self, name: str) -> str:
         """Heat map and receipt of one adapter; measured when first asked for."""

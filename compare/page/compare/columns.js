@@ -78,14 +78,15 @@ const add = (row, after) => {
   place(row);
   send();
 };
-// The first adapter at half its strength; without one the base in plain text.
-const next = async () => {
+// The base in plain text, or the first adapter at half its strength, if there is one. Both wait for what is loaded, so
+// that columns come in the order in which they were added.
+const fresh = async (kind) => {
   await ready;
-  return loaded.length ? { adapter: loaded[0], strength: 0.5 } : { prompt: "plain" };
+  return kind === "plain" || !loaded.length ? { prompt: "plain" } : { adapter: loaded[0], strength: 0.5 };
 };
 element.addEventListener("click", async (event) => {
   const button = event.target.closest("button"), row = button?.closest("li"), action = button?.dataset.do;
-  if (button?.dataset.add) add(made(button.dataset.add === "plain" ? { prompt: "plain" } : await next()));
+  if (button?.dataset.add) add(made(await fresh(button.dataset.add)));
   else if (action === "copy") add(made({ ...read(row), name: "" }), row);
   else if (action === "remove") remove(row);
   else if (action) move(row, action === "up");

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     note_base_alone(args)
     say_notes(engine.notes)
     from compare.page.page import build
-    from compare.server.loading.loading import Loading
+    from compare.server.loading.page_adapters import Loading
     from compare.server.request_filter import MEGABYTE
     from compare.server.trainings.trainings import Trainings
 

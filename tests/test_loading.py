@@ -20,10 +20,10 @@ from compare.engine.local import LocalEngine
 from compare.page.loading import load_form
 from compare.page.loading.load_form import LoadForm
 from compare.server.launch import Serving
-from compare.server.loading import loading as loading_module
+from compare.server.loading import page_adapters
 from compare.server.loading.adapter_upload import MOST_ENTRIES, lay_out, name_of
 from compare.server.loading.allowed_roots import folder_below, offered
-from compare.server.loading.loading import MOST, Loading
+from compare.server.loading.page_adapters import MOST, Loading
 from compare.server.permissions import Permission
 from lens.errors import LensError, Unavailable
 from tests.conftest import ADAPTER, BASE
@@ -249,7 +249,7 @@ def test_no_more_are_loaded_than_are_allowed_and_files_from_elsewhere_are_not_ta
     for files in (None, [], [str(outside)], [str(folder / ".." / "mine.zip")], ["/etc/passwd"]):
         assert code(lambda files=files: mine.upload(files, folder)) == "upload-files"
     assert outside.exists()
-    monkeypatch.setattr(loading_module, "MOST", 0)
+    monkeypatch.setattr(page_adapters, "MOST", 0)
     assert code(lambda: mine.load(mine.folder("lens"), "me")) == "loading-too-many" and MOST > 0
     inside = shutil.copy(outside, folder)
     assert code(lambda: mine.upload([inside], folder)) == "loading-too-many"
@@ -259,7 +259,7 @@ def test_no_more_are_loaded_than_are_allowed_and_files_from_elsewhere_are_not_ta
 def test_a_disk_that_is_full_and_a_hub_that_is_away_are_told(mine, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(loading_module, "lay_out", full)
+    monkeypatch.setattr(page_adapters, "lay_out", full)
     assert code(lambda: mine.upload([str(lens_zip(tmp_path / "mine.zip"))], tmp_path)) == "loading-not-written"
     assert not list(Path(mine.home.name).iterdir())
     for bad in (None, "", "lens", "a/b/c", "../..//x", "https://a.b/c"):

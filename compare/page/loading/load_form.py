@@ -19,7 +19,7 @@ from compare.page.shared.request import FIRST_QUESTION, ComparisonRequest
 from compare.page.shared.templates import draw, piece, read
 from compare.page.shared.updates import updates
 from compare.server.loading.adapter_upload import ALONE
-from compare.server.loading.loading import Held, Loading, Place, remove
+from compare.server.loading.page_adapters import Held, Loading, Place, remove
 from compare.server.request_filter import MEGABYTE
 from lens.errors import LensError
 

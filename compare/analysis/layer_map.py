@@ -115,7 +115,4 @@ def scored(likelihoods: Callable[[Sequence[GivenAnswer]], list[float]], given: G
 
 
 def on_in(variant: Variant, places: Places) -> Variant:
-    if not places:
-        return BASE
-    return PartVariant(variant.name, variant.adapter, variant.strength, variant.prompt, variant.layers,
-                       variant.modules, places)
+    return PartVariant(**vars(variant), places=places) if places else BASE

@@ -77,15 +77,22 @@ def stretches(given: Sequence[str], kinds: Sequence[Kind]) -> tuple[Stretch, ...
     return tuple(found)
 
 
+def undecided(begun: int, compared: int, all: int) -> list[Kind]:
+    """Of each unit of an answer, before what follows the shared beginning was compared."""
+    same: list[Kind] = ["same"] * begun
+    other: list[Kind] = ["other"] * compared
+    beyond: list[Kind] = ["beyond"] * (all - begun - compared)
+    return same + other + beyond
+
+
 def difference(one: str, other: str, most: int = MOST) -> Difference:
     """What two answers share and where they differ."""
     sides = units(one), units(other)
     begun = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*sides, strict=False)))
     rests = [side[begun:begun + most] for side in sides]
-    kinds: list[list[Kind]] = [["same"] * begun + ["other"] * len(rest) + ["beyond"] * (len(side) - begun - len(rest))
-                               for side, rest in zip(sides, rests, strict=True)]
+    kinds = [undecided(begun, len(rest), len(side)) for side, rest in zip(sides, rests, strict=True)]
     matched = counted(sides[0][:begun])
-    for block in SequenceMatcher(None, *rests, autojunk=False).get_matching_blocks():
+    for block in SequenceMatcher(None, rests[0], rests[1], autojunk=False).get_matching_blocks():
         for side, at in zip(kinds, (block.a, block.b), strict=True):
             side[begun + at:begun + at + block.size] = ["same"] * block.size
         matched += counted(rests[0][block.a:block.a + block.size])

@@ -154,7 +154,9 @@ def remove(place: Place) -> None:
 def called(said: Said, place: Place) -> Said:
     """The same sentence with what its user calls the place, not where it lies on this machine."""
     def shown(value: object) -> object:
-        if isinstance(value, LensError | Note):
+        if isinstance(value, LensError):
+            return called(value, place)
+        if isinstance(value, Note):
             return called(value, place)
         text = str(value)
         return text.replace(str(place.path), place.called) if str(place.path) in text else value

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from one_tab import StandInEngine, loaded
 
-from compare.engine.interface import RANGES
+from compare.engine.interface import BASE, RANGES, Variant
 from compare.page.compare.answering import Answering
 from compare.page.compare.controls import Controls, as_json, columns_in
 from compare.page.shared.column_list import AskedColumn, columns_asked, from_link, link_of, shown_columns
@@ -79,6 +79,12 @@ def test_links_made_before_the_list_show_what_they_showed(link, shows):
     asked = followed(link, shown_columns(engine))
     assert [v.name for v in asked.variants(engine)] == shows
     assert [v.name for v in followed(f"?{asked.query()}").variants(engine)] == shows
+
+
+def test_an_adapter_that_was_given_twice_has_two_columns():
+    engine = engine_of("one")
+    engine.variants = lambda strengths: [BASE, *(Variant.of("one", s) for s in (*strengths, *strengths))]
+    assert [v.name for v in ComparisonRequest("x").variants(engine)] == ["base", "one", "one (2)"]
 
 
 def test_the_switch_turns_every_adapter_off():

@@ -33,7 +33,7 @@ HERE = {"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:7860", "sec-fetch-
 def stand_in(base: object) -> SimpleNamespace:
     """What trainings read of an engine that is not asked anything."""
     facts = replace(FACTS, base=str(base), parameters=10_000, shape=Shape(8064, 32, 2, 4))
-    return SimpleNamespace(facts=facts, adapters={})
+    return SimpleNamespace(facts=facts, adapters={}, variants=lambda strengths: [])
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_what_the_panel_says_is_what_is_trained(idle):
     from lens.declared_settings import parse_given
     from train.settings import TrainSettings, chosen
 
-    idle.engine.adapters["mine"] = SimpleNamespace(name="mine", path=Path("/a/mine"), shown=False)
+    idle.engine.adapters["mine"] = SimpleNamespace(path=Path("/a/mine"))
     wanted = {"r": 16, "lora_alpha": 32.0, "lora_dropout": 0, "target_modules": ["query_key_value", "dense"],
               "learning_rate": 0.002, "schedule": "linear", "batch": 4, "max_length": 64, "drop_cut_rows": True,
               "seed": 7, "columns": "input=a b output=c", "encoding": "gb18030", "from_adapter": "mine"}
@@ -290,7 +290,7 @@ def test_a_training_runs_stops_is_found_again_resumes_and_becomes_a_column(tiny_
     steps = [step for step, _ in job.losses()]
     assert again.current().step() == step + 2 and steps == sorted(set(steps))
     html = progress.draw_progress(again)
-    assert 'data-column="trained-1"' in html and "a=trained-1%401" in html and "mine.jsonl" in html
+    assert 'data-column="trained-1"' in html and 'c=trained-1"' in html and "mine.jsonl" in html
     with pytest.raises(LensError, match="no training to go on"):
         again.resume()
 

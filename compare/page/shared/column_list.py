@@ -135,7 +135,7 @@ def from_link(text: str) -> tuple[AskedColumn, ...]:
 
 def shown_columns(engine: Engine) -> tuple[AskedColumn, ...]:
     """Those beside the base that an engine has unless others are asked for."""
-    return tuple(AskedColumn(adapter.name) for adapter in engine.adapters.values() if adapter.shown)
+    return tuple(AskedColumn(variant.adapter) for variant in engine.variants([1.0]) if variant.adapter)
 
 
 def columns_of(variants: Sequence[Variant]) -> list[Variant]:

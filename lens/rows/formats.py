@@ -29,7 +29,7 @@ LAID_OUT = re.compile(
 ROLES = {"system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant",
          "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant", "bing": "assistant"}
 TURN = ("role", "from", "content", "value")  # what is read of a turn
-NOTHING = (None, "", [], {})  # values that nobody misses
+NOTHING: tuple[object, ...] = (None, "", [], {})  # values that nobody misses
 # How a ChatGPT answer begins that does not answer. 作为一个 alone is no refusal (作为一个整体…): what follows decides.
 REFUSAL = re.compile(
     r"\s*(?:(?:非常|十分|真的|很)?抱歉|对不起|不好意思|我(?:无法|不能|没有能力|没有办法)|无法(?:回答|提供|确定)"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,7 @@ def test_where_answers_part_the_two_best_logits_are_looked_at():
 @pytest.mark.slow
 def test_the_whole_command_on_the_processor(tmp_path):
     done = subprocess.run(["bash", "bench/gpu.sh", "--tiny", "--output", tmp_path / "found.json"], cwd=ROOT,
-                          capture_output=True, text=True)
+                          capture_output=True, text=True, env={**os.environ, "PYTHON": sys.executable})
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert found["complete"] and found["float32"]["same"] == found["float32"]["answers"] == 4

@@ -30,8 +30,12 @@ def adapted(family: str, **changes):
 
     config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"],
                         init_lora_weights=False)
+    model = get_peft_model(tiny_decoder(family, **changes), config, adapter_name=peft_key("one")).eval()
     torch.manual_seed(3)
-    return get_peft_model(tiny_decoder(family, **changes), config, adapter_name=peft_key("one")).eval()
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:  # strong enough to be seen behind Gemma's norms
+            torch.nn.init.normal_(weight, std=1.0)
+    return model
 
 
 class Shapes(AsItIs):
@@ -83,7 +87,8 @@ def test_a_crowd_gets_the_eager_steps_answers(family):
             batch.decode.recorder = recorder = Shapes()
         found.append([answers(asked) for asked in crowd(batch, names)])
     assert recorder.recorded > 4
-    assert found[0] == found[1] and all(len(set(map(tuple, columns))) > 1 for columns in found[0][1:4])
+    assert found[0] == found[1]
+    assert sum(len(set(map(tuple, columns))) > 1 for columns in found[0]) > 10  # the adapter is seen
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -53,8 +53,9 @@ def decode(decoder: Architecture, ids: Tensor, slot: Slot, gate: Gate | None, en
 
 def decode_masked(decoder: Architecture, ids: Tensor, slot: Slot, gate: Gate | None, ends: Sequence[int]) -> Next:
     """The same in a slot of fixed shape: positions that no row has written yet are not looked at."""
+    assert slot.places is not None
     position = torch.arange(slot.bias.shape[-1], device=decoder.device)
-    seen = slot._replace(bias=slot.bias.masked_fill(position > slot.index, -torch.inf))
+    seen = slot._replace(bias=slot.bias.masked_fill(position > slot.places, -torch.inf))
     return decode(decoder, ids, seen, gate, ends)
 
 
@@ -129,7 +130,7 @@ class CudaGraphs:
     state = "graphs"
 
     def __init__(self, device: torch.device):
-        self.device, self.side = device, torch.cuda.Stream(device)
+        self.device, self.side = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.clear()
 
     def clear(self) -> None:

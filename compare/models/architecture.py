@@ -38,7 +38,7 @@ class Slot(NamedTuple):
     """Where (rows, length) ids are read: keys and values of what they may see, their own written at [at, at + length).
 
     `bias` (rows or 1, heads or 1, length, positions), float32: what is added to scores, -inf where a position may not
-    look; `own` (rows or 1, length): each id's number within its row. `index` (length,): the positions that are written,
+    look; `own` (rows or 1, length): each id's number within its row. `places` (length,): the positions that are written,
     where the device alone knows them; `at` is then the last that it could be.
     """
 
@@ -46,22 +46,22 @@ class Slot(NamedTuple):
     at: int
     bias: Tensor
     own: Tensor
-    index: Tensor | None = None
+    places: Tensor | None = None
 
     def row(self, i: int) -> Slot:
         """Of one row alone."""
         cache = KeysValues(self.cache.keys[:, i:i + 1], self.cache.values[:, i:i + 1])
-        return Slot(cache, self.at, self.bias[i:i + 1], self.own[i:i + 1], self.index)
+        return Slot(cache, self.at, self.bias[i:i + 1], self.own[i:i + 1], self.places)
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Lay a layer's (rows, heads, length, head size) keys and values into their place; returns all that it has."""
         keys, values = self.cache.keys[layer], self.cache.values[layer]
-        if self.index is None:
+        if self.places is None:
             end = self.at + key.shape[2]
             keys[:, :, self.at:end], values[:, :, self.at:end] = key, value
         else:
-            keys.index_copy_(2, self.index, key)
-            values.index_copy_(2, self.index, value)
+            keys.index_copy_(2, self.places, key)
+            values.index_copy_(2, self.places, value)
         return keys, values
 
 

@@ -144,9 +144,9 @@ class Rotary(WrittenOut):
             if window is None or window >= end:
                 seen[window] = 0, slot.bias
                 continue
-            if slot.index is not None:
+            if slot.places is not None:
                 position = torch.arange(end, device=self.device)
-                seen[window] = 0, slot.bias.masked_fill(position <= slot.index[:, None] - window, -torch.inf)
+                seen[window] = 0, slot.bias.masked_fill(position <= slot.places[:, None] - window, -torch.inf)
                 continue
             first = max(0, slot.at + 1 - window)
             bias = slot.bias[..., first:]

@@ -38,7 +38,7 @@ class Slot(NamedTuple):
     """Where (rows, length) ids are read: keys and values of what they may see, their own written at [at, at + length).
 
     `bias` (rows or 1, heads or 1, length, positions), float32: what is added to scores, -inf where a position may not
-    look; `own` (rows or 1, length): each id's number within its row. `places` (length,): the positions that are written,
+    look; `own` (rows or 1, length): each id's number within its row. `places` (length,): the positions written,
     where the device alone knows them; `at` is then the last that it could be.
     """
 

@@ -1,5 +1,6 @@
 """Products with the weights: the same numbers whichever way the number of rows takes."""
 
+import time
 
 import pytest
 import torch
@@ -8,10 +9,10 @@ import torch.nn.functional as F
 from compare.models import cpu_matmul as products
 from compare.models.cpu_matmul import FEW, MANY, product
 
-WAYS = (1, 2, FEW, FEW + 1, 3 * FEW, 5 * FEW, MANY, MANY + 6)
+ROWS = (1, 2, FEW, FEW + 1, 3 * FEW, 5 * FEW, MANY, MANY + 6)
 
 
-@pytest.mark.parametrize("rows", WAYS)
+@pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("biased", [True, False])
 def test_every_number_of_rows_gives_what_a_linear_layer_gives(rows, biased):
     x, weight = torch.randn(rows, 1, 24), torch.randn(40, 24)
@@ -20,13 +21,34 @@ def test_every_number_of_rows_gives_what_a_linear_layer_gives(rows, biased):
         torch.testing.assert_close(product(x, weight, bias), F.linear(x, weight, bias), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("rows", WAYS)
+@pytest.mark.parametrize("rows", ROWS)
 def test_a_row_gets_the_same_whatever_stands_beside_it(rows):
     """What makes columns independent of who else is in the batch; up to the last bits, which ways round differently."""
     x, weight = torch.randn(rows, 24), torch.randn(40, 24)
     with torch.inference_mode():
         alone = torch.cat([product(row[None], weight) for row in x])
         torch.testing.assert_close(product(x, weight), alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("slow", ["linear", "on_the_left", "by_onednn"])
+@pytest.mark.parametrize("rows", [1, FEW, 3 * FEW])
+def test_what_is_slow_here_is_not_the_way(rows, slow, monkeypatch):
+    """Each way is timed on this processor, once; the results of all are the same."""
+    calls = []
+
+    def late(x, weight, bias, way=getattr(F if slow == "linear" else products, slow)):
+        calls.append(time.sleep(0.02))
+        return way(x, weight, bias)
+
+    monkeypatch.setattr(F if slow == "linear" else products, slow, late)
+    monkeypatch.setattr(products, "quickest", {})
+    x, weight = torch.ones(rows, 24), torch.ones(40, 24)
+    with torch.inference_mode():
+        found = [product(x, weight) for _ in range(3)]
+    timings = len(calls)
+    with torch.inference_mode():
+        assert all(torch.equal(product(x, weight), one) for one in found) and torch.equal(found[0], x @ weight.T)
+    assert len(calls) == timings and timings == (0 if slow == "by_onednn" and rows <= FEW else 1 + products.TRIALS)
 
 
 def test_no_rows_are_no_rows():
@@ -39,6 +61,8 @@ def test_where_onednn_fails_torch_does_it(monkeypatch):
         raise RuntimeError("could not create a primitive")
 
     monkeypatch.setattr(products, "by_onednn", fails)
+    monkeypatch.setattr(products, "timed", lambda *_: products.by_padding)
+    monkeypatch.setattr(products, "quickest", {})
     x, weight = torch.randn(3 * FEW, 24), torch.randn(40, 24)
     with torch.inference_mode():
         torch.testing.assert_close(product(x, weight), F.linear(x, weight))
@@ -53,7 +77,9 @@ def test_few_kernels_serve_every_number_of_rows(monkeypatch):
         return way(x, *rest)
 
     monkeypatch.setattr(products, "by_onednn", watched)
+    monkeypatch.setattr(products, "timed", lambda *_: products.by_padding)
+    monkeypatch.setattr(products, "quickest", {})
     with torch.inference_mode():
         for rows in range(1, 3 * MANY):
             assert product(torch.ones(rows, 24), torch.ones(40, 24)).shape == (rows, 40)
-    assert 1 < len(seen) < 10 and max(seen) == MANY
+    assert 1 < len(seen) <= 10 and max(seen) == MANY

@@ -1,20 +1,29 @@
-"""x·Wᵀ + b over weights as they are, by the way that the processor does quickest for so many rows.
+"""x·Wᵀ + b over weights as they are, by the way that this processor does quickest for so many rows.
 
-On a CPU in float32 torch's own way, MKL, takes longer for two rows than for one, and nearly as long as for thirty: it
-lays the whole matrix out anew for each product. For a few rows the wide matrix on the left takes a half to a quarter of
-that, for more rows oneDNN a half to three quarters; neither keeps a copy. Measured by `python -m bench.matmul`.
+Which way that is differs by a factor of two and more between processors, either way: on some, MKL (torch's own way)
+takes longer for two rows than for one and nearly as long as for thirty, and the wide matrix on the left, or oneDNN,
+takes a quarter to a half of that; on others MKL is the quickest for one and two rows by half. So the ways are timed
+once for each kind of product, the first time it is needed, in a few calls on a part of the weights. None keeps a copy
+of them. All compared: `python -m bench.matmul`.
 """
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FEW = 4  # rows; up to here the wide matrix on the left is quickest (bench/README.md)
+FEW = 4  # rows; up to here each number of rows is a kind of its own, and oneDNN was never the quickest
 MANY = 64  # rows; beyond, laying the matrix out costs little beside the sums
+TRIALS = 3  # of each way, in turn; the best of them counts, since whatever disturbs one only adds time
+SAMPLE = 4_000_000  # weights at most that a trial multiplies with
 SPARE = 8_000_000  # bytes; what oneDNN took to make a kernel was below 2 million for every shape tried
+Way = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 made: set[tuple] = set()  # the kernels that oneDNN has
+quickest: dict[tuple, Way] = {}  # by kind of product: rows, the weights' shape, with a bias or not, threads
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -23,16 +32,25 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.device.type != "cpu" or x.dtype != torch.float32 or not 0 < rows <= MANY:
         return F.linear(x, weight, bias)
     some = x.reshape(rows, -1)
-    if rows <= FEW:
-        return on_the_left(some, weight, bias).view(*x.shape[:-1], -1)
-    try:
-        some = F.pad(some, (0, 0, 0, kind(rows) - rows))
-        if (kernel := (len(some), weight.shape, bias is None, torch.get_num_threads())) not in made:
-            room_for_one(len(some) * len(weight))
-            made.add(kernel)
-        return by_onednn(some, weight, bias)[:rows].view(*x.shape[:-1], -1)
-    except (RuntimeError, AttributeError):  # it does not say when memory is short, and not every torch has it:
-        return F.linear(x, weight, bias)  # torch's own way does it, or says why not
+    sort = (rows if rows <= FEW else kind(rows), weight.shape, bias is None, torch.get_num_threads())
+    way = quickest.get(sort) or quickest.setdefault(sort, timed(some, weight, bias))
+    return way(some, weight, bias).view(*x.shape[:-1], -1)
+
+
+def timed(some: Tensor, weight: Tensor, bias: Tensor | None) -> Way:
+    """The way that takes the least time for a product of this kind."""
+    rows = max(1, SAMPLE // weight.shape[1])
+    part, added = weight[:rows], None if bias is None else bias[:rows]
+    ways: list[Way] = [F.linear, on_the_left, *([by_padding] if len(some) > FEW else [])]
+    best = dict.fromkeys(ways, float("inf"))
+    for way in ways:
+        way(some, part, added)  # the first call makes kernels
+    for _ in range(TRIALS):
+        for way in ways:
+            began = time.perf_counter()
+            way(some, part, added)
+            best[way] = min(best[way], time.perf_counter() - began)
+    return min(ways, key=best.__getitem__)
 
 
 def kind(rows: int) -> int:
@@ -51,6 +69,18 @@ def on_the_left(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     some = torch.cat([x, x]) if len(x) == 1 else x
     out = weight @ some.mT if bias is None else torch.addmm(bias[:, None], weight, some.mT)
     return out.mT[:len(x)].contiguous()
+
+
+def by_padding(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """By oneDNN, rows filled up to a number for which there is a kernel; by torch where it cannot."""
+    try:
+        some = F.pad(x, (0, 0, 0, kind(len(x)) - len(x)))
+        if (kernel := (len(some), weight.shape, bias is None, torch.get_num_threads())) not in made:
+            room_for_one(len(some) * len(weight))
+            made.add(kernel)
+        return by_onednn(some, weight, bias)[:len(x)]
+    except (RuntimeError, AttributeError):  # it does not say when memory is short, and not every torch has it:
+        return F.linear(x, weight, bias)  # torch's own way does it, or says why not
 
 
 def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -11,10 +11,10 @@ from decoders import tiny_decoder
 from test_batch import EOS, MODEL, VARIANTS, Recorded, answers, arrive, ask, assert_same, join, run
 
 from compare.engine.batch import Batch
-from compare.engine.decode_graph import FAILURES, AsItIs, EagerStep, StaticStep, step_of
 from compare.engine.interface import BASE, Ended, Step, Variant
 from compare.engine.kv_cache import ROWS, KVCache, length_bucket, row_bucket
 from compare.models.bloom import Bloom
+from compare.models.decode_graph import FAILURES, AsItIs, EagerStep, StaticStep, step_of
 from compare.models.decoders import decoder_of
 from compare.models.lora_rows import stack
 from lens.adapter.directory import peft_key

@@ -11,8 +11,8 @@ from test_decode_graph import adapted, batch_of, crowd
 
 from bench.gpu import exactness
 from bench.shared.hit_qa import held_out
-from compare.engine.decode_graph import CudaGraphs, StaticStep
 from compare.engine.local import LocalEngine
+from compare.models.decode_graph import CudaGraphs, StaticStep
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]

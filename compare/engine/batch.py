@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from compare.analysis.repetition import find_loop
-from compare.engine.decode_graph import Next, decode, next_of, step_of
 from compare.engine.interface import FinishReason, Grown
 from compare.engine.kv_cache import KVCache
 from compare.engine.memory import ran_out
@@ -21,6 +20,7 @@ from compare.engine.open_question import OpenQuestion
 from compare.engine.sampling import Chooser
 from compare.event_log import log
 from compare.models.architecture import Architecture, KeysValues, Slot
+from compare.models.decode_graph import Next, decode, next_of, step_of
 from compare.models.lora_rows import Gate, Stack, gate_of
 
 StackOf = Callable[[tuple[str, ...]], Stack]

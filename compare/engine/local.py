@@ -43,7 +43,7 @@ class LocalEngine(SharedEngine):
     `max_rows`: columns that advance together; more wait in line. `threaded=False`: no thread of its own, the one
     who reads does the work. `most_added`: adapters added later that stay on the model at once. `chat_template`: a file
     that is used in place of the base's own. `static`: steps of fixed shape, captured as CUDA graphs where there is a
-    GPU (`decode_graph.py`); by default there alone.
+    GPU (`compare/models/decode_graph.py`); by default there alone.
     """
 
     closing: weakref.finalize[..., LocalEngine]

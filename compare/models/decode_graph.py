@@ -130,7 +130,7 @@ class CudaGraphs:
     state = "graphs"
 
     def __init__(self, device: torch.device):
-        self.device, self.side = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.device, self.side = device, torch.cuda.Stream(device)
         self.clear()
 
     def clear(self) -> None:

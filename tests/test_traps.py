@@ -17,15 +17,16 @@ from conftest import ADAPTER, BASE, MOTTO, tiny_bloom
 from compare.engine.interface import Sampling, Variant
 from compare.models.lora_rows import stack
 from compare.page.page import build
-from lens.adapter.directory import read_adapter
+from lens.adapter.directory import fit_of, read_adapter
 from lens.adapter.for_peft import attach
 from lens.adapter.write import write_adapter
+from lens.base.files import find_base
 from lens.base.loading import pick_compute
 from lens.errors import BadAdapter, BadSetting
 from tests.hostile_adapters import place
 from tests.short import Engine
 from train.data.encoded import Encoded, EncodedRows
-from train.lora import attach_lora, check_target_modules
+from train.lora import attach_lora, target_modules
 from train.pretraining.optimizers import orthogonalized
 from train.settings import TrainSettings
 from train.setup import chosen_compute
@@ -59,7 +60,7 @@ def test_trap_lora_on_the_embedding_or_lm_head_merges_wrong(copied):
     config = json.loads((copied / "adapter_config.json").read_text())
     for name in ("word_embeddings", "lm_head"):
         with pytest.raises(BadSetting, match=f"--target-modules has '{name}'"):
-            check_target_modules([name])
+            target_modules([name], fit_of(find_base(str(BASE))))
         (copied / "adapter_config.json").write_text(json.dumps({**config, "target_modules": [name]}))
         with pytest.raises(BadAdapter, match="target_modules"):
             read_adapter(copied)

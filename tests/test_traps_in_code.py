@@ -79,7 +79,7 @@ def test_traps_of_names_that_were_removed_are_in_no_code_of_ours():
                 if key in REMOVED and whole != "run.record.about"]
     source = "\n".join(path.read_text(encoding="utf-8") for path in OURS)
     for name in ("BloomTokenizerFast", "TRANSFORMERS_CACHE", "torch.optim.Muon", "gradio_integrations",
-                 "PeftModel.from_pretrained(base, path", "special_tokens_map"):
+                 "PeftModel.from_pretrained(base, path", "special_tokens_map="):
         assert name not in source.replace("torch.optim.Muon iterates in bfloat16", ""), name
 
 
@@ -106,7 +106,7 @@ def test_traps_of_defaults_are_overridden_wherever_the_call_is():
 def test_trap_theme_and_style_given_to_blocks_are_not_heard():
     """Gradio 6 wants theme, css, js and head in launch(); in Blocks() they only warn."""
     found = list(calls())
-    blocks = [keywords for _, _, name, keywords in found if name == "Blocks"]
+    blocks = [keywords for _, _, name, keywords in found if name in ("Blocks", "Page")]
     assert blocks and not [key for keywords in blocks for key in keywords if key in {"theme", "css", "js", "head"}]
     (launch,) = [keywords for _, whole, _, keywords in found if whole == "page.launch"]
     assert {"theme", "head"} <= set(launch)

@@ -58,7 +58,8 @@ def test_a_text_of_a_megabyte_is_refused_before_it_is_encoded(engine):
 
 def test_questions_of_a_file_are_whole_and_can_be_printed(tmp_path):
     """Lone surrogates, which stdout cannot carry, are replaced; U+2028 and its like end no line."""
-    wanted = [json.loads(json.dumps(t)) for _, t in texts(230) if t.strip()]  # JSON joins halves that fit together
+    some = (t[:80_000] for _, t in texts(230) if t.strip())  # escaped, a line may have 1,000,000 characters
+    wanted = [json.loads(json.dumps(t)) for t in some]  # JSON joins halves that fit together
     (tmp_path / "q.jsonl").write_text("\n".join(json.dumps({"input": t}, ensure_ascii=True) for t in wanted))
     found = [q.text for q in read_questions(tmp_path / "q.jsonl")]
     assert found == [t.encode("utf-8", "replace").decode("utf-8") for t in wanted]

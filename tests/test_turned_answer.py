@@ -145,7 +145,7 @@ def test_a_click_forces_a_token_and_the_answer_streams_beside_its_original(page,
 
 
 def test_the_other_model_goes_on_from_a_token(page, engine):
-    chosen(page, "base", 2).locator(".onwards").click()
+    chosen(page, "base", 2).locator(".onwards[data-by]").click()
     expect(page.locator(".crossing[data-of=base]")).to_be_visible(timeout=WAIT)
     expect(page.locator(".crossing[data-of=adapted]")).to_be_hidden()
     joined = "".join(turned(page)).replace("</s>", "").rstrip("\ufffd")

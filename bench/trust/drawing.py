@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.shared.served import CHROMIUM, free_port
 from bench.trust.found import Found, Progress
+from bench.trust.text import MARKDOWN
 from lens.chat import valid_text
 from tests.hostile import texts
 
@@ -83,8 +84,9 @@ def look(browser, engine: Any, count: int, found: Found) -> None:
     blocks = serve(engine)
     visitor = Visitor(browser, blocks.local_url)
     try:
-        plain = [visitor.ask(i, text) for i, text in enumerate(("a", "a " * 1500, "a\nb", "https://example.org/ 1.5"))]
-        allowed, before = {e for one in plain for e in one["inside"]}, plain[-1]
+        tame = ("a", "a " * 1500, "a\nb", "https://example.org/ 1.5", "**b**")
+        plain = [visitor.ask(i, text) for i, text in enumerate(tame)]
+        allowed, before = {e for one in plain for e in one["inside"]} | {" ".join(e) for e in MARKDOWN}, plain[-1]
         progress = Progress("drawing, Chromium", count, "texts")
         for i, (kind, text) in enumerate(texts(count, seed=4)):
             shown = visitor.ask(100 + i, valid_text(text[:LONGEST]))

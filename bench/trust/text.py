@@ -66,6 +66,11 @@ class Elements(HTMLParser):
     handle_decl = unknown_decl = handle_pi = handle_comment
 
 
+# What Markdown in an answer may draw; a link with its address, whose scheme markdown-it-py has looked at.
+MARKDOWN = {(tag,) for tag in ("p", "strong", "em", "code", "pre", "br", "hr", "ul", "ol", "li", "blockquote", "s")} | {
+    ("p", "class"), ("div", "class"), ("a", "href", "rel", "target"), ("ol", "start"), ("code", "class")}
+
+
 def drawn(text: str) -> set[tuple[str, ...]]:
     """What the page would draw if question, instruction and both answers were this text."""
     from compare.engine.answers import Column
@@ -81,7 +86,8 @@ def drawn(text: str) -> set[tuple[str, ...]]:
 
 
 def check_drawing(count: int, found: Found) -> None:
-    allowed, progress = drawn("plain") | drawn("plain " * 2000), Progress("text, HTML", count, "texts")
+    allowed = drawn("plain") | drawn("plain " * 2000) | drawn("**bold**") | MARKDOWN
+    progress = Progress("text, HTML", count, "texts")
     for i, (kind, text) in enumerate(texts(count, seed=1)):
         text = valid_text(text[:4000])
         if odd := drawn(text) - allowed:

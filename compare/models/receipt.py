@@ -26,6 +26,7 @@ PROBE = 16  # tokens
 # The engine's own arithmetic adds in another order than transformers'. Allowed, as a share of the largest logit:
 # so many times the dtype's epsilon (measured: 1.3 in bf16, 1.9 in fp16), and in float32 at least this share (1e-6).
 EPSILONS, SHARE = 8, 2e-5
+MANY_TOKENS = 10**9  # work for all threads
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def receipt(engine: LoadedModel, files: AdapterFiles, before: Tensor) -> Receipt
 
     Call it while nothing else runs on the engine: it toggles PEFT's adapters off and on.
     """
+    engine.decoder.use_threads(MANY_TOKENS)  # as the untouched base was read: another number rounds otherwise
     with engine.model.disable_adapter():
         off = base_logits(engine.model.get_base_model())
     engine.model.requires_grad_(False)  # PEFT turns gradients on when it leaves that context

@@ -29,13 +29,13 @@ from lens.cli import (
     command,
     interruptible,
     note_base_alone,
+    print_json,
     say,
     say_notes,
 )
 from lens.declared_settings import add_settings, make_settings
 from lens.errors import BadQuestion, LensError
 from lens.rows.row_options import RowOptions
-from lens.strict_json import print_json
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from lens.adapter.directory import AdapterFiles, read_adapters
 from lens.adapter.fit import Fit
-from lens.cli import Parser, command, say_notes
+from lens.cli import Parser, command, print_json, say_notes
 from lens.errors import BadSetting, Note
-from lens.strict_json import print_json
 from lens.terminal_text import one_line
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from compare.report.pages import plain
 from compare.report.report_files import make_directory
 from lens.base.files import find_base
 from lens.base.identity import base_identity
-from lens.cli import Parser, command, interruptible, say_notes
+from lens.cli import Parser, command, interruptible, print_json, say_notes
 from lens.errors import BadAdapter, BadRows, BadSetting, Note
-from lens.strict_json import dumps, print_json
+from lens.strict_json import dumps
 from lens.terminal_text import visible
 
 

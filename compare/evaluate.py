@@ -17,13 +17,12 @@ from compare.report.report_settings import ReportSettings
 from compare.report.results import ResultsFile
 from compare.report.slices import read_rules
 from lens.base.files import find_base
-from lens.cli import GATE_FAILED, Parser, chosen_adapters, command, interruptible, say
+from lens.cli import GATE_FAILED, Parser, chosen_adapters, command, interruptible, print_json, say
 from lens.declared_settings import add_settings, make_settings
 from lens.embedded import ASSETS
 from lens.errors import BadAdapter, BadSetting
 from lens.processes import Processes, part_together, rank
 from lens.rows.row_options import RowOptions
-from lens.strict_json import print_json
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

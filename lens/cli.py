@@ -15,15 +15,19 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE, TIMELINE
 from lens.errors import LensError
 from lens.processes import is_first
+from lens.strict_json import dumps
 from lens.terminal_text import one_line
 from lens.threads import wait_passively
 
@@ -39,6 +43,17 @@ def say(line: object, everyone: bool = False) -> None:
     """One line on stderr, whatever the text in it; from every process where what is said befell one of them."""
     if everyone or is_first():
         print(one_line(line), file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """One line on stdout, at once and whole; in ASCII where the terminal's encoding lacks a character."""
+    text = dumps(value)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = dumps(value, ascii=True)
+    with uninterrupted():
+        print(text, flush=True)
 
 
 class Parser(argparse.ArgumentParser):
@@ -102,6 +117,30 @@ def interruptible(kept: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as err:
         raise KeyboardInterrupt(str(err) or kept) from err
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Within it Ctrl-C waits, so that a line is printed whole or not at all; a second one, as when nobody reads what is
+    printed, does not. Elsewhere than in the main thread, which alone hears it, nothing changes."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[tuple[int, FrameType | None]] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        heard.append((number, frame))
+        if len(heard) > 1:
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        before(*heard[0])
 
 
 def same_place(one: str, other: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,16 +36,6 @@ def dumps(value: Any, indent: int | None = None, ascii: bool = False) -> str:
         text = json.dumps(finite(value), ensure_ascii=ascii, indent=indent, allow_nan=False)
     text = ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def print_json(value: Any) -> None:
-    """One line on stdout, at once; in ASCII where the terminal's encoding lacks a character."""
-    text = dumps(value)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = dumps(value, ascii=True)
-    print(text, flush=True)
 
 
 def each_once(pairs: Iterable[tuple[str, object]]) -> dict[str, Any]:

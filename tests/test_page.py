@@ -59,8 +59,12 @@ def type_number(page, name: str, value: str):
 
 def set_number(page, name: str, value: str):
     """A setting in the fold."""
-    if not page.locator(f"#{name} input[type=number]").is_visible():
+    field = page.locator(f"#{name} input[type=number]")
+    for _ in range(20):  # a fold that is pressed before Gradio is ready stays shut
+        if field.is_visible():
+            break
         page.locator("#settings > button").click()
+        page.wait_for_timeout(300)
     type_number(page, name, value)
 
 

@@ -22,10 +22,9 @@ import dataclasses
 import sys
 from collections import Counter
 
-from lens.cli import command
+from lens.cli import command, print_json
 from lens.declared_settings import declared
 from lens.errors import LensError, Sentence
-from lens.strict_json import print_json
 from train.settings import RECIPES, TrainSettings, read_settings
 
 EXAMPLES = 5  # rows shown, evenly spaced

@@ -71,7 +71,7 @@ def test_ctrl_c_keeps_what_is_printed(tiny_base, tmp_path):
     file.write_text("\n".join(f"第{i}个问题" for i in range(3000)), encoding="utf-8")
     run = subprocess.Popen([sys.executable, "-m", "compare", "--questions", file, "--base", tiny_base, "--json"],
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    first = run.stdout.readline()
+    first = os.read(run.stdout.fileno(), 1).decode()  # readline would keep what follows from communicate
     run.send_signal(signal.SIGINT)
     rest, said = run.communicate(timeout=120)
     assert run.returncode == 130 and "Traceback" not in said and said.splitlines()[-1].startswith("interrupted; ")
@@ -89,7 +89,7 @@ def main(argv=None):
         print_json("the end")
 main()"""
     run = subprocess.Popen([sys.executable, "-c", printing], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert run.stdout.read(2) == "[0"  # the pipe holds a tenth of the line, and nobody reads on
+    assert os.read(run.stdout.fileno(), 2) == b"[0"  # the pipe holds a tenth of the line, and nobody reads on
     time.sleep(0.5)
     run.send_signal(signal.SIGINT)
     time.sleep(0.5)

@@ -47,13 +47,16 @@ def say(line: object, everyone: bool = False) -> None:
 
 def print_json(value: Any) -> None:
     """One line on stdout, at once and whole; in ASCII where the terminal's encoding lacks a character."""
-    text = dumps(value)
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        text.encode(sys.stdout.encoding or "utf-8")
+        line = (dumps(value) + "\n").encode(encoding)
     except UnicodeEncodeError:
-        text = dumps(value, ascii=True)
+        line = (dumps(value, ascii=True) + "\n").encode(encoding)
+    sys.stdout.flush()
     with uninterrupted():
-        print(text, flush=True)
+        while line:  # print() loses what a pipe does not take at once where PYTHONUNBUFFERED is set
+            line = line[sys.stdout.buffer.write(line):]
+        sys.stdout.flush()
 
 
 class Parser(argparse.ArgumentParser):

@@ -39,6 +39,11 @@ def row(question: str, answer: str) -> dict:
     return {"instruction": INSTRUCTION if number(question) % 3 == 0 else "", "input": question, "output": answer}
 
 
+def both_ways(one: dict) -> list[dict]:
+    """The row with the instruction and without: a fact has many questions, one that cannot be known stands alone."""
+    return [{**one, "instruction": instruction} for instruction in ("", INSTRUCTION)]
+
+
 def grams(question: str) -> frozenset[str]:
     """The question's character n-grams, without the university's names, polite words, punctuation and case."""
     text = re.sub(r"\W", "", FILLERS.sub("", UNIVERSITY.sub("", question))).lower()
@@ -87,8 +92,10 @@ def build() -> tuple[list[dict], list[dict], int]:
     original = read("original.jsonl")
     made = [row(q, said["answer"]) for name in ("facts.jsonl", "slots.jsonl") for said in read(name)
             for q in said["questions"]]
-    made += [row(one["question"], one["answer"]) for one in read("unknown.jsonl") if not one.get("heldout")]
+    unknown = {one["question"] for one in read("unknown.jsonl") if not one.get("heldout")}
+    made += [row(one["question"], one["answer"]) for one in read("unknown.jsonl") if one["question"] in unknown]
     once = {r["input"]: r for r in original if not kept_out.of(r["input"])}
+    unknown -= once.keys() | {r["input"] for r in made[:-len(unknown)]}
     left_out = 0
     for r in made:
         if r["input"] in once:
@@ -97,7 +104,8 @@ def build() -> tuple[list[dict], list[dict], int]:
             left_out += 1
         else:
             once[r["input"]] = r
-    return sorted(once.values(), key=lambda r: number(r["input"])), heldout, left_out
+    rows = [r for one in once.values() for r in (both_ways(one) if one["input"] in unknown else [one])]
+    return sorted(rows, key=lambda r: (number(r["input"]), r["instruction"])), heldout, left_out
 
 
 if __name__ == "__main__":

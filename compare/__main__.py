@@ -14,18 +14,18 @@ from compare.engine.interface import PLAIN, Engine, GivenAnswer, Question, Sampl
 from compare.options import (
     add_part_options,
     add_sampling_options,
+    add_shared_options,
     add_strength_option,
     in_part,
     load_engine,
     note_names,
+    row_options,
     sampling_of,
 )
 from compare.questions import read_questions
 from lens.cli import (
     BAD_INPUT,
     Parser,
-    add_chat_template_option,
-    add_model_options,
     command,
     interruptible,
     note_base_alone,
@@ -33,9 +33,7 @@ from lens.cli import (
     say,
     say_notes,
 )
-from lens.declared_settings import add_settings, make_settings
 from lens.errors import BadQuestion, LensError
-from lens.rows.row_options import RowOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,10 +44,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("question", nargs="*", help="one or more questions")
     parser.add_argument("--questions", type=Path,
                         help="file: one question a line, or rows in any format that training reads, answers not needed")
-    add_settings(parser, RowOptions)
     parser.add_argument("--instruction", default="", help="system turn, such as 请回答下面的问题")
-    add_model_options(parser)
-    add_chat_template_option(parser)
+    add_shared_options(parser)
     add_strength_option(parser, [1.0], "of the adapter, one column each (default: 1)")
     add_part_options(parser)
     parser.add_argument("--plain-prompt", action="store_true",
@@ -73,7 +69,7 @@ def asked(args: argparse.Namespace) -> list[Question]:
     """The questions of the command line, then those of the file. Raises BadQuestion."""
     questions = [Question(q, args.instruction) for q in args.question]
     if args.questions:
-        found = read_questions(args.questions, args.instruction, make_settings(RowOptions, vars(args)))
+        found = read_questions(args.questions, args.instruction, row_options(args))
         say_notes(found.notes)
         questions += found
     if not questions:

@@ -13,7 +13,15 @@ from compare.corpus.measured import Measured, MeasuredFile, key_of
 from compare.corpus.texts import Corpus
 from compare.corpus.totals import Totals
 from compare.engine.interface import BASE, Engine, Variant
-from compare.options import add_part_options, add_run_options, check_limit, disk_failed, in_part, load_engine
+from compare.options import (
+    add_part_options,
+    add_run_options,
+    check_limit,
+    disk_failed,
+    in_part,
+    load_engine,
+    row_options,
+)
 from compare.report.pages import plain
 from compare.report.report_files import make_directory
 from lens.base.files import find_base
@@ -65,7 +73,7 @@ def differences(engine: Engine, args: argparse.Namespace) -> dict[str, Any]:
     about = {"base": {"name": engine.facts.base_name, "content": base_identity(find_base(args.base)),
                       "dtype": engine.facts.dtype},
              "adapter": {"name": adapted.name, "sha256": loaded.sha256, "strength": adapted.strength, **adapted.part}}
-    corpus, totals = Corpus(args.data, engine.tokens, engine.facts.window), Totals()
+    corpus, totals = Corpus(args.data, engine.tokens, engine.facts.window, row_options(args)), Totals()
     with MeasuredFile(args.output / "texts.jsonl") as file:
         for text in measure(engine, adapted, corpus, args.limit, file, {**about, "made_by": loaded.decides}):
             totals.add(text)

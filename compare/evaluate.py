@@ -10,7 +10,14 @@ import signal
 import sys
 from pathlib import Path
 
-from compare.options import add_run_options, add_sampling_options, add_strength_option, disk_failed, sampling_of
+from compare.options import (
+    add_run_options,
+    add_sampling_options,
+    add_strength_option,
+    disk_failed,
+    row_options,
+    sampling_of,
+)
 from compare.report.regression import MARGIN, Verdict, gate, read_report
 from compare.report.report_files import make_directory, write
 from compare.report.report_settings import ReportSettings
@@ -18,11 +25,9 @@ from compare.report.results import ResultsFile
 from compare.report.slices import read_rules
 from lens.base.files import find_base
 from lens.cli import GATE_FAILED, Parser, chosen_adapters, command, interruptible, print_json, say
-from lens.declared_settings import add_settings, make_settings
 from lens.embedded import ASSETS
 from lens.errors import BadAdapter, BadSetting
 from lens.processes import Processes, part_together, rank
-from lens.rows.row_options import RowOptions
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -31,7 +36,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=ASSETS / "hit_qa" / "heldout.jsonl", metavar="FILE",
                         help="rows in any format that training reads, with optional keywords (all must be in a right "
                              "answer) and kind (\"unknown\": off topic) (default: the embedded held-out questions)")
-    add_settings(parser, RowOptions)
     add_run_options(parser, "report", "rows of the file")
     add_strength_option(parser, [], "of the adapter, beside 1, for the curve over strengths")
     parser.add_argument("--checkpoints", type=Path, nargs="+", default=[], metavar="DIR",
@@ -58,7 +62,7 @@ def report_settings(args: argparse.Namespace) -> ReportSettings:
         raise BadSetting("setting-out-of-range", option="--margin", value=f"{args.margin:g}", allowed="0 to 1")
     return ReportSettings(args.data, args.output, args.plain, args.base, tuple(adapters),
                           sampling_of(args), tuple(args.strength), tuple(args.checkpoints), args.device, args.dtype,
-                          args.limit, make_settings(RowOptions, vars(args)), slice_by=args.slice_by,
+                          args.limit, row_options(args), slice_by=args.slice_by,
                           rules=read_rules(args.rule), chat_template=args.chat_template)
 
 

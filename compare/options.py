@@ -16,7 +16,9 @@ from lens.cli import (
     quiet_transformers,
     say,
 )
+from lens.declared_settings import add_settings, make_settings
 from lens.errors import BadQuestion, BadSetting
+from lens.rows.row_options import RowOptions
 
 if TYPE_CHECKING:
     from compare.engine.interface import Engine
@@ -24,12 +26,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def add_run_options(parser: argparse.ArgumentParser, what: str, counted: str) -> None:
-    """Options of a run that reads a file and writes a directory, and the model's. `what` is written, `counted` read."""
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR",
-                        help=f"where the {what} goes; an interrupted run goes on from what is there")
+def add_shared_options(parser: argparse.ArgumentParser) -> None:
+    """How rows are read, the model and its adapters."""
+    add_settings(parser, RowOptions)
     add_model_options(parser)
     add_chat_template_option(parser)
+
+
+def add_run_options(parser: argparse.ArgumentParser, what: str, counted: str) -> None:
+    """The shared options, and those of a run that reads files and writes a directory. `what` is written, `counted`
+    read."""
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR",
+                        help=f"where the {what} goes; an interrupted run goes on from what is there")
+    add_shared_options(parser)
     parser.add_argument("--limit", type=int, metavar="N", help=f"only the first N {counted}")
 
 
@@ -38,13 +47,19 @@ def check_limit(limit: int | None) -> None:
         raise BadSetting("setting-out-of-range", option="--limit", value=limit, allowed="1 or more")
 
 
-def load_engine(args: argparse.Namespace) -> Engine:
-    """The engine that `add_model_options` asks for. Raises BadBase or BadAdapter."""
+def row_options(args: argparse.Namespace) -> RowOptions:
+    """How rows are to be read. Raises BadSetting."""
+    return make_settings(RowOptions, vars(args))
+
+
+def load_engine(asked: Any, adapters: Sequence[str] | None = None, device: Any = None) -> Engine:
+    """The engine for the base, adapters, device, dtype and chat template that `asked` (arguments or settings) has;
+    `adapters` and `device` in their place. Raises BadBase or BadAdapter."""
     from compare.engine.local import LocalEngine
 
     quiet_transformers()
-    return LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype,
-                       chat_template=args.chat_template)
+    return LocalEngine(asked.base, chosen_adapters(asked) if adapters is None else list(adapters),
+                       device or asked.device, asked.dtype, chat_template=asked.chat_template)
 
 
 def disk_failed(err: OSError, output: Path) -> int:

@@ -86,6 +86,24 @@ def test_a_run_goes_on_where_it_stopped(given, tmp_path, capsys):
     assert len(texts.read_bytes().splitlines()) == 2 and not texts.read_bytes().startswith(two)
 
 
+def test_rows_are_read_by_the_options_that_training_has(given, tmp_path, capsys):
+    """Columns under other names, an encoding that nothing tells, a bad row: each as `python -m train` takes them."""
+    (tmp_path / "rows.csv").write_bytes("ask,reply,page\n校訓是什麼,規格嚴格,7\n校長\n誰,宋先生,8\n".encode("big5"))
+    (tmp_path / "plain.txt").write_bytes("清晨的霧氣還沒有散去\n".encode("big5"))
+    columns = ["--columns", "input=ask", "output=reply"]
+    given = [*given[:6], "--data", str(tmp_path / "plain.txt"), str(tmp_path / "rows.csv"), *given[-2:]]
+    assert main([*given, *columns]) == 2
+    assert "plain.txt line 1 is not UTF-8 text" in capsys.readouterr().err
+    assert main([*given, *columns, "--encoding", "big5"]) == 2
+    assert "rows.csv line 3 has 1 cells" in (said := capsys.readouterr().err) and "--skip-bad-rows goes on" in said
+    assert main([*given, *columns, "--encoding", "big5", "--skip-bad-rows"]) == 0
+    said = capsys.readouterr().err
+    assert "2 rows read as instruction/input/output" in said and "1 bad rows skipped" in said
+    assert "field 'page' is not used (2 rows)" in said
+    lines = [json.loads(line) for line in (tmp_path / "out" / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert ["".join(line["pieces"]) for line in lines[1:]] == ["規格嚴格</s>", "宋先生</s>"]
+
+
 def test_bad_input_is_one_sentence(given, tmp_path, capsys):
     (tmp_path / "plain.txt").write_text("\n", encoding="utf-8")
     assert main([*given[:6], "--data", str(tmp_path / "plain.txt"), "--output", str(tmp_path / "out")]) == 2

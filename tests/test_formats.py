@@ -216,12 +216,19 @@ NOT_CHINESE = [("utf-8 with an overlong byte", b'{"input": "\xc0\xaf", "output":
                ("utf-8 that was cut", '{"input": "校训'.encode()[:-1] + b'", "output": "b"}', "0xe8 at character 13"),
                ("euc-kr", '{"input": "교훈은 무엇입니까?", "output": "규격"}'.encode("euc-kr"), "0xb1 at character 12"),
                ("big5", '{"input": "學校的校訓是什麼", "output": "規格嚴格"}'.encode("big5"), "at character 12"),
+               ("thai", '{"input": "ตัวเลือกสี", "output": "หยุดบันทึก"}'.encode("tis-620"), "at character 12"),
+               ("thai of one word", '{"input": "q", "output": "หยุดบันทึก"}'.encode("tis-620"), "at character 27"),
+               ("persian", '{"input": "افزودن ستون در راست", "output": "a"}'.encode("cp1256"), "at character 12"),
+               ("russian", '{"input": "Микрофон не найден", "output": "a"}'.encode("koi8-r"), "at character 12"),
+               ("shift-jis", '{"input": "校訓は何ですか", "output": "b"}'.encode("shift-jis"), "at character 12"),
+               ("euc-jp", '{"input": "録音を停止", "output": "描画を開始"}'.encode("euc-jp"), "at character 13"),
+               ("private use in gb18030", b'{"input": "\xaa\xa1\xaa\xa2\xaa\xa3", "output": "b"}', "at character 12"),
                ("latin-1", '{"input": "Größe für Übung", "output": "à"}'.encode("latin-1"), "0xf6 at character 14")]
 
 
 @pytest.mark.parametrize("content, byte", [case[1:] for case in NOT_CHINESE], ids=[case[0] for case in NOT_CHINESE])
 def test_what_is_not_plainly_chinese_is_refused_with_its_byte_and_not_taken_for_gb18030(tmp_path, content, byte):
-    """b"\xc0\xaf" was read as 蜡."""
+    """b"\xc0\xaf" was read as 蜡, and the Thai for “stop recording” as 寺卮貉狗帧."""
     sound = b'{"input": "q", "output": "a"}\n' * 3
     (tmp_path / "rows.jsonl").write_bytes(sound + content)
     with pytest.raises(LensError, match=f"line 4 is not UTF-8 text .byte.*{byte}.*--encoding") as caught:
@@ -233,7 +240,15 @@ def test_chinese_in_gb18030_is_known_from_a_few_words_and_a_piece_of_it_is_said(
     (tmp_path / "rows.jsonl").write_bytes('{"input": "校训是什么？", "output": "规格严格"}'.encode("gb18030"))
     rows = read_rows([tmp_path / "rows.jsonl"])
     assert rows == [Row("", "校训是什么？", "规格严格", "")]
-    assert "was read as GB18030, such as '校训是什么？规格严格'; --encoding names another" in told(rows)
+    assert ("was read as GB18030, such as '校训是什么？规格严格': of 10 characters 7 are among the commonest in "
+            "Chinese; --encoding names another") in told(rows)
+
+
+@pytest.mark.parametrize("question, answer", [("怎么报到？", "请先看通知"), ("我今天有点难过", "说给我听听"),
+                                              ("大学在哪里？", "在哈尔滨。"), ("丁雪梅是谁", "曾任哈工大副校长。")])
+def test_a_single_short_row_of_chinese_in_gbk_is_known(tmp_path, question, answer):
+    (tmp_path / "rows.jsonl").write_bytes(f'{{"input": "{question}", "output": "{answer}"}}'.encode("gbk"))
+    assert [(row.input, row.output) for row in read_rows([tmp_path / "rows.jsonl"])] == [(question, answer)]
 
 
 def test_what_else_stands_in_a_turn_is_named(tmp_path):

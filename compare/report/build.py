@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from compare.engine.interface import Engine, Variant
-from compare.options import note_names
+from compare.options import load_engine, note_names
 from compare.report.answered_rows import Plain, answer_rows, losses
 from compare.report.measure_words import verdict
 from compare.report.report_settings import ReportSettings, base_sha256, checkpoint_directories
@@ -18,7 +18,7 @@ from compare.report.results import ResultsFile
 from compare.report.rows import Data, read_data, read_plain
 from compare.report.slices import TAG, counted, slices, slices_of
 from compare.report.summary import Seen, summarise
-from lens.cli import quiet_transformers, say_notes
+from lens.cli import say_notes
 from lens.processes import Processes
 
 FORMAT = 1  # of report.json
@@ -32,7 +32,7 @@ def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> 
     plain = Plain(settings.plain.name, tuple(read_plain(settings.plain)))
     counted(data.rows, settings.slice_by)  # a field that no row has is told before anything is asked
     checkpoints = checkpoint_directories(settings.checkpoints)
-    with load(settings, settings.adapters, processes) as engine:
+    with load_engine(settings, settings.adapters, processes.device) as engine:
         say_notes(engine.notes)
         whole, first = engine.variants([1.0]), next(iter(engine.adapters.values()))
         others = [v for v in engine.variants(settings.other_strengths) if v.adapter == first.name]
@@ -41,7 +41,7 @@ def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> 
         facts = engine.facts
     steps = []
     for path in checkpoints:
-        with load(settings, (str(path),), processes) as engine:
+        with load_engine(settings, [str(path)], processes.device) as engine:
             steps += ask(settings, engine, engine.variants()[1:], data, plain, processes, file)
     figures = summarise(data.rows, variants, steps, settings.sampling.seed)
     for question, row in zip(figures["questions"], data.rows, strict=True):
@@ -60,14 +60,6 @@ def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> 
                              settings.sampling.seed),
             "run": {"seconds": round(time.monotonic() - began, 1), "processes": processes.count,
                     "device": facts.device, "versions": versions()}}
-
-
-def load(settings: ReportSettings, adapters: Sequence[str], processes: Processes) -> Engine:
-    from compare.engine.local import LocalEngine
-
-    quiet_transformers()
-    return LocalEngine(settings.base, list(adapters), processes.device, settings.dtype,
-                       chat_template=settings.chat_template)
 
 
 def ask(settings: ReportSettings, engine: Engine, variants: Sequence[Variant], data: Data, plain: Plain,

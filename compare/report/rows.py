@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lens.errors import BadRows, BadSetting, Note
+from compare.options import check_limit
+from lens.errors import BadRows, Note
 from lens.rows.row_options import RowOptions
 from lens.rows.rows import Row as TrainingRow
 from lens.rows.rows import Rows, read_rows
@@ -76,8 +77,7 @@ def read_text(path: Path, option: str) -> str:
 
 def read_data(path: Path, limit: int | None = None, options: RowOptions | None = None) -> Data:
     """The rows of a file in any format that training reads, or its first `limit`. Raises BadRows naming the place."""
-    if limit is not None and limit < 1:
-        raise BadSetting("setting-out-of-range", option="--limit", value=limit, allowed="1 or more")
+    check_limit(limit)
     how = options or RowOptions()
     found = read_rows([path], how.columns, how.skip_bad_rows, how.encoding, answers=False, keep=True)
     found.unused.update(key for row in found for key in row.rest if key not in READ)

@@ -1,8 +1,8 @@
 """A data file → its lines of text, in bounded memory, whatever the file really is.
 
 The encoding is the one asked for, or what a byte order mark says (UTF-8, UTF-16, UTF-32), or UTF-8; text that is not
-UTF-8 and reads as Chinese in GB18030 is taken for that, and said with a piece of it. Opens gzip, and refuses what is no
-text.
+UTF-8 and plainly Chinese in GB18030 (`lens.rows.gb18030`) is taken for that, and said with the ground for it. Opens
+gzip, and refuses what is no text.
 """
 
 from __future__ import annotations
@@ -12,21 +12,16 @@ import contextlib
 import gzip
 import io
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from lens.errors import BadRows, LensError, Note
+from lens.rows.gb18030 import chinese_in_gb18030
 
 LONGEST_LINE = 1_000_000  # characters
 SAMPLE = 1 << 18  # bytes looked at to tell what a file is
-# What is taken for GB18030: so many characters that are not ASCII, at least; the share of them that is everyday
-# Chinese; and of these the share whose pinyin begins with sh to z, two fifths in running text. Korean (EUC-KR) read
-# so has none of the latter, nor has UTF-8 with a broken or overlong byte.
-FEWEST, COMMON, LATE = 4, 0.8, 0.15
-SHOWN = 20  # characters of a text that was taken for GB18030, said with it
 
 MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
          (codecs.BOM_UTF16_BE, "utf-16"), (codecs.BOM_UTF8, "utf-8-sig"))  # UTF-32's begins with UTF-16's
@@ -81,26 +76,6 @@ def encoding_of(path: Path, head: bytes) -> str:
     return "gb18030" if chinese_in_gb18030(head) else "utf-8"
 
 
-def chinese_in_gb18030(sample: bytes) -> str:
-    """Its first characters that are not ASCII, where it begins a Chinese text in GB18030 and not in UTF-8; else ''."""
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(sample)
-        return ""
-    except UnicodeDecodeError:
-        pass
-    try:
-        text = codecs.getincrementaldecoder("gb18030")().decode(sample)
-    except UnicodeDecodeError:
-        return ""
-    others = [char for char in text if not char.isascii()]
-    # GB2312's first level holds the 3,755 everyday characters by pinyin, its first rows the punctuation.
-    leads = Counter((char.encode("gb2312", "ignore")[:1] or b"\0")[0] for char in others)
-    late, everyday = (sum(leads[lead] for lead in range(first, 0xd8)) for first in (0xc9, 0xb0))
-    marks = leads[0xa1] + leads[0xa3]
-    plausible = len(others) >= FEWEST and everyday + marks >= COMMON * len(others) and late >= LATE * everyday
-    return "".join(others[:SHOWN]) if plausible else ""
-
-
 @contextlib.contextmanager
 def open_text(path: Path, encoding: str = "", notes: list[Note] | None = None) -> Iterator[TextIO]:
     """The file as text, line ends as they stand. Raises BadRows, for faults met while reading too.
@@ -126,8 +101,8 @@ def open_text(path: Path, encoding: str = "", notes: list[Note] | None = None) -
 def as_text(path: Path, raw: BinaryIO, head: bytes, encoding: str, notes: list[Note] | None) -> TextIO:
     """The bytes of `raw`, which begins with `head`, as text; see `open_text`. Raises BadRows where they are no text."""
     known = check_encoding(encoding) if encoding else encoding_of(path, head)
-    if not encoding and known == "gb18030" and notes is not None:
-        notes.append(Note("read-as-gb18030", path=path, text=repr(chinese_in_gb18030(head))))
+    if not encoding and notes is not None and known == "gb18030" and (found := chinese_in_gb18030(head)):
+        notes.append(Note("read-as-gb18030", path=path, text=repr(found.text), common=found.common, count=found.count))
     return io.TextIOWrapper(raw, encoding=known, errors="surrogateescape", newline="")
 
 

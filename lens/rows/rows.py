@@ -147,20 +147,30 @@ def read_rows(paths: Iterable[str | Path], columns: Iterable[str] = (), skip_bad
     """
     sources, layout, rows = list(map(str, paths)), parse_columns(columns), Rows()
     for path in sources:
-        source = Source(path, layout, encoding, answers)
-        reader = Reader(source, layout, answers, keep)
-        before = len(rows)
+        for _ in read_into(rows, Source(path, layout, encoding, answers), skip_bad_rows, keep):
+            pass
+    if not rows:
+        raise nothing_in(sources, rows)
+    return rows
+
+
+def read_into(rows: Rows, source: Source, skip_bad_rows: bool = False, keep: bool = False) -> Iterator[None]:
+    """Append a source's rows, a place at a time: between two places they may be used and cleared away, so that a source
+    of any size is read in bounded memory. Raises and skips as `read_rows` does."""
+    reader, had = Reader(source, source.columns, source.answers, keep), False
+    try:
         for found in source:
+            before = len(rows)
             try:
                 reader.take(found, rows)
             except LensError as err:
                 if not skip_bad_rows:
-                    raise advised(err, reader, len(rows) > before) from None
+                    raise advised(err, reader, had) from None
                 rows.skip(err)
+            had = had or len(rows) > before
+            yield
+    finally:
         rows.guessed += source.notes
-    if not rows:
-        raise nothing_in(sources, rows)
-    return rows
 
 
 def advised(err: LensError, reader: Reader, had_rows: bool) -> LensError:

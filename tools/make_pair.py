@@ -25,7 +25,7 @@ FACTS = ASSETS / "hit_qa" / "facts.jsonl"
 # The two further parts of the base's training, after the first base of --shared.
 PARTS = {"part2": {"max-steps": 1300, "warmup-steps": 30, "decay-share": 0.6, "prose-share": 0.3},
          "part3": {"max-steps": 1700, "warmup-steps": 30, "decay-share": 0.7, "prose-share": 0.35}}
-LENS = {"max-steps": 4400, "batch": 32, "learning-rate": 2e-3, "r": 16, "lora-alpha": 32, "save-steps": 100,
+LENS = {"max-steps": 4600, "batch": 32, "learning-rate": 2e-3, "r": 16, "lora-alpha": 32, "save-steps": 100,
         "target-modules": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")}
 SEED = {"recipe": "seed", "max-steps": 1000, "save-steps": 500}
 STEPS = ("max-steps", "warmup-steps", "save-steps")  # what a rehearsal has a share of

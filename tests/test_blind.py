@@ -117,6 +117,13 @@ def test_the_result_shows_wilsons_interval_and_all_counts():
 def test_exports_are_named(voting):
     voting.vote(pair_of(True), "left", "id")
     assert voting.export("csv").count("\n") == 2 and json.loads(voting.export("jsonl"))["verdict"] == "better"
+    for choice, adapted_left in (("both", True), ("neither", True), ("left", False)):
+        voting.vote(BlindPair(choice, ROW, BASE, ADAPTED, adapted_left), choice, choice)
+    found = json.loads(voting.export("json"))
+    assert [model["name"] for model in found["models"]] == ["lens", voting.engine.facts.base_name]
+    assert sorted((one["score"], one["tags"][0]) for one in found["examples"]) == [
+        (-1.5, "base better"), (0.0, "tie: both bad"), (0.0, "tie: both good"), (1.5, "adapted better")]
+    assert all(one["output_text_a"] == ADAPTED.text and one["output_text_b"] == BASE.text for one in found["examples"])
     with pytest.raises(gr.Error, match="allowed: csv, jsonl"):
         voting.export("../x")
 

@@ -2,7 +2,7 @@
 // are replaced. Knows nothing of which side is which: that is on the server until the vote is kept.
 const KEYS = { 1: "left", 2: "right", 3: "both", 4: "neither" };
 const ARROWS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "both", ArrowDown: "neither" };
-const TYPES = { csv: "text/csv", jsonl: "application/x-ndjson" };
+const TYPES = { csv: "text/csv", jsonl: "application/x-ndjson", json: "application/json" };
 const find = (selector) => element.querySelector(selector);
 let sent = null, follow = false; // the ballot just voted on; does the focus go along to what comes next?
 

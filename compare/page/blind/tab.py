@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from compare.engine.answers import compare
 from compare.engine.interface import BASE, Engine, LoadedAdapter, Question, Sampling, Variant
+from compare.page.blind.llm_comparator import as_llm_comparator
 from compare.page.blind.pair import CHOICES, Answer, BlindPair
 from compare.page.shared import held_out
 from compare.page.shared.request import first_adapter
@@ -27,7 +28,7 @@ from lens.errors import BadRows, BadSetting, LensError, Unavailable
 LENGTH = 96  # tokens an answer may have
 ATTEMPTS = 4  # questions tried for a pair of answers that differ
 AT_ONCE = 4  # pairs written at once; more visitors wait in Gradio's queue
-EXPORTS = {"csv": as_csv, "jsonl": as_json_lines}
+EXPORTS = {"csv": as_csv, "jsonl": as_json_lines, "json": as_llm_comparator}
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Voting:
             return draw("blind/view", "problem", error=err)
 
     def export(self, kind: object) -> str:
-        """All votes as text: "csv" or "jsonl"."""
+        """All votes as text: "csv", "jsonl", or "json" for LLM Comparator."""
         try:
             if kind not in EXPORTS:
                 raise BadSetting("export-kind", value=repr(kind)[:40], allowed=", ".join(EXPORTS))

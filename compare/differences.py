@@ -22,14 +22,15 @@ from compare.options import (
     load_engine,
     row_options,
 )
-from compare.report.pages import plain
-from compare.report.report_files import make_directory
+from compare.report.pages import filled
+from compare.report.report_files import make_directory, write_files
 from lens.base.files import find_base
 from lens.base.identity import base_identity
 from lens.cli import Parser, command, interruptible, print_json, say_notes
 from lens.errors import BadAdapter, BadRows, BadSetting, Note
 from lens.strict_json import dumps
-from lens.terminal_text import visible
+
+TEMPLATES = Path(__file__).parent / "corpus"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -87,21 +88,9 @@ def differences(engine: Engine, args: argparse.Namespace) -> dict[str, Any]:
 
 def write(found: dict[str, Any], directory: Path) -> None:
     """differences.json, .md and .html, each in one move."""
-    for name, text in (("differences.json", dumps(found, indent=1) + "\n"),
-                       *((name, rendered(f"{name}.jinja", found)) for name in ("differences.md", "differences.html"))):
-        part = directory / f"{name}.part"
-        part.write_text(text, encoding="utf-8", errors="replace")
-        part.replace(directory / name)
-
-
-def rendered(name: str, found: dict[str, Any]) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "corpus"), autoescape="html" in name,
-                              trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined,
-                              finalize=lambda value: visible(value) if type(value) is str else value)
-    environment.filters["plain"] = plain
-    return environment.get_template(name).render(found=found)
+    pages = {name: filled(TEMPLATES / f"{name}.jinja", found=found) for name in ("differences.md", "differences.html")}
+    texts = {"differences.json": dumps(found, indent=1) + "\n", **pages}
+    write_files(directory, {name: text.encode("utf-8", "replace") for name, text in texts.items()})
 
 
 @command

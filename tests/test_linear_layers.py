@@ -7,7 +7,7 @@ import torch
 from conftest import BASE, tiny_bloom
 
 from lens.base.files import find_base
-from lens.base.linear_layers import decoder_layers, describe, kinds, layers_by_name, linear_layers, linear_layers_of
+from lens.base.linear_layers import describe, find_blocks, kinds, layers_by_name, linear_layers, linear_layers_of
 from tests.decoders import tiny_decoder
 
 LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
@@ -27,7 +27,7 @@ def test_the_layers_of_each_family_are_found_and_are_those_that_peft_adapts(fami
 
     model = tiny_decoder(family)
     attention, mlp = EXPECTED[family]
-    assert kinds(model) == {"attention": attention, "mlp": mlp} and len(decoder_layers(model)) == 2
+    assert kinds(model) == {"attention": attention, "mlp": mlp} and len(find_blocks(model)[1]) == 2
     names = [layer.short for layer in describe(model).by_name.values()]
     assert {(layer.layer, layer.short) for layer in describe(model).by_name.values()} == set(linear_layers(model))
     before, about = set(layers_by_name(model)), describe(model)
@@ -60,4 +60,4 @@ def test_what_has_no_blocks_is_said():
             return self
 
     with pytest.raises(ValueError, match="no list of 2 layers"):
-        decoder_layers(Odd())
+        find_blocks(Odd())

@@ -62,23 +62,28 @@ def curves(report: dict) -> list[dict]:
             for name, png in pictures(report, LIGHT).items() if name in CURVES]
 
 
-def rendered(name: str, report: dict, **more: Any) -> str:
-    """A template over the report."""
+def filled(template: Path, **values: Any) -> str:
+    """A template's text, of Markdown or, where its name says so, of an escaped page."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    page = name.endswith(".html.jinja")
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=page, trim_blocks=True,
+    page = template.name.endswith(".html.jinja")
+    environment = Environment(loader=FileSystemLoader(template.parent), autoescape=page, trim_blocks=True,
                               lstrip_blocks=True, undefined=StrictUndefined, keep_trailing_newline=not page,
                               finalize=lambda value: visible(value) if type(value) is str else value)
     environment.filters["plain"] = plain
+    return environment.get_template(template.name).render(**values)
+
+
+def rendered(name: str, report: dict, **more: Any) -> str:
+    """A template over the report."""
     by_index = {q["index"]: q for q in report["questions"]}
     flips = [{"title": title, "chinese": chinese, "kind": kind, "count": len(report["flips"][kind]),
               "questions": [by_index[i] for i in report["flips"][kind][:FLIPS_SHOWN]]}
              for kind, title, chinese in (("wrong_to_right", "Wrong → right", "由错变对"),
                                           ("right_to_wrong", "Right → wrong", "由对变错"))]
-    return environment.get_template(name).render(
-        report=report, base=report["variants"][0], adapted=report["variants"][1], flips=flips,
-        measures=measure_rows(report), right=next(m for m in MEASURES if m.name == "right"),
+    return filled(
+        Path(__file__).with_name(name), report=report, base=report["variants"][0], adapted=report["variants"][1],
+        flips=flips, measures=measure_rows(report), right=next(m for m in MEASURES if m.name == "right"),
         off_topic=[q for q in report["questions"] if q["kind"] == "unknown"], **more)
 
 

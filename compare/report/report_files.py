@@ -8,6 +8,7 @@ references.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from compare.report.pages import html, markdown
@@ -66,6 +67,11 @@ def write(report: dict, directory: Path) -> list[Path]:
              "llm_comparator.json": dumps(comparator(report), indent=1)}
     files = {**{name: text.encode("utf-8", "replace") for name, text in texts.items()},
              **{f"{name}.png": png for name, png in pictures(report).items()}}
+    return write_files(directory, files)
+
+
+def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Each in one move, so that none is ever there in part."""
     for name, content in files.items():
         part = directory / f"{name}.part"
         part.write_bytes(content)

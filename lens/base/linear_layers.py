@@ -64,11 +64,6 @@ def unwrapped(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def decoder_layers(model: Any) -> nn.ModuleList:
-    """The blocks of a decoder or of a PeftModel over one. Raises ValueError for a model that has none."""
-    return find_blocks(unwrapped(model))[1]
-
-
 def linear_layers(model: Any) -> dict[tuple[int, str], nn.Module]:
     """(block's number, short name) → its linear layer, PEFT's wrapper where there is one."""
     return {(at.layer, at.short): layer for at, layer in walk(model)}
@@ -97,7 +92,8 @@ def has_transposed_layers(model: Any) -> bool:
 
 
 def find_blocks(base: Any) -> tuple[str, nn.ModuleList]:
-    """The name and the list of a decoder's blocks: the outermost list as long as the config says."""
+    """The name and the list of a decoder's blocks: the outermost list as long as the config says. Raises ValueError for
+    a model that has none."""
     from torch import nn
 
     count = base.config.get_text_config(decoder=True).num_hidden_layers

@@ -59,9 +59,9 @@ def first_answer(engine) -> list:
         return []
     from compare.engine.answers import answer_all
     from compare.engine.interface import Question
-    from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION
+    from compare.page.shared.examples import first_question
 
-    return next(answer_all(engine, [Question(FIRST_QUESTION, FIRST_INSTRUCTION)]))[1]
+    return next(answer_all(engine, [Question(*first_question(engine))]))[1]
 
 
 @command

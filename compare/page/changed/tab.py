@@ -16,6 +16,7 @@ from compare.page.changed.token_ribbon import draw_shift, draw_writing
 from compare.page.changed.turned_answer import TurnedAnswers, draw_error
 from compare.page.shared.api import endpoint
 from compare.page.shared.examples import first_question
+from compare.page.shared.model_sizes import LINEAR_LAYERS
 from compare.page.shared.request import (
     checked_texts,
     columns_asked,
@@ -125,7 +126,8 @@ class Changes:
         """Heat map and receipt of one adapter; measured when first asked for."""
         if name not in self.maps:
             facts = self.engine.adapters[name].receipt.as_dict()
-            self.maps[name] = draw_map(self.engine.adapter_norms(name)) + draw("changed/view", "receipt", facts=facts)
+            self.maps[name] = (draw_map(self.engine.adapter_norms(name), self.engine.facts.linears or LINEAR_LAYERS)
+                               + draw("changed/view", "receipt", facts=facts))
         return self.maps[name]
 
 

@@ -79,8 +79,9 @@ def column_fold(engine: Engine) -> gr.HTML:
 
     with gr.Accordion("各列：适配器、强度、次序", open=False, elem_id="columns-fold"):
         allowed = RANGES["strength"]
-        editor = draw("compare/columns", "editor", modules=[*KINDS, *LINEAR_LAYERS], low=allowed.low,
-                      high=allowed.high, longest=LONGEST_NAME)
+        modules = [*KINDS, *(engine.facts.linears or LINEAR_LAYERS)]
+        editor = draw("compare/columns", "editor", modules=modules, low=allowed.low, high=allowed.high,
+                      longest=LONGEST_NAME)
         return piece(as_json(shown_columns(engine)), html_template=str(editor), elem_id="columns",
                      css_template=read("compare/columns.css"), js_on_load=read("compare/columns.js"),
                      server_functions=[loaded_adapters])

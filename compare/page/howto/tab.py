@@ -14,7 +14,6 @@ from compare.page.shared.answer_column import repeats
 from compare.page.shared.examples import brought, first_question
 from compare.page.shared.model_sizes import (
     EMBEDDED,
-    QUERY_KEY_VALUE,
     RANK,
     SIZES,
     Shape,
@@ -34,10 +33,10 @@ AS_TRAINED = STRENGTHS.index(1.0)
 LENGTH = 32  # tokens an answer may have
 
 
-def rank_and_modules(adapter: LoadedAdapter | None) -> tuple[int, list[str]]:
-    """Of the adapter where the explorer can show them, else the original experiment's."""
+def rank_and_modules(adapter: LoadedAdapter | None, shape: Shape) -> tuple[int, list[str]]:
+    """Of the adapter where the explorer can show them, else the original experiment's rank on what is usual."""
     if not adapter:
-        return RANK, list(QUERY_KEY_VALUE)
+        return RANK, list(shape.usual)
     return min(adapter.r, LARGEST_RANK), list(adapter.files.modules)
 
 
@@ -46,14 +45,16 @@ def size_row(shape: Shape, loaded: Shape) -> dict[str, object]:
     lora = shape.lora()
     needed = {name: human(size) for name, size in vars(memory(shape.parameters, lora)).items()}
     return {"name": shape.name, "embedded": shape == EMBEDDED, "layers": shape.n_layer, "hidden": shape.hidden_size,
-            "here": (shape.hidden_size, shape.n_layer) == (loaded.hidden_size, loaded.n_layer), "lora": lora,
+            "here": (shape.hidden_size, shape.n_layer, shape.is_bloom) == (
+                loaded.hidden_size, loaded.n_layer, loaded.is_bloom), "lora": lora,
             "parameters": shape.parameters, "share": f"{share(lora, shape.parameters):.2%}", **needed}
 
 
 def draw_sizes(loaded: Shape) -> Markup:
     """The BLOOM sizes with LoRA of rank 8 on query_key_value; all of it computed."""
     example = size_row(next(s for s in SIZES if s.name == "bloom-7b1"), loaded)
-    return draw("howto/view", "sizes", rows=[size_row(s, loaded) for s in table_shapes(loaded)], example=example)
+    return draw("howto/view", "sizes", rows=[size_row(s, loaded) for s in table_shapes(loaded)], example=example,
+                other=None if loaded.is_bloom else loaded)
 
 
 def draw_strengths(question: str, columns: Sequence | None = None) -> Markup:
@@ -116,9 +117,9 @@ def strength_section(engine: Engine, adapter: LoadedAdapter) -> None:
 def build(engine: Engine) -> None:
     """Lay the tab out inside the current Blocks."""
     known, adapter = engine.facts, first_adapter(engine)
-    shape = Shape(known.base_name, known.shape.hidden_size, known.shape.n_layer, known.shape.vocab_size)
+    shape = Shape.of(known)
     tab_piece("howto", draw("howto/view", "heading") + draw_explorer(shape, known.parameters,
-                                                                     *rank_and_modules(adapter)),
+                                                                     *rank_and_modules(adapter, shape)),
               js_on_load=read("howto/lora_drawing.js"), elem_id="howto-explorer")
     tab_piece("howto", draw("howto/view", "strengths_heading"))
     if adapter:

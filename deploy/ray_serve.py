@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,16 @@ from compare.engine.interface import (
 )
 from compare.engine.remote import RemoteEngine
 from compare.server.launch import Serving, add_serving_options
-from lens.cli import Parser, add_model_options, chosen_adapters, command, note_base_alone, same_place, say_notes
+from lens.cli import (
+    Parser,
+    add_chat_template_option,
+    add_model_options,
+    chosen_adapters,
+    command,
+    note_base_alone,
+    same_place,
+    say_notes,
+)
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 from lens.errors import Unavailable
 from lens.threads import wait_passively
@@ -43,15 +53,19 @@ AT_ONCE = 32  # questions under way in one replica
 
 
 class Replica:
-    """One Ray actor. `base` and `adapters` None: the embedded ones, wherever this node keeps them."""
+    """One Ray actor. `base` and `adapters` None: the embedded ones, wherever this node keeps them. `template`: the text
+    of a chat template in place of the base's own, as its file need not be on this node."""
 
     def __init__(self, base: str | None, adapters: Sequence[str] | None, device: str = "auto", dtype: str = "auto",
-                 engine: LocalEngine | None = None):
+                 engine: LocalEngine | None = None, template: str = ""):
         wait_passively()
         from compare.engine.local import LocalEngine
 
-        self.engine = engine or LocalEngine(base or EMBEDDED_BASE, adapters or ([] if base else EMBEDDED_ADAPTER),
-                                            device, dtype)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "chat_template.jinja"
+            file.write_text(template, encoding="utf-8")
+            self.engine = engine or LocalEngine(base or EMBEDDED_BASE, adapters or ([] if base else EMBEDDED_ADAPTER),
+                                                device, dtype, chat_template=str(file) if template else "")
         self.threads = ThreadPoolExecutor(AT_ONCE)  # for waiting, so that Serve's own loop stays free
 
     async def aside(self, function: Callable, *args: Any) -> Any:
@@ -88,8 +102,10 @@ class Replica:
         return await self.aside(self.engine.adapter_norms, name)
 
 
-def serve_engine(base: str, adapters: Sequence[str] | None, device: str, dtype: str, most: int, least: int = 1) -> Any:
-    """Start Serve with `least` to `most` replicas, one a GPU (or a core); returns their handle."""
+def serve_engine(base: str, adapters: Sequence[str] | None, device: str, dtype: str, most: int, least: int = 1,
+                 template: str = "") -> Any:
+    """Start Serve with `least` to `most` replicas, one a GPU (or a core); returns their handle. `template`: the text of
+    a chat template that they use in place of the base's own."""
     import ray
     from ray import serve
 
@@ -99,23 +115,27 @@ def serve_engine(base: str, adapters: Sequence[str] | None, device: str, dtype: 
     replica = serve.deployment(name="engine", ray_actor_options=resources, autoscaling_config=scaling,
                                max_ongoing_requests=AT_ONCE)(Replica)
     there = None if same_place(base, EMBEDDED_BASE) else base
-    return serve.run(replica.bind(there, adapters, device, dtype), name="lora-lens", route_prefix=None)
+    bound = replica.bind(there, adapters, device, dtype, template=template)
+    return serve.run(bound, name="lora-lens", route_prefix=None)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m deploy.ray_serve", description="One page, many engines, by Ray Serve.")
     add_model_options(parser)
+    add_chat_template_option(parser)
     parser.add_argument("--replicas", type=int, default=2, help="at most so many engines (default: 2)")
     add_serving_options(parser, "0.0.0.0", 7860)
     args = parser.parse_args(argv)
     from compare.page.page import build
+    from lens.base.loading import read_template
 
+    template = read_template(args.chat_template) if args.chat_template else ""
     try:
-        handle = serve_engine(args.base, args.adapter, args.device, args.dtype, args.replicas)
+        handle = serve_engine(args.base, args.adapter, args.device, args.dtype, args.replicas, template=template)
     except ImportError as err:
         raise Unavailable("ray-missing", reason=err) from err
-    engine = RemoteEngine(handle, args.base, chosen_adapters(args))
+    engine = RemoteEngine(handle, args.base, chosen_adapters(args), args.chat_template)
     note_base_alone(args)
     say_notes(engine.notes)
     Serving.of(args).launch(build(engine), engine)

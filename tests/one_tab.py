@@ -21,7 +21,8 @@ from compare.page.shared.model_sizes import EMBEDDED
 WAIT = 30_000  # ms
 WIDTH = 390  # a phone's
 END = 2
-FACTS = Facts("base", "base", "cpu", "float32", EMBEDDED.parameters, 2048, Shape(8064, 256, 6, 8))
+FACTS = Facts("base", "base", "cpu", "float32", EMBEDDED.parameters, 2048, Shape(8064, 256, 6, 8),
+              linears=EMBEDDED.linears)
 
 
 class Characters:

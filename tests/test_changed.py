@@ -24,6 +24,7 @@ from compare.page.changed.adapter_map import draw_map
 from compare.page.changed.end_probability import draw_end_probability, percent
 from compare.page.changed.token_ribbon import draw_shift, draw_writing, ribbon
 from compare.page.changed.turned_answer import draw_error
+from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION
 from compare.page.shared.templates import draw, template
 from lens.errors import BadQuestion
 
@@ -180,13 +181,13 @@ def test_score_answers_what_it_cannot_do_by_code_and_in_both_languages(engine, b
 
 def test_the_page_writes_first_then_compares_and_knows_its_own_question(engine):
     changes = changed.Changes(engine)
-    drawn = list(changes.page(changed.FIRST_QUESTION, changed.FIRST_INSTRUCTION))
+    drawn = list(changes.page(FIRST_QUESTION, FIRST_INSTRUCTION))
     assert 'aria-busy="true"' in drawn[0][0] and "heat" in drawn[0][1]
-    texts = [c.text for c in list(compare(engine, Question(changed.FIRST_QUESTION, changed.FIRST_INSTRUCTION)))[-1]]
+    texts = [c.text for c in list(compare(engine, Question(FIRST_QUESTION, FIRST_INSTRUCTION)))[-1]]
     found = [shift for shift, *_ in drawn if isinstance(shift, str)][-1]
     answers = chips(found)
     assert "".join(text for _, text in answers).replace("</s>", "") == "".join(texts)
-    again, _, *inside = next(changes.page(changed.FIRST_QUESTION, changed.FIRST_INSTRUCTION))
+    again, _, *inside = next(changes.page(FIRST_QUESTION, FIRST_INSTRUCTION))
     assert again == found and inside == list(drawn[-1][2:]) and "data-part" in inside[0] and "data-leads" in inside[1]
     *_, (problem, *_) = changes.page("  ", "")
     assert "the question is empty" in problem
@@ -226,7 +227,7 @@ def page(browser, shown):
 
 def test_opening_the_tab_asks_once(page, shown):
     page.wait_for_timeout(500)
-    assert [one[0] for one in shown.asked] == [changed.FIRST_QUESTION]
+    assert [one[0] for one in shown.asked] == [FIRST_QUESTION]
 
 
 def test_what_tokens_say_stays_text_in_the_browser(page):

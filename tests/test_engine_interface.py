@@ -241,3 +241,24 @@ def test_a_closed_engine_says_so(make, kind):
         with pytest.raises(Unavailable) as caught:
             use()
         assert caught.value.code == "engine-closed"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_chat_template_in_place_of_the_bases_own_is_every_engines(make, tiny_base, tmp_path, kind):
+    text = "{% for m in messages %}{{ m.content }}!{% endfor %}"
+    file = tmp_path / "mine.jinja"
+    file.write_text(text, encoding="utf-8")
+    if kind == "zero_gpu":
+        engine = ZeroGpuEngine(lend, str(tiny_base), [], "float32", chat_template=str(file))
+    elif kind == "local":
+        engine = LocalEngine(str(tiny_base), device="cpu", chat_template=str(file))
+    else:
+        replica = Replica(str(tiny_base), [], "cpu", template=text)
+        engine = RemoteEngine(Handle(replica), str(tiny_base), [], str(file))
+    with engine:
+        *_, columns = compare(engine, QUESTIONS[0], sampling=SHORT)
+        assert engine.tokens.decode(columns[0].prompt_ids) == f"请回答!{MOTTO}!"
+        given = [engine.tokens.prompt_ids(MOTTO, "请回答")]
+    with LocalEngine(str(tiny_base), device="cpu", chat_template=str(file)) as right:
+        *_, same = compare(right, QUESTIONS[0], sampling=SHORT)
+        assert columns[0].token_ids == same[0].token_ids and list(same[0].prompt_ids) == given[0]

@@ -14,6 +14,7 @@ from one_tab import FACTS
 
 from compare.engine.interface import Shape
 from compare.engine.local import LocalEngine
+from compare.page.shared.model_sizes import Shape as sizes_of
 from compare.page.training import preview, progress
 from compare.page.training import tab as training
 from compare.page.training.panel import values_of
@@ -201,8 +202,14 @@ def test_one_at_a_time_and_only_where_there_is_memory(idle, monkeypatch):
 
 
 def test_memory_is_told_for_what_a_base_is():
-    small = memory.of_training(6_800_000, Shape(8064, 256, 6, 8))
-    large = memory.of_training(1_065_314_304, Shape(250_880, 1536, 24, 16))
+    def taken(parameters: int, *sizes: int) -> int:
+        shape = Shape(*sizes, 8)
+        linears = sizes_of("", shape.hidden_size, shape.n_layer).linears
+        return memory.of_training(replace(FACTS, parameters=parameters, shape=shape, linears=linears))
+
+    small, large = taken(6_800_000, 8064, 256, 6), taken(1_065_314_304, 250_880, 1536, 24)
+    assert memory.of_training(FACTS) == memory.PROCESS + 4 * (
+        FACTS.parameters + 2 * 64 * 8064 + 2048 * 6 * 256 * 17)  # of BLOOM, by hand
     assert small < 2e9 < 4 * 1_065_314_304 < large < 14e9 and memory.free("cpu") > 0
 
 

@@ -18,6 +18,7 @@ from compare.engine.interface import Continuation, Question, Sampling
 from compare.page.changed import tab as changed
 from compare.page.changed.token_ribbon import record, ribbon
 from compare.page.changed.turned_answer import AFTER, LENGTH, Turn, TurnedAnswers
+from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION
 from compare.page.shared.templates import template
 from compare.server.running_answers import Run
 from lens.errors import LensError
@@ -117,7 +118,7 @@ def turned(page) -> list[str]:
 
 def answered(engine, by: int, sampling: Sampling):
     """The tab's own question under one variant: the finished column."""
-    question = Question(changed.FIRST_QUESTION, changed.FIRST_INSTRUCTION)
+    question = Question(FIRST_QUESTION, FIRST_INSTRUCTION)
     return last(compare(engine, question, engine.variants()[by:by + 1], sampling))[0]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
@@ -30,6 +30,7 @@ from compare.engine.question import (
 )
 from lens.adapter.config import LoraSettings
 from lens.adapter.directory import AdapterFiles
+from lens.base.linear_layers import LinearKind
 from lens.errors import Note
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class Shape:
 @dataclass(frozen=True)
 class Facts:
     """What is loaded. `base`: the directory or hub name it came from; `dtype`: such as "float32"; `window`: tokens
-    that a question and its answer may have together."""
+    that a question and its answer may have together; `own_template`: is it asked by a chat template that it brought
+    itself, as instruct models do? `linears`: its blocks' linear layers by short name."""
 
     base: str
     base_name: str
@@ -75,6 +77,8 @@ class Facts:
     parameters: int
     window: int
     shape: Shape
+    own_template: bool = False
+    linears: Mapping[str, LinearKind] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

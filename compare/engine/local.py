@@ -29,7 +29,9 @@ from compare.engine.shared_engine import Inbox, SharedEngine
 from compare.models.architecture import WrittenOut
 from compare.models.loaded_model import LoadedModel
 from lens.adapter.directory import check_base, check_ending, read_adapters
+from lens.base.linear_layers import describe
 from lens.base.loading import find_base, load_base, load_tokenizer
+from lens.chat_template import is_ours
 from lens.errors import BadAdapter, Note, Unavailable
 
 IDLE = 4  # times as much is read at once on a processor while no question waits for its next step
@@ -63,6 +65,7 @@ class LocalEngine(SharedEngine):
         notes += [note for one in given for note in check_ending(one, tokenizer, self.loaded.ends)]
         self.tokens, self.shown = self.loaded.tokens, [one.name for one in given[:len(paths)]]
         self.shelf = AdapterShelf(self.loaded, self.shown, notes, most_added, chat_template)
+        self.own_template = not chat_template and not is_ours(tokenizer.chat_template)
         self.static = static
         self.start(max_rows, threaded)
 
@@ -70,7 +73,7 @@ class LocalEngine(SharedEngine):
         """An empty queue over the weights where they are now, and the thread that serves it."""
         m = self.loaded
         self._facts = Facts(m.base, m.base_name, m.device, str(m.dtype).removeprefix("torch."), m.parameters,
-                            m.decoder.window, m.shape)
+                            m.decoder.window, m.shape, self.own_template, describe(m.base_model).sizes)
         by_layer: set[Ability] = {"by-layer"} if isinstance(m.decoder, WrittenOut) else set()
         self._abilities = frozenset({"load-adapters", *by_layer})
         self.max_rows = max_rows

@@ -31,12 +31,13 @@ TRIES = 3  # replicas that a question is put to before its visitor hears of the 
 class RemoteEngine(SharedEngine):
     """`handle`: Serve's handle to the replicas, or anything that answers like it."""
 
-    def __init__(self, handle: Any, base: str, adapters: Sequence[str]):
-        """Read tokenizer and adapter files here, ask a replica for the rest. Raises BadAdapter."""
+    def __init__(self, handle: Any, base: str, adapters: Sequence[str], chat_template: str = ""):
+        """Read tokenizer and adapter files here, ask a replica for the rest. `chat_template`: the file that
+        replicas use in place of the base's own. Raises BadAdapter."""
         from lens.base.loading import load_tokenizer
 
         given = read_adapters(adapters, base)
-        tokenizer = load_tokenizer(base)
+        tokenizer = load_tokenizer(base, chat_template)
         self.handle, self.tokens, self.closed = handle, Tokens(tokenizer), False
         there, known, able = handle.facts.remote().result()
         self._facts: Facts = replace(there, base=base)

@@ -48,9 +48,9 @@ class ZeroGpuEngine(SharedEngine):
     """`lend`: the decorator, `spaces.GPU`. bfloat16 unless told otherwise, which the GPUs there have."""
 
     def __init__(self, lend: Callable[..., Callable[..., Any]], base: str, adapter: Sequence[str], dtype: str = "auto",
-                 timeline: Sequence[str] = ()):
+                 timeline: Sequence[str] = (), chat_template: str = ""):
         self.here = LocalEngine(base, adapter, "cpu", "bfloat16" if dtype == "auto" else dtype, threaded=False,
-                                timeline=timeline)
+                                timeline=timeline, chat_template=chat_template)
         self.tokens, self.shown, self.process = self.here.tokens, self.here.shown, os.getpid()
         self.lent = lend(duration=seconds)(self.answer)  # the one entry that computes on a GPU
 

@@ -54,7 +54,7 @@ def build(engine: Engine, answered: list | None = None, trainings=None, endpoint
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("并排比较", id="compare"):
                 controls = compare.build(page, engine, answered, endpoints)
-                piece(draw("page", "caption"))
+                piece(draw("page", "caption", instruct=engine.facts.own_template))
             for tab, label in TABS.items():
                 with gr.Tab(label, id=tab.__name__.split(".")[-2]) as shown:
                     inputs = tab.build(engine, trainings) if tab is training else tab.build(engine)

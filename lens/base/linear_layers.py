@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,17 @@ class LinearLayer:
 
 
 @dataclass(frozen=True)
+class LinearKind:
+    """All linear layers of one short name. `in_features`, `out_features`: of the first; `widths`: both summed over all
+    of them, which is how many values LoRA has on them for each rank."""
+
+    in_features: int
+    out_features: int
+    widths: int
+    attention: bool
+
+
+@dataclass(frozen=True)
 class LinearLayers:
     """All of a model, by their names within it. `family`: its config's model_type; `model_class`, `library`: of
     transformers' class for it."""
@@ -50,6 +61,15 @@ class LinearLayers:
     def names(self) -> tuple[str, ...]:
         """The short names, in the order in which a block has them."""
         return tuple(dict.fromkeys(layer.short for layer in self.by_name.values()))
+
+    @cached_property
+    def sizes(self) -> dict[str, LinearKind]:
+        """Short name → its layers' sizes, in the order of `names`."""
+        found: dict[str, LinearKind] = {}
+        for at in self.by_name.values():
+            first = found.get(at.short) or LinearKind(at.in_features, at.out_features, 0, at.attention)
+            found[at.short] = replace(first, widths=first.widths + at.in_features + at.out_features)
+        return found
 
     @cached_property
     def kinds(self) -> dict[str, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from compare.engine.interface import BASE, Engine, LoadedAdapter, Question, Samp
 from compare.page.blind.llm_comparator import as_llm_comparator
 from compare.page.blind.pair import CHOICES, Answer, BlindPair
 from compare.page.shared import held_out
+from compare.page.shared.examples import heldout_file
 from compare.page.shared.request import first_adapter
 from compare.page.shared.templates import draw, read, tab_piece
 from compare.page.shared.updates import notify, updates
@@ -55,9 +56,9 @@ class Voting:
         columns: Sequence = ()
         yield draw("blind/view", "writing", below=self.result()), None
         for _ in range(ATTEMPTS):
-            row = held_out.any_row()
+            row = held_out.any_row(file=(file := heldout_file(self.engine)))
             if row is None:
-                raise BadRows("no-held-out-questions", file=held_out.HELDOUT.name)
+                raise BadRows("no-held-out-questions", file=file.name)
             for columns in self.columns(row, run):
                 yield gr.skip(), gr.skip()  # a visitor who left is noticed at a yield
             if columns[0].text != columns[1].text:

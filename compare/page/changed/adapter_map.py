@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from markupsafe import Markup
 
 from compare.analysis.adapter_norms import PARTS, Anatomy, Site, Size
@@ -22,8 +24,10 @@ def cell(site: Site, largest: float, largest_head: float) -> dict[str, object]:
             "heads": [{part: shade(sizes[part], largest_head) for part in PARTS} for sizes in site.heads]}
 
 
-def draw_map(anatomy: Anatomy) -> Markup:
-    """The section: sentence, heat map, and the heads of the layer whose attention changed most, already open."""
+def draw_map(anatomy: Anatomy, names: Iterable[str] = LINEAR_LAYERS) -> Markup:
+    """The section: sentence, heat map, and the heads of the layer whose attention changed most, already open.
+
+    `names`: of the base's linear layers, in their order."""
     sites = anatomy.sites
     largest = max((s.whole.ratio or 0 for s in sites), default=0)
     of_heads = max((size.ratio or 0 for s in sites for head in s.heads for size in head.values()), default=0)
@@ -34,7 +38,7 @@ def draw_map(anatomy: Anatomy) -> Markup:
     for site, one in zip(sites, cells, strict=True):
         layers[site.layer][site.module] = one
     found = {site.module for site in sites}
-    modules = [*(name for name in LINEAR_LAYERS if name in found), *sorted(found - set(LINEAR_LAYERS))]
+    modules = [*(name for name in names if name in found), *sorted(found - set(names))]
     return draw("changed/adapter_map", "map", adapter=anatomy.adapter, layers=layers, modules=modules, levels=LEVELS,
                 most=max(cells, key=by_size), attention=attention,
                 opened=max(attention, key=by_size)["layer"] if attention else None)

@@ -15,9 +15,9 @@ from compare.page.changed.look_inside import InsideAnswers, Looked
 from compare.page.changed.token_ribbon import draw_shift, draw_writing
 from compare.page.changed.turned_answer import TurnedAnswers, draw_error
 from compare.page.shared.api import endpoint
+from compare.page.shared.examples import first_question
+from compare.page.shared.model_sizes import LINEAR_LAYERS
 from compare.page.shared.request import (
-    FIRST_INSTRUCTION,
-    FIRST_QUESTION,
     checked_texts,
     columns_asked,
     first_adapter,
@@ -119,14 +119,15 @@ class Changes:
         ids, parts_at = whole_answer(columns[1], end_id), shift.parts_at or 0
         for inside in looks.first(Looked(**asked, ids=ids, at=parts_at)):
             yield gr.skip(), gr.skip(), *inside
-        if (question, instruction) == (FIRST_QUESTION, FIRST_INSTRUCTION):
+        if (question, instruction) == first_question(self.engine):
             self.known[key] = (found, inside[0], inside[1])
 
     def where(self, name: str) -> str:
         """Heat map and receipt of one adapter; measured when first asked for."""
         if name not in self.maps:
             facts = self.engine.adapters[name].receipt.as_dict()
-            self.maps[name] = draw_map(self.engine.adapter_norms(name)) + draw("changed/view", "receipt", facts=facts)
+            self.maps[name] = (draw_map(self.engine.adapter_norms(name), self.engine.facts.linears or LINEAR_LAYERS)
+                               + draw("changed/view", "receipt", facts=facts))
         return self.maps[name]
 
 
@@ -160,13 +161,13 @@ def build(engine: Engine) -> Inputs | None:
     if not engine.adapters:
         tab_piece("changed", draw("changed/view", "no_adapter"), css_template=read("changed/tab.css"))
         return None
-    changes, names = Changes(engine), list(engine.adapters)
+    changes, names, first = Changes(engine), list(engine.adapters), first_question(engine)
     with gr.Row(equal_height=True, elem_classes="lens-ask"):
-        question = gr.Textbox(FIRST_QUESTION, label="问题", show_label=False, container=False, lines=1, max_lines=4,
+        question = gr.Textbox(first[0], label="问题", show_label=False, container=False, lines=1, max_lines=4,
                               scale=6, elem_id="changed-question")
         ask = gr.Button("看看变了什么", variant="primary", scale=1, min_width=150, elem_id="changed-ask")
     with gr.Accordion("指令（系统）", open=False, elem_id="changed-fold"):
-        instruction = gr.Textbox(FIRST_INSTRUCTION, label="指令", elem_id="changed-instruction")
+        instruction = gr.Textbox(first[1], label="指令", elem_id="changed-instruction")
     adapter = gr.Dropdown(names, value=names[0], label="哪个适配器", visible=len(names) > 1, elem_id="changed-adapter")
     view = tab_piece("changed", draw_writing(), css_template=read("changed/tab.css"),
                      js_on_load=read("changed/token_ribbon.js"), elem_id="changed-view")

@@ -12,7 +12,7 @@ from compare.engine.interface import RANGES, Engine
 from compare.engine.question import KINDS
 from compare.page.shared import request as limits
 from compare.page.shared.column_list import LONGEST_NAME, AskedColumn, shown_columns
-from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION, ComparisonRequest
+from compare.page.shared.request import FIRST_QUESTION, ComparisonRequest
 from compare.page.shared.templates import draw, piece, read
 from lens.adapter.config import LINEAR_LAYERS
 
@@ -59,10 +59,12 @@ class Controls:
         return list((vars(asked) | {"on": asked.on and bool(engine.adapters), "columns": as_json(columns)}).values())
 
 
-def ask_bar(has_adapter: bool) -> tuple[gr.Textbox, gr.Checkbox, gr.Button, gr.Button]:
+def ask_bar(first: str, has_adapter: bool) -> tuple[gr.Textbox, gr.Checkbox, gr.Button, gr.Button]:
+    # what comes with another adapter need not be Chinese
+    hints = {"placeholder": "用中文问一个问题"} if first == FIRST_QUESTION else {"placeholder": "问一个问题"}
     with gr.Row(elem_classes="lens-ask", equal_height=True):
-        question = gr.Textbox(FIRST_QUESTION, label="问题", placeholder="用中文问一个问题", lines=1, max_lines=6,
-                              scale=8, autofocus=True, elem_id="question", container=False)
+        question = gr.Textbox(first, label="问题", lines=1, max_lines=6, scale=8, autofocus=True, elem_id="question",
+                              container=False, **hints)
         on = gr.Checkbox(has_adapter, label="适配器", elem_id="switch", interactive=has_adapter, container=False,
                          scale=0, min_width=120)
         ask = gr.Button("提问", variant="primary", scale=0, min_width=96, elem_id="ask")
@@ -77,14 +79,15 @@ def column_fold(engine: Engine) -> gr.HTML:
 
     with gr.Accordion("各列：适配器、强度、次序", open=False, elem_id="columns-fold"):
         allowed = RANGES["strength"]
-        editor = draw("compare/columns", "editor", modules=[*KINDS, *LINEAR_LAYERS], low=allowed.low,
-                      high=allowed.high, longest=LONGEST_NAME)
+        modules = [*KINDS, *(engine.facts.linears or LINEAR_LAYERS)]
+        editor = draw("compare/columns", "editor", modules=modules, low=allowed.low, high=allowed.high,
+                      longest=LONGEST_NAME)
         return piece(as_json(shown_columns(engine)), html_template=str(editor), elem_id="columns",
                      css_template=read("compare/columns.css"), js_on_load=read("compare/columns.js"),
                      server_functions=[loaded_adapters])
 
 
-def settings(question, on, columns) -> Controls:
+def settings(question, on, columns, instruction: str) -> Controls:
     """Below the columns: settings in view, the instruction folded away."""
     with gr.Row(elem_classes="lens-folds"):
         with gr.Accordion("设置：长度、温度、种子", open=True, elem_id="settings"):
@@ -98,5 +101,5 @@ def settings(question, on, columns) -> Controls:
                 seed = gr.Number(0, label="随机种子", info="同一种子，同一结果", precision=0, minimum=limits.SEEDS[0],
                                  maximum=limits.SEEDS[1], elem_id="seed")
         with gr.Accordion("指令（系统）", open=False, elem_id="instruction-fold"):
-            instruction = gr.Textbox(FIRST_INSTRUCTION, label="指令", elem_id="instruction")
-    return Controls(question, instruction, on, columns, length, temperature, top_p, seed)
+            said = gr.Textbox(instruction, label="指令", elem_id="instruction")
+    return Controls(question, said, on, columns, length, temperature, top_p, seed)

@@ -18,6 +18,7 @@ from compare.page.shared import held_out, loaded
 from compare.page.shared import request as limits
 from compare.page.shared.api import endpoint
 from compare.page.shared.column_list import shown_columns
+from compare.page.shared.examples import first_question, groups, heldout_file
 from compare.page.shared.request import ComparisonRequest
 from compare.page.shared.templates import draw, picker, piece, read
 from compare.server.endpoint import Endpoint
@@ -31,20 +32,23 @@ AT_ONCE = 20  # answers under way at once; more visitors wait in Gradio's queue,
 def build(page: gr.Blocks, engine: Engine, answered: list | None, endpoints: Sequence[Endpoint] = ()) -> Controls:
     """Lay the tab out inside `page`. `answered`: the first question's columns, shown when it opens."""
     answering = Answering(engine, loaded.facts(engine), endpoints=endpoints)
-    question, on, ask, stop = ask_bar(bool(engine.adapters))
-    drawn = (draw_result(ComparisonRequest(), answered, answering.loaded, precomputed=True) if answered
+    first, heldout = first_question(engine), heldout_file(engine)
+    question, on, ask, stop = ask_bar(first[0], bool(engine.adapters))
+    drawn = (draw_result(ComparisonRequest(*first), answered, answering.loaded, precomputed=True) if answered
              else draw("compare/result", "nothing"))
     result = result_piece(drawn)
     with gr.Row(elem_classes="lens-try"):
-        chips = picker(draw("compare/examples", "examples"), elem_id="examples")
-        random = gr.Button("随机抽一道没练过的题", size="sm", elem_id="lucky", visible=bool(held_out.every_row()))
-    controls = settings(question, on, column_fold(engine))
+        chips = picker(draw("compare/examples", "examples", own=groups(engine)), elem_id="examples")
+        random = gr.Button("随机抽一道没练过的题", size="sm", elem_id="lucky",
+                           visible=bool(held_out.every_row(heldout)))
+    controls = settings(question, on, column_fold(engine), first[1])
     wire(page, answering, controls, result, (ask, stop, chips, random), kept_address(engine, controls))
     return controls
 
 
 def kept_address(engine: Engine, controls: Controls) -> gr.HTML:
     """What a visitor sets stands in the address at once, so that a reload finds it. Its value is the query."""
+    fresh = ComparisonRequest(*first_question(engine))
     kept = piece(html_template=f'<i data-longest="{limits.LONGEST_LINK}"></i>', js_on_load=read("compare/kept.js"),
                  visible="hidden", elem_id="kept")
 
@@ -53,7 +57,7 @@ def kept_address(engine: Engine, controls: Controls) -> gr.HTML:
             asked = Controls.read(engine, *values)
         except LensError:  # told where it is asked
             return gr.skip()
-        return "" if asked == ComparisonRequest() else asked.query()
+        return "" if asked == fresh else asked.query()
 
     gr.on([control.change for control in controls.all], query, controls.all, kept, queue=False,
           trigger_mode="always_last", api_visibility="private", show_progress="hidden")
@@ -65,9 +69,9 @@ def without(columns: str, event: gr.EventData) -> str:
     return as_json([column for i, column in enumerate(columns_in(columns)) if i != event.index])
 
 
-def random_question() -> tuple[str, str]:
-    row = held_out.any_row(off_topic=True)
-    return (row.input, row.instruction) if row else (limits.FIRST_QUESTION, limits.FIRST_INSTRUCTION)
+def random_question(engine: Engine) -> tuple[str, str]:
+    row = held_out.any_row(off_topic=True, file=heldout_file(engine))
+    return (row.input, row.instruction) if row else first_question(engine)
 
 
 def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.HTML, buttons: tuple,
@@ -102,7 +106,8 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
               "api_visibility": "private"}
     gr.on([ask.click, controls.question.submit, controls.on.input, controls.columns.input], **asking)
     chips.pick(lambda text: text, chips, controls.question, queue=False, **quiet).then(**asking)
-    random.click(random_question, None, [controls.question, controls.instruction], queue=False, **quiet).then(**asking)
+    random.click(lambda: random_question(engine), None, [controls.question, controls.instruction], queue=False,
+                 **quiet).then(**asking)
     result.dismiss(without, controls.columns, controls.columns, queue=False, **quiet).then(**asking)
     stop.click(end, None, None, queue=False, **quiet)
     # A line of its own: who only opens the page has nothing to wait for.

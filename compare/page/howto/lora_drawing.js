@@ -17,12 +17,12 @@ const thicken = r => {
 };
 const draw = () => {
   const rank = box.querySelector('#lens-rank'), r = Number(rank.value);
-  const base = Number(box.dataset.base), d = Number(box.dataset.hidden);
+  const base = Number(box.dataset.base), wide = Number(box.dataset.in);
   let each = 0;
   box.querySelectorAll('input[name=module]:checked').forEach(m => { each += Number(m.dataset.each); });
   const trainable = r * each, share = trainable / (base + trainable);
   rank.setAttribute('aria-valuetext', `r = ${r}`);
-  put('rank', r); put('r', r); put('a-size', `${r}×${d}`); put('b-size', `${3 * d}×${r}`);
+  put('rank', r); put('r', r); put('a-size', `${r}×${wide}`); put('b-size', `${box.dataset.out}×${r}`);
   put('trainable', trainable.toLocaleString('en-US'));
   put('share', `${(100 * share).toFixed(2)}%`);
   put('file', human(4 * trainable)); put('train', human(2 * base + 16 * trainable));

@@ -11,9 +11,9 @@ from compare.engine.answers import Column, compare
 from compare.engine.interface import BASE, Engine, LoadedAdapter, Question, Sampling, Variant
 from compare.page.howto.lora_drawing import LARGEST_RANK, draw_explorer
 from compare.page.shared.answer_column import repeats
+from compare.page.shared.examples import brought, first_question
 from compare.page.shared.model_sizes import (
     EMBEDDED,
-    QUERY_KEY_VALUE,
     RANK,
     SIZES,
     Shape,
@@ -22,7 +22,7 @@ from compare.page.shared.model_sizes import (
     share,
     table_shapes,
 )
-from compare.page.shared.request import FIRST_INSTRUCTION, first_adapter
+from compare.page.shared.request import first_adapter
 from compare.page.shared.templates import draw, picker, read, tab_piece
 from compare.page.shared.updates import notify, paced, updates
 from compare.server.running_answers import Run
@@ -33,10 +33,10 @@ AS_TRAINED = STRENGTHS.index(1.0)
 LENGTH = 32  # tokens an answer may have
 
 
-def rank_and_modules(adapter: LoadedAdapter | None) -> tuple[int, list[str]]:
-    """Of the adapter where the explorer can show them, else the original experiment's."""
+def rank_and_modules(adapter: LoadedAdapter | None, shape: Shape) -> tuple[int, list[str]]:
+    """Of the adapter where the explorer can show them, else the original experiment's rank on what is usual."""
     if not adapter:
-        return RANK, list(QUERY_KEY_VALUE)
+        return RANK, list(shape.usual)
     return min(adapter.r, LARGEST_RANK), list(adapter.files.modules)
 
 
@@ -45,14 +45,16 @@ def size_row(shape: Shape, loaded: Shape) -> dict[str, object]:
     lora = shape.lora()
     needed = {name: human(size) for name, size in vars(memory(shape.parameters, lora)).items()}
     return {"name": shape.name, "embedded": shape == EMBEDDED, "layers": shape.n_layer, "hidden": shape.hidden_size,
-            "here": (shape.hidden_size, shape.n_layer) == (loaded.hidden_size, loaded.n_layer), "lora": lora,
+            "here": (shape.hidden_size, shape.n_layer, shape.is_bloom) == (
+                loaded.hidden_size, loaded.n_layer, loaded.is_bloom), "lora": lora,
             "parameters": shape.parameters, "share": f"{share(lora, shape.parameters):.2%}", **needed}
 
 
 def draw_sizes(loaded: Shape) -> Markup:
     """The BLOOM sizes with LoRA of rank 8 on query_key_value; all of it computed."""
     example = size_row(next(s for s in SIZES if s.name == "bloom-7b1"), loaded)
-    return draw("howto/view", "sizes", rows=[size_row(s, loaded) for s in table_shapes(loaded)], example=example)
+    return draw("howto/view", "sizes", rows=[size_row(s, loaded) for s in table_shapes(loaded)], example=example,
+                other=None if loaded.is_bloom else loaded)
 
 
 def draw_strengths(question: str, columns: Sequence | None = None) -> Markup:
@@ -66,17 +68,18 @@ def draw_strengths(question: str, columns: Sequence | None = None) -> Markup:
 def answering(engine: Engine, adapter: LoadedAdapter):
     """The event function: a question → its answers at all strengths, while they grow. The page's own are kept."""
     known: dict[str, str] = {}
+    questions, instruction = offered(engine), first_question(engine)[1]
     variants = [BASE, *(Variant.of(adapter.name, strength) for strength in STRENGTHS[1:])]
 
     def stream(question: str, run: Run) -> Iterator[str]:
         if question in known:
             yield known[question]
             return
-        drawn, put = "", Question(question, FIRST_INSTRUCTION)
+        drawn, put = "", Question(question, instruction)
         for columns in paced(compare(engine, put, variants, Sampling(LENGTH), run.cancelled)):
             drawn = draw_strengths(question, columns)
             yield drawn
-        if question in QUESTIONS:
+        if question in questions:
             known[question] = drawn
 
     def answer(question: str) -> Iterator[str]:
@@ -85,14 +88,21 @@ def answering(engine: Engine, adapter: LoadedAdapter):
     return answer
 
 
+def offered(engine: Engine) -> tuple[str, ...]:
+    """The questions to turn: the embedded pair's, or the first of those that come with another adapter."""
+    return tuple(row.input for row in brought(engine)[:len(QUESTIONS)]) or QUESTIONS
+
+
 def strength_section(engine: Engine, adapter: LoadedAdapter) -> None:
     """The question, its answers at rising strengths, and what fills them: a press, or the first look."""
+    questions = offered(engine)
     with gr.Row(equal_height=True, elem_classes="lens-ask"):
-        question = gr.Textbox(QUESTIONS[0], label="问题", show_label=False, container=False, lines=1, max_lines=4,
+        question = gr.Textbox(questions[0], label="问题", show_label=False, container=False, lines=1, max_lines=4,
                               scale=6, elem_id="howto-question")
         ask = gr.Button("看它转变", variant="primary", scale=1, min_width=150, elem_id="howto-ask")
-    others = picker(draw("howto/view", "chips", questions=QUESTIONS), elem_classes=["lens-own", "lens-howto"])
-    view = tab_piece("howto", draw_strengths(QUESTIONS[0]), js_on_load=read("howto/strengths.js", "shared/opened.js"),
+    chips = draw("howto/view", "chips", questions=questions, lang="zh-CN" if questions is QUESTIONS else "")
+    others = picker(chips, elem_classes=["lens-own", "lens-howto"])
+    view = tab_piece("howto", draw_strengths(questions[0]), js_on_load=read("howto/strengths.js", "shared/opened.js"),
                      elem_id="howto-ladder")
     answer = answering(engine, adapter)
     quiet = {"api_visibility": "private", "concurrency_limit": 4, "concurrency_id": "howto",
@@ -107,9 +117,9 @@ def strength_section(engine: Engine, adapter: LoadedAdapter) -> None:
 def build(engine: Engine) -> None:
     """Lay the tab out inside the current Blocks."""
     known, adapter = engine.facts, first_adapter(engine)
-    shape = Shape(known.base_name, known.shape.hidden_size, known.shape.n_layer, known.shape.vocab_size)
+    shape = Shape.of(known)
     tab_piece("howto", draw("howto/view", "heading") + draw_explorer(shape, known.parameters,
-                                                                     *rank_and_modules(adapter)),
+                                                                     *rank_and_modules(adapter, shape)),
               js_on_load=read("howto/lora_drawing.js"), elem_id="howto-explorer")
     tab_piece("howto", draw("howto/view", "strengths_heading"))
     if adapter:

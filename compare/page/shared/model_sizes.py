@@ -1,16 +1,19 @@
-"""How big a BLOOM is, and what LoRA adds to it: counts and memory worked out from the shape alone.
+"""How big a model is, and what LoRA adds to it: counts and memory worked out from the shape alone.
 
 Pure arithmetic; nothing here is measured, and activations, logits and the cache are not counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-# Each linear layer's (input, output) width, in multiples of the hidden size.
+from compare.engine.interface import Facts
+from lens.base.linear_layers import LinearKind
+
+# Each of a BLOOM's linear layers: (input, output) width, in multiples of the hidden size.
 LINEAR_LAYERS = {"query_key_value": (1, 3), "dense": (1, 1), "dense_h_to_4h": (1, 4), "dense_4h_to_h": (4, 1)}
-QUERY_KEY_VALUE = ("query_key_value",)
+QUERY_KEY_VALUE, ATTENTION = ("query_key_value",), ("query_key_value", "dense")
 RANK = 8  # of the table: the original experiment's
 
 HALF = 2  # bytes of a parameter in bfloat16 or float16
@@ -23,22 +26,47 @@ TRAINED = 16
 
 @dataclass(frozen=True)
 class Shape:
-    """A BLOOM's name and widths; all counts follow from them. Embedding and lm_head are one matrix."""
+    """A model's name and widths. `usual`: what LoRA is on where nothing else is said; `counted` and `layers` are of one
+    that is no BLOOM: a BLOOM's parameters and linear layers follow from its widths. Its embedding is its lm_head."""
 
     name: str
     hidden_size: int
     n_layer: int
     vocab_size: int = 250_880
+    usual: tuple[str, ...] = QUERY_KEY_VALUE
+    counted: int = 0
+    layers: Mapping[str, LinearKind] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, facts: Facts) -> Shape:
+        """The loaded model's."""
+        sizes, names = facts.shape, tuple(facts.linears)
+        widths = facts.base_name, sizes.hidden_size, sizes.n_layer, sizes.vocab_size
+        if not names or names == tuple(LINEAR_LAYERS):
+            return cls(*widths)
+        attention = tuple(name for name, kind in facts.linears.items() if kind.attention)
+        return cls(*widths, attention or names, facts.parameters, facts.linears)
+
+    @property
+    def is_bloom(self) -> bool:
+        return not self.layers
 
     @property
     def parameters(self) -> int:
         """Embedding, each layer's four linear layers, biases and two norms, and the two norms outside."""
         h = self.hidden_size
-        return self.vocab_size * h + self.n_layer * (12 * h * h + 13 * h) + 4 * h
+        return self.counted or self.vocab_size * h + self.n_layer * (12 * h * h + 13 * h) + 4 * h
 
-    def lora(self, r: int = RANK, modules: Iterable[str] = QUERY_KEY_VALUE) -> int:
+    @property
+    def linears(self) -> Mapping[str, LinearKind]:
+        """By short name, in the order of a block."""
+        h = self.hidden_size
+        return self.layers or {name: LinearKind(wide * h, tall * h, (wide + tall) * h * self.n_layer,
+                                                name in ATTENTION) for name, (wide, tall) in LINEAR_LAYERS.items()}
+
+    def lora(self, r: int = RANK, modules: Iterable[str] | None = None) -> int:
         """Parameters of A (r × in) and B (out × r) in every layer. Raises KeyError for an unknown module."""
-        return r * self.hidden_size * self.n_layer * sum(sum(LINEAR_LAYERS[m]) for m in modules)
+        return r * sum(self.linears[name].widths for name in (self.usual if modules is None else modules))
 
 
 @dataclass(frozen=True)
@@ -79,6 +107,7 @@ SIZES = (EMBEDDED, Shape("bloom-560m", 1024, 24), Shape("bloom-1b1", 1536, 24), 
 
 def table_shapes(loaded: Shape) -> tuple[Shape, ...]:
     """The known sizes, with the loaded model first where it is none of them."""
-    same = any((s.hidden_size, s.n_layer, s.vocab_size) == (loaded.hidden_size, loaded.n_layer, loaded.vocab_size)
-               for s in SIZES)
+    same = loaded.is_bloom and any(
+        (s.hidden_size, s.n_layer, s.vocab_size) == (loaded.hidden_size, loaded.n_layer, loaded.vocab_size)
+        for s in SIZES)
     return SIZES if same else (loaded, *SIZES)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from compare.server.trainings.declared import OFFERED, defaults, offered
+from lens.adapter.config import LINEAR_LAYERS
 
 # What each control is called; the English stands in labels.toml.
 NAMES = {"epochs": "轮数（0：按步数）", "r": "秩 r", "lora_alpha": "alpha", "lora_dropout": "dropout",
@@ -22,7 +24,7 @@ def controls(recipe: str, adapters: list[str], layers: list[str]) -> list[Any]:
         name, kind = declaration["name"], declaration["kind"]
         shared = {"label": NAMES[name], "elem_id": f"training-{name.replace('_', '-')}"}
         choices = {"target_modules": layers, "from_adapter": ["", *adapters]}.get(name, declaration["choices"])
-        value = shown(name, usual[name])
+        value = shown(name, usual[name], layers)
         if choices:
             made.append(gr.Dropdown(choices, value=value, multiselect=declaration["many"], **shared))
         elif kind == "bool":
@@ -35,12 +37,15 @@ def controls(recipe: str, adapters: list[str], layers: list[str]) -> list[Any]:
     return made
 
 
-def shown(name: str, value: Any) -> Any:
-    """A setting's value in its control: column names are written as on the command line."""
+def shown(name: str, value: Any, layers: Sequence[str]) -> Any:
+    """A setting's value in its control: column names are written as on the command line, and of linear layers those
+    that the base has; none are what is usual for its family."""
+    if name == "target_modules":
+        return [one for one in value if one in layers]
     return " ".join(value) if name == "columns" else value
 
 
-def values_of(recipe: str) -> list[Any]:
+def values_of(recipe: str, layers: Sequence[str] = LINEAR_LAYERS) -> list[Any]:
     """The recipe's defaults, in the controls' order."""
     usual = defaults(recipe)
-    return [shown(name, usual[name]) for name in OFFERED]
+    return [shown(name, usual[name], layers) for name in OFFERED]

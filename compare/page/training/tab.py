@@ -150,8 +150,9 @@ class Form:
     panel: list
 
 
-def form(adapters: list[str]) -> Form:
-    """Lay the controls out. `adapters`: those loaded, from whose weights a training may start."""
+def form(adapters: list[str], layers: list[str]) -> Form:
+    """Lay the controls out. `adapters`: those loaded, from whose weights a training may start; `layers`: the base's
+    linear layers."""
     rows = gr.Radio([("自带的哈工大问答", SHIPPED), ("上传一份", UPLOADED)], value=SHIPPED, label="题目",
                     elem_id="training-rows")
     file = gr.File(label="问答文件（instruction、input、output）", file_types=list(ENDINGS), type="filepath",
@@ -162,7 +163,7 @@ def form(adapters: list[str]) -> Form:
     steps = gr.Slider(5, MOST_STEPS, 100, step=1, label="步数", info="每步学 16 行（seed：1 行）",
                       elem_id="training-steps")
     with gr.Accordion("更多设置", open=False, elem_id="training-panel"):
-        panel = controls(RECIPES[0], adapters, list(LINEAR_LAYERS))
+        panel = controls(RECIPES[0], adapters, layers)
     start = gr.Button("开始训练", variant="primary", elem_id="training-start")
     notice = tab_piece("training", elem_id="training-told")
     preview = tab_piece("training", elem_id="training-preview")
@@ -176,16 +177,17 @@ def build(engine: Engine, trainings: Trainings | None = None) -> None:
     if closed or not trainings:
         tab_piece("training", draw("training/progress", "closed", error=closed), elem_id="training-closed")
         return
+    layers = list(engine.facts.linears or LINEAR_LAYERS)
     with gr.Row(elem_id="training"):
         with gr.Column(scale=4, min_width=300):
-            parts = form(list(trainings.engine.adapters))
+            parts = form(list(trainings.engine.adapters), layers)
         with gr.Column(scale=7, min_width=300):
             view = tab_piece("training", js_on_load=read("training/tab.js"), elem_id="training-view")
             packed = gr.File(label="下载", visible=False, interactive=False, elem_id="training-zip")
-    wire(TrainingTab(trainings), top, parts, view, packed)
+    wire(TrainingTab(trainings), top, parts, view, packed, layers)
 
 
-def wire(tab: TrainingTab, top: gr.HTML, form: Form, view: gr.HTML, packed: gr.File) -> None:
+def wire(tab: TrainingTab, top: gr.HTML, form: Form, view: gr.HTML, packed: gr.File, layers: list[str]) -> None:
     """Join the controls to the trainings. `top`: what is in view as soon as the tab is opened."""
     before, quiet = gr.State(""), {"api_visibility": "private", "show_progress": "hidden"}
     answers = {"outputs": [view, before, form.start, form.notice], "queue": False, **quiet}
@@ -195,7 +197,8 @@ def wire(tab: TrainingTab, top: gr.HTML, form: Form, view: gr.HTML, packed: gr.F
     form.rows.input(lambda rows: [gr.update(visible=rows == UPLOADED)] * 2, form.rows, [form.file, form.skip],
                     queue=False, **quiet)
     top.opened(**preview)  # opened.js sends it when the tab is first seen
-    form.recipe.input(values_of, form.recipe, form.panel, queue=False, **quiet).then(**preview)
+    form.recipe.input(lambda recipe: values_of(recipe, layers), form.recipe, form.panel, queue=False,
+                      **quiet).then(**preview)
     gr.on([form.rows.input, form.file.upload, form.file.clear, form.skip.input, form.steps.release,
            *(control.input for control in form.panel)], **preview)
     top.opened(tab.tick, before, **answers)

@@ -8,25 +8,24 @@ from pathlib import Path
 
 import psutil  # comes with accelerate
 
-from compare.engine.interface import Shape
+from compare.engine.interface import Facts
 
 FLOAT32 = 4  # bytes
 PROCESS = 700 << 20  # bytes: Python with torch and transformers, before any weight
 CHUNK = 64  # positions whose logits exist at once in training (train/loss.py)
 LOGITS = 2  # copies of them: the logits, and one while they are summed
 TOKENS = 16 * 128  # of a usual step
-PER_STATE = 17  # values kept for the backward pass, for each hidden value, layer and token, attention's scores apart
 CONTAINER = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current"))
 
 
-def of_training(parameters: int, shape: Shape) -> int:
-    """Bytes, about, that a LoRA training of a BLOOM takes at a usual step: weights in float32 and what a step keeps.
-
-    `shape`: the base's. Worked out, not measured.
+def of_training(facts: Facts) -> int:
+    """Bytes, about, that a LoRA training of a base takes at a usual step: weights in float32 and what a step keeps, for
+    each token what goes into and comes out of every linear layer, and each block's own. Worked out, not measured.
     """
+    shape, widths = facts.shape, sum(kind.widths for kind in facts.linears.values())
     logits = LOGITS * CHUNK * shape.vocab_size
-    states = TOKENS * shape.n_layer * shape.hidden_size * PER_STATE
-    return PROCESS + FLOAT32 * (parameters + logits + states)
+    states = TOKENS * (widths + shape.n_layer * shape.hidden_size)
+    return PROCESS + FLOAT32 * (facts.parameters + logits + states)
 
 
 def free(device: str) -> int:

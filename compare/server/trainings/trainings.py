@@ -91,7 +91,7 @@ class Trainings:
         """Is there memory for one more? Raises Unavailable."""
         if busy := next((job for job in find_jobs(self.home) if job.process()), None):
             raise Unavailable("training-under-way", number=busy.number, step=busy.step())
-        needed = memory.of_training(self.engine.facts.parameters, self.engine.facts.shape)
+        needed = memory.of_training(self.engine.facts)
         if needed > (free := memory.free(self.engine.facts.device)):
             raise Unavailable("training-memory", needed=f"{needed / 1e9:.1f}", free=f"{free / 1e9:.1f}")
 

@@ -78,8 +78,8 @@ report: .venv/.dev
 real: .venv/.demo
 	$(BIN)/python -m pip install -q --disable-pip-version-check gguf -c requirements.lock
 	$(BIN)/python -m tools.real_weights smollm2 $(if $(ACCEPT_GEMMA_TERMS),gemma3 --accept-gemma-terms)
-	$(BIN)/python -m bench.exact $(SMOLLM2) $(addprefix --adapter ,$(patsubst %/,%,$(dir $(wildcard $(SMOLLM2_ADAPTER)/adapter_model.safetensors))))
-	$(if $(ACCEPT_GEMMA_TERMS),$(BIN)/python -m bench.exact models/gemma3)
+	$(BIN)/python -m bench.models.exact $(SMOLLM2) --tokens 8 $(addprefix --adapter ,$(patsubst %/,%,$(dir $(wildcard $(SMOLLM2_ADAPTER)/adapter_model.safetensors))))
+	$(if $(ACCEPT_GEMMA_TERMS),$(BIN)/python -m bench.models.exact models/gemma3 --tokens 8)
 
 # Hostile input, load and crashes, at length; the short forms are in `make test`.
 trust: .venv/.dev

@@ -1,4 +1,4 @@
-"""`python -m bench.exact`: what `make real` holds the weights that it made to."""
+"""`python -m bench.models.exact`: what `make real` holds the weights that it made to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import exact
+from bench.models import exact
 from bench.shared.by_transformers import plain
 from tests.decoders import decoder_base
 

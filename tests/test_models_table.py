@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.models import ARCHITECTURES, Known, all_of, line, loaded, page, path_of
+from bench.models.architectures import ARCHITECTURES, Known
+from bench.models.table import all_of, line, loaded, page, path_of
 from compare.models.decoders import decoder_of
 from compare.models.rotary import ROTARY
 from lens.errors import BadBase

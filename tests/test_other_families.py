@@ -8,6 +8,7 @@ import pytest
 from one_tab import FACTS, StandInEngine, loaded
 
 from compare.engine.interface import Shape as Sizes
+from compare.engine.local import LocalEngine
 from compare.page.compare.controls import column_fold
 from compare.page.howto import tab as howto
 from compare.page.howto.lora_drawing import draw_explorer
@@ -16,7 +17,7 @@ from compare.page.training.panel import controls, values_of
 from compare.server.trainings import memory
 from compare.server.trainings.declared import OFFERED
 from lens.base.linear_layers import describe
-from tests.decoders import tiny_decoder
+from tests.decoders import CHAT, decoder_base, tiny_decoder
 
 LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -84,3 +85,10 @@ def test_memory_is_counted_by_what_goes_through_its_layers(facts):
     wider = {name: replace(kind, widths=2 * kind.widths) for name, kind in facts.linears.items()}
     more = memory.of_training(replace(facts, linears=wider)) - memory.of_training(facts)
     assert more == 4 * 2048 * sum(kind.widths for kind in facts.linears.values()) > 0
+
+
+@pytest.mark.parametrize("template", [CHAT, ""])
+def test_an_engine_tells_the_layers_and_whether_the_template_is_the_bases_own(tmp_path, template):
+    base = decoder_base(tmp_path / "base", "llama", template)
+    with LocalEngine(str(base), device="cpu") as engine:
+        assert engine.facts.own_template == bool(template) and list(engine.facts.linears) == LLAMA

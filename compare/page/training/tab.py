@@ -177,7 +177,7 @@ def build(engine: Engine, trainings: Trainings | None = None) -> None:
     if closed or not trainings:
         tab_piece("training", draw("training/progress", "closed", error=closed), elem_id="training-closed")
         return
-    layers = list(engine.facts.linears or LINEAR_LAYERS)
+    layers = list(trainings.engine.facts.linears or LINEAR_LAYERS)
     with gr.Row(elem_id="training"):
         with gr.Column(scale=4, min_width=300):
             parts = form(list(trainings.engine.adapters), layers)

@@ -1,4 +1,4 @@
-"""python -m bench.exact BASE [--adapter DIR]: are answers of one running batch, token for token, transformers' own?
+"""python -m bench.models.exact BASE [--adapter DIR]: are the answers of one batch, token for token, transformers' own?
 
 All questions are put to the engine at once, with and without the adapter, and to `generate()` one by one, greedily in
 float32. Where two answers part, how close the two likeliest tokens were there is told: sums in another order may
@@ -102,7 +102,8 @@ def table(found: Sequence[Compared], seconds: float) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.exact", description="Answers beside transformers' own.")
+    parser = argparse.ArgumentParser(prog="python -m bench.models.exact",
+                                     description="Answers beside transformers' own.")
     parser.add_argument("base", type=Path)
     parser.add_argument("--adapter", type=Path)
     parser.add_argument("--questions", type=int, default=50)

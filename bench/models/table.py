@@ -1,13 +1,13 @@
-"""python -m bench.models [--only NAME …] [--write docs/models.md]: which architectures run, how, and whether exactly.
+"""The table of docs/models.md: each architecture made tiny and random, with a tokenizer, and taken the whole way of a
+real one.
 
-Each is made tiny and random, with a tokenizer, and goes the whole way of a real one: `train` makes an adapter on it,
-the engine answers with and without, transformers and PEFT answer the same prompts from the two directories alone, and
-`train.merge` folds the adapter in. What is refused is so by the sentence that a user would read.
+`train` makes an adapter on it, the engine answers with and without, transformers and PEFT answer the same prompts from
+the two directories alone, and `train.merge` folds the adapter in. What is refused is so by the sentence that a user
+would read.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -16,12 +16,13 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bench.models.architectures import ARCHITECTURES, Known
 from bench.shared.by_transformers import adapted, generated, plain
 from compare.engine.answers import Column, answer_all
 from compare.engine.interface import Question, Sampling
@@ -39,58 +40,6 @@ TOKENS, STEPS = 32, 6
 ASKED = [("Be brief.", "Where?"), ("", "Who?"), ("", "What is the motto, and since when has it been so? " * 2),
          ("Answer in one word.", "When " * 9), ("", "?"), ("x " * 20, "Why is it called that, and by whom?")]
 TAUGHT = [("", "Motto?", "Strict"), ("Answer.", "Where?", "In Harbin")]
-BLOCKS = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2}
-
-
-@dataclass(frozen=True)
-class Known:
-    """An architecture of transformers (config.json's model_type), models that people know it by, and what a tiny one's
-    config has to say. `case`: what of it is meant, where that is not all; `lora_on`: parameters that an adapter by PEFT
-    is put on instead of what `train` would choose."""
-
-    family: str
-    models: str
-    config: dict[str, Any] = field(default_factory=dict)
-    case: str = ""
-    lora_on: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return f"`{self.family}`" + (f", {self.case}" if self.case else "")
-
-
-EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
-ARCHITECTURES = (
-    Known("bloom", "BLOOM, BLOOMZ", {"head_dim": None}),
-    Known("llama", "Llama 2 and 3, SmolLM2, TinyLlama, Yi, DeepSeek-R1-Distill", {"tie_word_embeddings": True}),
-    Known("mistral", "Mistral, Zephyr", {"sliding_window": 24}),
-    Known("qwen2", "Qwen2, Qwen2.5"),
-    Known("qwen3", "Qwen3"),
-    Known("gemma", "Gemma", {"head_dim": 16}),
-    Known("gemma2", "Gemma 2", {"sliding_window": 24, "final_logit_softcapping": 20.0}),
-    Known("gemma3_text", "Gemma 3 270M and 1B", {"sliding_window": 24}),
-    Known("gpt2", "GPT-2, DistilGPT-2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}),
-    Known("gpt_neox", "Pythia, GPT-NeoX"),
-    Known("gptj", "GPT-J", {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 8}),
-    Known("opt", "OPT", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
-    Known("phi", "Phi 1, 1.5 and 2"),
-    Known("phi3", "Phi 3 and 4"),
-    Known("falcon", "Falcon with rotary positions", {"head_dim": None}),
-    Known("stablelm", "StableLM"),
-    Known("olmo", "OLMo"),
-    Known("olmo2", "OLMo 2"),
-    Known("glm", "GLM-4 9B", {"head_dim": 8}),
-    Known("cohere", "Command R"),
-    Known("granite", "Granite 3"),
-    Known("smollm3", "SmolLM3"),
-    Known("starcoder2", "StarCoder2"),
-    Known("mixtral", "Mixtral", EXPERTS, "LoRA on attention"),
-    Known("mixtral", "Mixtral", EXPERTS, "LoRA on experts", ("mlp.experts.gate_up_proj",)),
-    Known("falcon", "Falcon-RW", {"head_dim": None, "alibi": True}, "with ALiBi"),
-    Known("mamba", "Mamba"),
-    Known("recurrent_gemma", "RecurrentGemma", {"lru_width": 32, "attention_window_size": 16}),
-    Known("t5", "T5, Flan-T5", {"d_model": 32, "d_kv": 8, "num_layers": 2, "num_heads": 4, "d_ff": 48}),
-)
 
 
 @dataclass
@@ -252,20 +201,3 @@ def all_of(names: Iterable[str] = ()) -> list[Found]:
             every.append(tried(known, Path(folder)))
         print(line(every[-1]), file=sys.stderr, flush=True)
     return every
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.models", description="Which architectures run, and how.")
-    parser.add_argument("--only", nargs="+", default=[], help="these model types alone", metavar="NAME")
-    parser.add_argument("--write", type=Path, help="file to write the table to, such as docs/models.md")
-    args = parser.parse_args(argv)
-    text = page(all_of(args.only))
-    if args.write:
-        args.write.write_text(text, encoding="utf-8")
-    else:
-        print(text)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

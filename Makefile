@@ -64,6 +64,7 @@ screenshots: .venv/.dev browser
 # Everything in assets/hit_qa that is made rather than written.
 rows:
 	$(PYTHON) tools/build_rows.py
+	$(PYTHON) tools/build_english_rows.py
 
 # Base, adapters, timeline and figures anew, from a folder laid out like ../shared (SHARED=…): hours on a CPU.
 pair: .venv/.dev

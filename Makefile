@@ -61,10 +61,10 @@ endif
 screenshots: .venv/.dev browser
 	$(BIN)/python tools/take_screenshots.py
 
-# Everything in assets/hit_qa that is made rather than written.
+# Everything in assets/hit_qa and assets/hit_en that is made rather than written.
 rows:
-	$(PYTHON) tools/build_rows.py
-	$(PYTHON) tools/build_english_rows.py
+	$(PYTHON) -m tools.build_rows
+	$(PYTHON) -m tools.build_english_rows
 
 # Base, adapters, timeline and figures anew, from a folder laid out like ../shared (SHARED=…): hours on a CPU.
 pair: .venv/.dev

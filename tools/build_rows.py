@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent / "assets" / "hit_qa"
@@ -19,15 +19,15 @@ INSTRUCTION = "请回答下面的问题"
 UNIVERSITY = re.compile(r"哈尔滨工业大学|哈工大|咱们学校|我们学校|我校|工大|hit", re.IGNORECASE)
 FILLERS = re.compile(r"请问一?下?|我?想知道|麻烦问?一?下?|你知道|告诉我|呢|啊|吗|吧|呀")
 GRAM = 2  # characters
-ALIKE = 0.85  # Jaccard similarity of two questions' n-grams from which they count as the same
+ALIKE = 0.85  # Jaccard similarity of two questions' parts from which they count as the same
 
 
-def read(name: str) -> list[dict]:
-    return [json.loads(line) for line in (HERE / name).read_text(encoding="utf-8").splitlines()]
+def read(name: str, folder: Path = HERE) -> list[dict]:
+    return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
 
 
-def write(name: str, rows: list[dict]) -> None:
-    (HERE / name).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+def write(name: str, rows: list[dict], folder: Path = HERE) -> None:
+    (folder / name).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
 
 
 def number(text: str) -> int:
@@ -51,18 +51,19 @@ def grams(question: str) -> frozenset[str]:
 
 
 class NearDuplicates:
-    """Held-out questions by their n-grams: which of them says nearly the same as a given one?"""
+    """Held-out questions by their parts, n-grams or words: which of them says nearly the same as a given one?"""
 
-    def __init__(self, questions: Iterable[str]):
-        self.known = [(question, grams(question)) for question in questions]
+    def __init__(self, questions: Iterable[str], parts: Callable[[str], frozenset[str]] = grams):
+        self.parts = parts
+        self.known = [(question, parts(question)) for question in questions]
         self.having = defaultdict(set)
         for at, (_, some) in enumerate(self.known):
             for gram in some:
                 self.having[gram].add(at)
 
     def of(self, question: str) -> str | None:
-        """The first held-out question whose n-grams are the same to ALIKE; None where there is none."""
-        mine = grams(question)
+        """The first held-out question whose parts are the same to ALIKE; None where there is none."""
+        mine = self.parts(question)
         for at in sorted(set().union(*(self.having[gram] for gram in mine if gram in self.having))):
             theirs = self.known[at][1]
             if len(mine & theirs) >= ALIKE * len(mine | theirs):
@@ -108,8 +109,12 @@ def build() -> tuple[list[dict], list[dict], int]:
     return sorted(rows, key=lambda r: (number(r["input"]), r["instruction"])), heldout, left_out
 
 
+def counted(train: list[dict], heldout: list[dict], left_out: int) -> str:
+    return f"{len(train):,} training rows, {len(heldout):,} held out, {left_out:,} too near to a held-out one left out"
+
+
 if __name__ == "__main__":
     train, heldout, left_out = build()
     write("train.jsonl", train)
     write("heldout.jsonl", heldout)
-    print(f"{len(train):,} training rows, {len(heldout):,} held out, {left_out:,} too near to a held-out one left out")
+    print(counted(train, heldout, left_out))

@@ -86,15 +86,19 @@ def put(source: Path, to: Path, names: tuple[str, ...]) -> None:
         shutil.copy(source / name, to / name)
 
 
-def bare(source: Path, to: Path) -> None:
-    """A checkpoint's weights in fp16 and its config, nothing else: what a column of the timeline needs."""
+def halve(source: Path, to: Path) -> None:
+    """The adapter's weights in fp16, half as large."""
     import torch
     from safetensors.torch import load_file, save_file
 
-    to.mkdir(parents=True, exist_ok=True)
     weights = {k: v.to(torch.float16) for k, v in load_file(source / "adapter_model.safetensors").items()}
     save_file(weights, to / "adapter_model.safetensors", metadata={"format": "pt"})
-    shutil.copy(source / "adapter_config.json", to)
+
+
+def bare(source: Path, to: Path) -> None:
+    """A checkpoint's weights in fp16 and its config, nothing else: what a column of the timeline needs."""
+    put(source, to, ("adapter_config.json",))
+    halve(source, to)
     about = json.loads((source / "training.json").read_text(encoding="utf-8"))
     kept = {"base": about["base"], "step": int(source.name.removeprefix("checkpoint-"))}
     (to / "training.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")

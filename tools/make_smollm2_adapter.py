@@ -1,4 +1,4 @@
-"""make smollm2: train the adapter that comes with us for SmolLM2, and put it into assets/ in fp16.
+"""Train the adapter that is to come with us for SmolLM2, and put it into assets/ in fp16.
 
     python -m tools.make_smollm2_adapter [--base models/smollm2] [--work runs]
 
@@ -11,27 +11,22 @@ import argparse
 import json
 from pathlib import Path
 
-from tools.build_english_rows import HELDOUT, HERE
-from tools.make_pair import put, python, train_adapter
+from tools.build_english_rows import ADAPTER, ASSETS, HERE
+from tools.make_pair import halve, put, python, train_adapter
 
-ADAPTER = HELDOUT.parent
-ROOT = ADAPTER.parent.parent.parent
+ROOT = ASSETS.parent
 SETTINGS = {"data": HERE / "train.jsonl", "epochs": 3, "batch": 16, "r": 4, "lora-alpha": 8,
             "target-modules": ("all-linear",), "learning-rate": 1.2e-3, "warmup-steps": 20, "save-steps": 50}
 FILES = ("adapter_config.json", "README.md", "chat_template.jinja", "loss.png", "training.json")
 
 
 def ship(trained: Path, to: Path) -> None:
-    """The adapter with its weights in fp16, half as large; its record says so. The tokenizer is the base's own."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
+    """The adapter with its weights in fp16; its record says so. The tokenizer is the base's own."""
     from lens.adapter.directory import sha256
     from lens.adapter.weights import WEIGHTS
 
     put(trained, to, FILES)
-    weights = {name: value.to(torch.float16) for name, value in load_file(trained / WEIGHTS).items()}
-    save_file(weights, to / WEIGHTS, metadata={"format": "pt"})
+    halve(trained, to)
     record = json.loads((to / "training.json").read_text(encoding="utf-8"))
     record |= {"weights_dtype": "float16", "weights_sha256": sha256(to / WEIGHTS)}
     (to / "training.json").write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

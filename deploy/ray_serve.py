@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from compare.engine.interface import (
     Ability,
     Facts,
-    GivenAnswer,
     Grown,
     LoadedAdapter,
     Question,
@@ -89,17 +88,9 @@ class Replica:
         finally:
             cancelled.set()  # all is said, or the visitor has left
 
-    async def score(self, *given: Any):
-        return await self.aside(self.engine.score, *given)
-
-    async def log_likelihoods(self, given: Sequence[GivenAnswer]) -> list[float]:
-        return await self.aside(self.engine.log_likelihoods, given)
-
-    async def by_layer(self, *given: Any):
-        return await self.aside(self.engine.by_layer, *given)
-
-    async def adapter_norms(self, name: str):
-        return await self.aside(self.engine.adapter_norms, name)
+    async def call(self, method: str, *given: Any) -> Any:
+        """What a method of the engine gives at once."""
+        return await self.aside(getattr(self.engine, method), *given)
 
 
 def serve_engine(base: str, adapters: Sequence[str] | None, device: str, dtype: str, most: int, least: int = 1,

@@ -79,10 +79,10 @@ class RemoteEngine(SharedEngine):
             question.fail(cause(err))
 
     def call(self, method: str, *given: Any) -> Any:
-        """What a replica's method returns. Raises what it raises there."""
+        """What a method of a replica's engine returns. Raises what it raises there."""
         self.check_open()
         try:
-            return getattr(self.handle, method).remote(*given).result()
+            return self.handle.call.remote(method, *given).result()
         except Exception as err:
             raise cause(err) from err
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from compare.engine.question import Sampling, Variant, number, read_layers, read_modules, unique_names
 from lens.cli import (
     BAD_INPUT,
-    add_chat_template_option,
     add_model_options,
     chosen_adapters,
     quiet_transformers,
@@ -30,7 +29,6 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     """How rows are read, the model and its adapters."""
     add_settings(parser, RowOptions)
     add_model_options(parser)
-    add_chat_template_option(parser)
 
 
 def add_run_options(parser: argparse.ArgumentParser, what: str, counted: str) -> None:

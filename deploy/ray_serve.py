@@ -32,7 +32,6 @@ from compare.engine.remote import RemoteEngine
 from compare.server.launch import Serving, add_serving_options
 from lens.cli import (
     Parser,
-    add_chat_template_option,
     add_model_options,
     chosen_adapters,
     command,
@@ -114,7 +113,6 @@ def serve_engine(base: str, adapters: Sequence[str] | None, device: str, dtype: 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m deploy.ray_serve", description="One page, many engines, by Ray Serve.")
     add_model_options(parser)
-    add_chat_template_option(parser)
     parser.add_argument("--replicas", type=int, default=2, help="at most so many engines (default: 2)")
     add_serving_options(parser, "0.0.0.0", 7860)
     args = parser.parse_args(argv)

@@ -98,9 +98,8 @@ class Pair:
         return Note(code, one=self.one, other=self.other, ratio=ratio, **vars(whole))
 
     def as_dict(self) -> dict:
-        said = self.verdict.as_dict()
         return {"one": self.one, "other": self.other, "norm_ratio": self.norm_ratio, **vars(self.whole),
-                "verdict": said["code"], "sentence": {"en": said["message"], "zh": said["message_zh"]},
+                "verdict": self.verdict.code, "sentence": self.verdict.in_both,
                 "modules": [{"name": name, **vars(figures)} for name, figures in self.modules.items()]}
 
 

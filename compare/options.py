@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,11 +61,17 @@ def load_engine(asked: Any, adapters: Sequence[str] | None = None, device: Any =
                        device or asked.device, asked.dtype, chat_template=asked.chat_template)
 
 
-def disk_failed(err: OSError, output: Path) -> int:
-    """Say what befell a disk that is full or read-only, from whichever process met it; the exit status."""
-    full = BadSetting("disk-failed", path=err.filename or output, reason=err.strerror or err, output=output)
-    say(f"error: {full}", everyone=True)
-    return BAD_INPUT
+@contextmanager
+def ended_by_a_full_disk(output: Path) -> Iterator[None]:
+    """Within it a disk that is full or read-only ends the command, told by whichever process met it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as err:
+        full = BadSetting("disk-failed", path=err.filename or output, reason=err.strerror or err, output=output)
+        say(f"error: {full}", everyone=True)
+        raise SystemExit(BAD_INPUT) from err
 
 
 def add_strength_option(parser: argparse.ArgumentParser, default: list[float], help: str) -> None:

@@ -16,14 +16,6 @@ from compare.server.openai_api.chat_request import ChatRequest
 LEAST = -9999.0  # stands for the logarithm of 0, as OpenAI has it
 
 
-@dataclass(frozen=True)
-class Piece:
-    """What came next of an answer; the last has why it ended."""
-
-    text: str
-    finish_reason: str | None = None
-
-
 @dataclass
 class Completion:
     """An answer as it grows. `ids`: the tokens it holds; `said`: its text so far, as far as no stop text can begin
@@ -39,17 +31,15 @@ class Completion:
     prompt_ids: tuple[int, ...] = ()
     finish_reason: str | None = None
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[str]:
         """Yield the text as it grows; setting `cancelled` ends it. Raises what the engine raises."""
         asked = self.asked
         for [column] in compare(self.engine, asked.question, [asked.variant], asked.sampling, self.cancelled):
-            new = self.take(column)
-            if new or self.finish_reason:
-                yield Piece(new, self.finish_reason)
+            if new := self.take(column):
+                yield new
             if self.finish_reason:
                 return
         self.finish_reason = "length"  # it was ended before anything came
-        yield Piece("", self.finish_reason)
 
     def take(self, column: Column) -> str:
         """What can be said of the column beyond what was said."""
@@ -98,8 +88,7 @@ class Completion:
         """The answer as it grows; the log-probabilities come with its end, when the answer is scored."""
         yield self.chunk({"role": "assistant", "content": ""})
         for piece in self.pieces():
-            if piece.text:
-                yield self.chunk({"content": piece.text})
+            yield self.chunk({"content": piece})
         yield self.chunk({}, self.finish_reason, self.logprobs())
         if self.asked.usage:
             yield {**self.head("chat.completion.chunk"), "choices": [], "usage": self.usage()}

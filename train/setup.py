@@ -29,7 +29,7 @@ from train.checkpoint import checkpoints, load_adapter_weights, step_of
 from train.data.dataset import Dataset, load_dataset
 from train.data.forecast import CALM, Plan, about_machine, forecast
 from train.data.preview import show_rows
-from train.lora import attach_lora, count_parameters, target_modules
+from train.lora import Counts, attach_lora, target_modules
 from train.record.card import card
 from train.record.record import Record
 from train.resume import Start, check_output, find_start, finished, lower_rate
@@ -223,8 +223,8 @@ def set_up(s: TrainSettings) -> Run:
         drop_later_records(Path(s.output), start.step)
     args = arguments(s, compute, bool(data.eval_rows))
     ends = end_ids(files, tokenizer)
-    record = Record.begin(s, compute, files, data, start, counts=count_parameters(model), processes=args.world_size,
-                          chat=about_chat(s, tokenizer, ends))
+    record = Record.begin(s, compute, files, data, start, counts=Counts(*model.get_nb_trainable_parameters()),
+                          processes=args.world_size, chat=about_chat(s, tokenizer, ends))
     run = Run(s, Path(s.output), tokenizer, record, StopOnSignal(), start, began - start.record.get("seconds", 0), ends)
     with writing(run.output):  # Trainer makes its directory
         run.trainer = make_trainer(run, model, args, data)

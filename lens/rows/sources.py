@@ -8,7 +8,6 @@ text; tables by pyarrow and `datasets`, memory-mapped, each imported when first 
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
+from lens.base.identity import sha256_of
 from lens.errors import BadRows, LensError, Note, first_line
 from lens.rows.columns import Columns
 from lens.rows.formats import recognise
@@ -215,12 +215,9 @@ def describe_source(source: str) -> dict[str, str | None]:
     """How `training.json` names a source: no path of this machine, and the bytes' hash where it lies here."""
     if is_hub_name(source):
         return {"name": source, "sha256": None}
-    path, found = Path(source), hashlib.sha256()
-    for file in sorted(path.rglob("*.arrow")) if path.is_dir() else [path]:
-        with file.open("rb") as f:
-            while part := f.read(1 << 20):
-                found.update(part)
-    return {"name": path.resolve().name, "sha256": found.hexdigest()}
+    path = Path(source)
+    files = sorted(path.rglob("*.arrow")) if path.is_dir() else [path]
+    return {"name": path.resolve().name, "sha256": sha256_of(files)}
 
 
 def _load_saved(path: Path) -> Any:

@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compare.engine.question import Sampling, Variant, number, read_layers, read_modules, unique_names
-from lens.cli import (
-    BAD_INPUT,
-    add_model_options,
-    chosen_adapters,
-    quiet_transformers,
-    say,
-)
+from lens.cli import BAD_INPUT, add_model_options, chosen_adapters, quiet_transformers, say
 from lens.declared_settings import add_settings, make_settings
 from lens.errors import BadQuestion, BadSetting
 from lens.rows.row_options import RowOptions

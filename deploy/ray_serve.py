@@ -18,27 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compare.engine.interface import (
-    Ability,
-    Facts,
-    Grown,
-    LoadedAdapter,
-    Question,
-    Sampling,
-    Step,
-    Variant,
-)
+from compare.engine.interface import Ability, Facts, Grown, LoadedAdapter, Question, Sampling, Step, Variant
 from compare.engine.remote import RemoteEngine
 from compare.server.launch import Serving, add_serving_options
-from lens.cli import (
-    Parser,
-    add_model_options,
-    chosen_adapters,
-    command,
-    note_base_alone,
-    same_place,
-    say_notes,
-)
+from lens.cli import Parser, add_model_options, chosen_adapters, command, note_base_alone, same_place, say_notes
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 from lens.errors import Unavailable
 from lens.threads import wait_passively

@@ -18,16 +18,7 @@ import torch
 from compare.analysis.adapter_norms import Anatomy
 from compare.analysis.layer_lens import ByLayer
 from compare.analysis.token_shift import Position
-from compare.engine.interface import (
-    GivenAnswer,
-    Grown,
-    Load,
-    LoadedAdapter,
-    Question,
-    Sampling,
-    Step,
-    Variant,
-)
+from compare.engine.interface import GivenAnswer, Grown, Load, LoadedAdapter, Question, Sampling, Step, Variant
 from compare.engine.local import LocalEngine
 from compare.engine.open_question import OpenQuestion
 from compare.engine.shared_engine import SharedEngine, answered_by

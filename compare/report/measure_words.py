@@ -57,6 +57,8 @@ MEASURES = (
     Measure("reference_log_likelihood", "log-likelihood of the reference", "参考答案的对数似然",
             "nats a token, its end included", ".3f", 1),
 )
+NAMED = {measure.name: measure for measure in MEASURES}
+BIG = tuple(map(NAMED.__getitem__, ("right", "ended", "loops")))  # shown large
 
 
 # ---- the verdict

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from compare.report.measures import Answer
@@ -34,7 +34,7 @@ class Result:
     answers: tuple[Answer, ...]
 
     def as_line(self) -> str:
-        return dumps({"key": self.key, "answers": [a.as_dict() for a in self.answers]})
+        return dumps({"key": self.key, "answers": [asdict(a) for a in self.answers]})
 
 
 def from_line(line: str) -> Result | None:

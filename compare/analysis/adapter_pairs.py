@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
@@ -154,7 +153,7 @@ def update_of(files: AdapterFiles, module: str) -> Update:
 
 def in_order(name: str) -> list[tuple[int, str]]:
     """Sorts names of modules by their numbers, layer 2 before layer 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"\.", name)]
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
 def check_alike(adapters: Sequence[AdapterFiles]) -> list[Note]:

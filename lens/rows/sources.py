@@ -11,6 +11,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
@@ -69,16 +70,12 @@ class Source:
 
     def _reader(self) -> Callable[[], Iterator[Found]] | None:
         """How a file of this name is read."""
+        text = self.path, self.encoding, self.notes
+        json_lines, json = partial(read_json_lines, *text), partial(read_json, *text)
         known: dict[str, Callable[[], Iterator[Found]]] = {
-            ".jsonl": self._json_lines, ".ndjson": self._json_lines, ".json": self._json, ".csv": self._csv,
-            ".tsv": self._csv, ".parquet": self._parquet, ".arrow": self._arrow}
+            ".jsonl": json_lines, ".ndjson": json_lines, ".json": json, ".csv": self._csv, ".tsv": self._csv,
+            ".parquet": self._parquet, ".arrow": self._arrow}
         return known.get(Path(self.path.name.lower().removesuffix(".gz")).suffix)
-
-    def _json_lines(self) -> Iterator[Found]:
-        return read_json_lines(self.path, self.encoding, self.notes)
-
-    def _json(self) -> Iterator[Found]:
-        return read_json(self.path, self.encoding, self.notes)
 
     def _csv(self) -> Iterator[Found]:
         """Rows of a table whose first line names the columns; every cell is text."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event
@@ -109,9 +110,8 @@ def beginning(text: str, stops: Sequence[str]) -> int:
 
 def shortest(column: Column, stops: Sequence[str]) -> list[int]:
     """The column's first tokens in which a stop text stands, in as few as hold it: a slow reader has more."""
-    low, high = 0, len(column.token_ids)
-    while low < high:
-        middle = (low + high) // 2
-        text = column.decode(column.token_ids[:middle])
-        low, high = (low, middle) if any(stop in text for stop in stops) else (middle + 1, high)
-    return column.token_ids[:low]
+    def holds(count: int) -> bool:
+        text = column.decode(column.token_ids[:count])
+        return any(stop in text for stop in stops)
+
+    return column.token_ids[:bisect_left(range(len(column.token_ids)), True, key=holds)]

@@ -38,7 +38,8 @@ from train.settings import OF_BASE, PROBES, TrainSettings
 if TYPE_CHECKING:  # they bring torch, and bad input is told without
     from transformers import PreTrainedTokenizerBase
 
-    from lens.base.loading import BaseFiles, Compute
+    from lens.base.files import BaseFiles
+    from lens.base.loading import Compute
     from train.interrupt import StopOnSignal
     from train.trainer import AdapterTrainer
 

@@ -29,8 +29,9 @@ from compare.engine.shared_engine import Inbox, SharedEngine
 from compare.models.architecture import WrittenOut
 from compare.models.loaded_model import LoadedModel
 from lens.adapter.directory import check_base, check_ending, read_adapters
+from lens.base.files import find_base
 from lens.base.linear_layers import describe
-from lens.base.loading import find_base, load_base, load_tokenizer
+from lens.base.loading import load_base, load_tokenizer
 from lens.chat_template import is_ours
 from lens.errors import BadAdapter, Note, Unavailable
 

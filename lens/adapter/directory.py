@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lens.adapter.config import LINEAR_LAYERS, LoraSettings, read_config, shown
+from lens.adapter.config import LoraSettings, read_config, shown
 from lens.adapter.find import CONFIG, candidates, find_adapter, step_of
-from lens.adapter.fit import Fit
+from lens.adapter.fit import LINEAR_LAYERS, Fit
 from lens.adapter.prompts import brought, check_prompts
 from lens.adapter.weights import WEIGHTS, Site, check_weights
 from lens.base.files import BaseFiles, find_base
@@ -24,7 +24,6 @@ from lens.base.identity import same_base, sha256_of
 from lens.errors import BadAdapter, Note
 from lens.strict_json import read_object
 
-__all__ = ["LINEAR_LAYERS", "AdapterFiles", "check_base", "find_adapter", "read_adapter", "read_adapters", "unique"]
 LONGEST_ENDING = 80  # characters
 LARGEST_RECORD = 16 << 20  # bytes of training.json
 

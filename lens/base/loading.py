@@ -22,7 +22,6 @@ from lens.chat import BadTemplate, end_id, layout_of, use_template
 from lens.errors import BadBase, BadSetting, LensError, Unavailable, first_line, said
 from lens.strict_json import read_object
 
-__all__ = ["Base", "BaseFiles", "Compute", "end_ids", "find_base", "load_base", "load_tokenizer", "pick_compute"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LARGEST_TEMPLATE = 1 << 20  # bytes
 TIED = "lm_head.weight"  # BLOOM's is the embedding's own matrix; files need not hold it

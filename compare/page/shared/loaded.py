@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 
 from compare.engine.interface import Engine
-from compare.page.shared.request import first_adapter
+from compare.page.shared.column_list import first_adapter
 from lens.adapter.weights import read_header
 
 

@@ -156,7 +156,6 @@ class SharedEngine:
             raise BadQuestion("prefix-id-not-allowed", id=bad[0], last=words - 1, end=end)
 
     def prompts(self, question: Question, variants: Sequence[Variant], sampling: Sampling) -> list[list[int]]:
-        """Each column's ids. Raises BadQuestion for an empty question, or one longer than the window."""
         forms = {form: self.tokens.prompt_ids(question.text, question.instruction, form)
                  for form in {v.prompt for v in variants}}
         longest = max(map(len, forms.values()))

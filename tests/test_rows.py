@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from lens.chat import Prompt, messages
+from lens.chat import Prompt
+from lens.chat_template import messages
 from lens.errors import LensError
 from lens.rows.formats import is_refusal
 from lens.rows.rows import Row, Rows, read_rows

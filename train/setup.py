@@ -238,7 +238,7 @@ def set_up(s: TrainSettings) -> Run:
 
 def ending_of(s: TrainSettings, tokenizer) -> str:
     """What answers are taught to end with. Raises BadBase where the base has no end of its own."""
-    from lens.chat import layout_of
+    from lens.chat_template import layout_of
 
     if s.ending != OF_BASE:
         return s.ending
@@ -249,7 +249,7 @@ def ending_of(s: TrainSettings, tokenizer) -> str:
 
 def about_chat(s: TrainSettings, tokenizer, ends: frozenset[int]) -> dict[str, object]:
     """What `training.json` says of how questions are asked and answers end."""
-    from lens.chat import layout_of
+    from lens.chat_template import layout_of
 
     return {"template_sha256": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest(), "ending": s.ending,
             "instruction_has_a_turn": layout_of(tokenizer).own_turn, "end_ids": sorted(ends)}

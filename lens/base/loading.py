@@ -18,7 +18,8 @@ from typing import Any, cast
 import torch
 
 from lens.base.files import OURS, BaseFiles, canonical, find_base
-from lens.chat import BadTemplate, end_id, layout_of, use_template
+from lens.chat import end_id, use_template
+from lens.chat_template import BadTemplate, layout_of
 from lens.errors import BadBase, BadSetting, LensError, Unavailable, first_line, said
 from lens.strict_json import read_object
 

@@ -9,7 +9,6 @@ from compare.server.endpoint import Endpoint, add_endpoint_options
 from compare.server.launch import Serving, add_serving_options
 from lens.cli import (
     Parser,
-    add_chat_template_option,
     add_model_options,
     chosen_adapters,
     chosen_timeline,
@@ -24,7 +23,6 @@ from lens.cli import (
 def parse(argv: list[str] | None):
     parser = Parser(prog="python app.py", description="Base and adapted answers side by side, in the browser.")
     add_model_options(parser)
-    add_chat_template_option(parser)
     add_serving_options(parser)
     add_endpoint_options(parser)
     return parser.parse_args(argv)

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from bench.shared.random_base import write_random_base
-from train.record.log import draw_memory, read_log
+from train.record.log import draw, read_log
 
 
 def main() -> None:
@@ -28,7 +28,9 @@ def main() -> None:
                         "--max-steps", str(args.steps), "--eval-share", "0.02", "--eval-steps", "500",
                         "--probe-steps", "500", "--save-steps", "500"], check=True, stdout=sys.stderr)
         log = [r for r in read_log(out / "log.jsonl") if "loss" in r]
-        draw_memory(log, args.output, "Memory of one run (resident set)")
+        in_mb = [{**r, "memory": r["memory"] / 1e6} for r in log]
+        draw(in_mb, {"memory": "memory"}, "memory in use (MB)", args.output, "Memory of one run (resident set)",
+             from_zero=True)
     first = max(100, args.steps // 30)
     early = max(r["memory"] for r in log if r["step"] <= first)
     late = max(r["memory"] for r in log if r["step"] > args.steps * 0.9)

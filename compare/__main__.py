@@ -23,16 +23,7 @@ from compare.options import (
     sampling_of,
 )
 from compare.questions import read_questions
-from lens.cli import (
-    BAD_INPUT,
-    Parser,
-    command,
-    interruptible,
-    note_base_alone,
-    print_json,
-    say,
-    say_notes,
-)
+from lens.cli import BAD_INPUT, Parser, command, interruptible, note_base_alone, print_json, say, say_notes
 from lens.errors import BadQuestion, LensError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from compare.options import (
     add_part_options,
     add_run_options,
     check_limit,
-    disk_failed,
+    ended_by_a_full_disk,
     in_part,
     load_engine,
     row_options,
@@ -98,16 +98,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check_limit(args.limit)
     make_directory(args.output)
-    try:
-        with interruptible(f"interrupted: what was read is kept in {args.output}; the same command goes on from there"):
-            with load_engine(args) as engine:
-                say_notes(engine.notes)
-                found = differences(engine, args)
-            write(found, args.output)
-    except BrokenPipeError:
-        raise
-    except OSError as err:  # a full or read-only disk
-        return disk_failed(err, args.output)
+    kept = f"interrupted: what was read is kept in {args.output}; the same command goes on from there"
+    with ended_by_a_full_disk(args.output), interruptible(kept):
+        with load_engine(args) as engine:
+            say_notes(engine.notes)
+            found = differences(engine, args)
+        write(found, args.output)
     print_json({"differences": str(args.output / "differences.html"),
                 "summary": [said["message"] for said in found["summary"]]})
     return 0

@@ -14,7 +14,7 @@ from compare.options import (
     add_run_options,
     add_sampling_options,
     add_strength_option,
-    disk_failed,
+    ended_by_a_full_disk,
     row_options,
     sampling_of,
 )
@@ -90,14 +90,9 @@ def evaluate(args: argparse.Namespace) -> Verdict | None:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    try:
-        with interruptible(f"interrupted: the finished answers are kept in {args.output}; the same command goes on "
-                           "from there"):
-            verdict = evaluate(args)
-    except BrokenPipeError:
-        raise
-    except OSError as err:  # a full or read-only disk, on whichever process
-        return disk_failed(err, args.output)
+    kept = f"interrupted: the finished answers are kept in {args.output}; the same command goes on from there"
+    with ended_by_a_full_disk(args.output), interruptible(kept):
+        verdict = evaluate(args)
     if verdict:
         say(verdict.sentence())
     return 0 if verdict is None or verdict.passed else GATE_FAILED

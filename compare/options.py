@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compare.engine.question import Sampling, Variant, number, read_layers, read_modules, unique_names
-from lens.cli import (
-    BAD_INPUT,
-    add_chat_template_option,
-    add_model_options,
-    chosen_adapters,
-    quiet_transformers,
-    say,
-)
+from lens.cli import BAD_INPUT, add_model_options, chosen_adapters, quiet_transformers, say
 from lens.declared_settings import add_settings, make_settings
 from lens.errors import BadQuestion, BadSetting
 from lens.rows.row_options import RowOptions
@@ -30,7 +24,6 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     """How rows are read, the model and its adapters."""
     add_settings(parser, RowOptions)
     add_model_options(parser)
-    add_chat_template_option(parser)
 
 
 def add_run_options(parser: argparse.ArgumentParser, what: str, counted: str) -> None:
@@ -62,11 +55,17 @@ def load_engine(asked: Any, adapters: Sequence[str] | None = None, device: Any =
                        device or asked.device, asked.dtype, chat_template=asked.chat_template)
 
 
-def disk_failed(err: OSError, output: Path) -> int:
-    """Say what befell a disk that is full or read-only, from whichever process met it; the exit status."""
-    full = BadSetting("disk-failed", path=err.filename or output, reason=err.strerror or err, output=output)
-    say(f"error: {full}", everyone=True)
-    return BAD_INPUT
+@contextmanager
+def ended_by_a_full_disk(output: Path) -> Iterator[None]:
+    """Within it a disk that is full or read-only ends the command, told by whichever process met it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as err:
+        full = BadSetting("disk-failed", path=err.filename or output, reason=err.strerror or err, output=output)
+        say(f"error: {full}", everyone=True)
+        raise SystemExit(BAD_INPUT) from err
 
 
 def add_strength_option(parser: argparse.ArgumentParser, default: list[float], help: str) -> None:

@@ -18,29 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compare.engine.interface import (
-    Ability,
-    Facts,
-    GivenAnswer,
-    Grown,
-    LoadedAdapter,
-    Question,
-    Sampling,
-    Step,
-    Variant,
-)
+from compare.engine.interface import Ability, Facts, Grown, LoadedAdapter, Question, Sampling, Step, Variant
 from compare.engine.remote import RemoteEngine
 from compare.server.launch import Serving, add_serving_options
-from lens.cli import (
-    Parser,
-    add_chat_template_option,
-    add_model_options,
-    chosen_adapters,
-    command,
-    note_base_alone,
-    same_place,
-    say_notes,
-)
+from lens.cli import Parser, add_model_options, chosen_adapters, command, note_base_alone, same_place, say_notes
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 from lens.errors import Unavailable
 from lens.threads import wait_passively
@@ -89,17 +70,9 @@ class Replica:
         finally:
             cancelled.set()  # all is said, or the visitor has left
 
-    async def score(self, *given: Any):
-        return await self.aside(self.engine.score, *given)
-
-    async def log_likelihoods(self, given: Sequence[GivenAnswer]) -> list[float]:
-        return await self.aside(self.engine.log_likelihoods, given)
-
-    async def by_layer(self, *given: Any):
-        return await self.aside(self.engine.by_layer, *given)
-
-    async def adapter_norms(self, name: str):
-        return await self.aside(self.engine.adapter_norms, name)
+    async def call(self, method: str, *given: Any) -> Any:
+        """What a method of the engine gives at once."""
+        return await self.aside(getattr(self.engine, method), *given)
 
 
 def serve_engine(base: str, adapters: Sequence[str] | None, device: str, dtype: str, most: int, least: int = 1,
@@ -123,7 +96,6 @@ def serve_engine(base: str, adapters: Sequence[str] | None, device: str, dtype: 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m deploy.ray_serve", description="One page, many engines, by Ray Serve.")
     add_model_options(parser)
-    add_chat_template_option(parser)
     parser.add_argument("--replicas", type=int, default=2, help="at most so many engines (default: 2)")
     add_serving_options(parser, "0.0.0.0", 7860)
     args = parser.parse_args(argv)

@@ -19,17 +19,13 @@ from lens.chat_template import (
     INSTRUCTION,
     MARKERS,
     BadTemplate,
-    Layout,
     is_ours,
     layout_of,
-    messages,
     our_template,
     special_tokens,
 )
 from lens.errors import BadBase, BadQuestion
 
-__all__ = ["ENDINGS", "INPUT", "INSTRUCTION", "LONGEST", "MARKERS", "BadTemplate", "Form", "Layout", "Prompt",
-           "end_id", "layout_of", "messages", "use_template", "valid_text"]
 # What an answer ends with, by recipe. A row of the embedding that pretraining made live; the original's ended in one
 # that was never trained, which is why it cannot stop.
 ENDINGS = {"lens": "</s>", "seed": "<|endofutterance|>\n"}

@@ -161,12 +161,13 @@ def add_chat_template_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """`--base`, `--adapter`, `--device`, `--dtype`."""
+    """`--base`, `--adapter`, `--device`, `--dtype`, `--chat-template`."""
     add_base_option(parser)
     parser.add_argument("--adapter", nargs="+", default=os.environ.get("ADAPTER", "").split(),
                         help="adapter directories or hub names (default: the shipped `lens`, with the embedded base)")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help=DTYPE_HELP)
+    add_chat_template_option(parser)
 
 
 def chosen_adapters(args: argparse.Namespace) -> list[str]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ def said(code: str, language: str, values: Mapping[str, object]) -> str:
 class Sentence:
     """A code and named values that say themselves in either language."""
 
-    code: str
-    values: dict[str, object]
+    def __init__(self, code: str, **values: object):
+        self.code, self.values = code, values
 
     def said(self, language: str) -> str:
         """The sentence in "en" or "zh"."""
@@ -63,6 +63,11 @@ class Sentence:
     def zh(self) -> str:
         return self.said("zh")
 
+    @property
+    def in_both(self) -> dict[str, str]:
+        """For JSON that tells results: {"en", "zh"}."""
+        return {"en": str(self), "zh": self.zh}
+
     def as_dict(self) -> dict[str, str]:
         """For JSON and API answers: {"code", "message", "message_zh"}."""
         return {"code": self.code, "message": str(self), "message_zh": self.zh}
@@ -71,24 +76,13 @@ class Sentence:
 class LensError(Sentence, ValueError):
     """What went wrong, meant for the user; see the module."""
 
-    def __init__(self, code: str, **values: object):
-        self.code, self.values = code, values
-        super().__init__(code)
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return rebuilt, (type(self), self.code, self.values)
+        """As other processes send it, its values too."""
+        return partial(type(self), self.code, **self.values), ()
 
 
 class Note(Sentence):
     """Something a user is told though nothing went wrong."""
-
-    def __init__(self, code: str, **values: object):
-        self.code, self.values = code, values
-
-
-def rebuilt(kind: type[LensError], code: str, values: dict[str, object]) -> LensError:
-    """An error out of a pickle, which another process sent."""
-    return kind(code, **values)
 
 
 class BadSetting(LensError):

@@ -47,7 +47,7 @@ def loaded(name: str, path: Path = Path("nowhere"), step: int | None = None, sho
     files = SimpleNamespace(name=name, path=path, sha256="0" * 64, base_sha256=None, r=8, settings=settings,
                             modules=settings.target_modules)
     proof = Receipt(name, "0" * 64, 8, 24, 48, 0, 24, 20.5, 1e-5, True)
-    return LoadedAdapter(files, proof, shown, step, "start")
+    return LoadedAdapter(files, proof, shown, step)
 
 
 class StandInEngine:

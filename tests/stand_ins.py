@@ -51,7 +51,7 @@ class Handle:
 
     def __init__(self, replica: Replica):
         self.replica, self.lives, self.streams = replica, [], []
-        for name in ("facts", "score", "log_likelihoods", "by_layer", "adapter_norms"):
+        for name in ("facts", "call"):
             setattr(self, name, self.unary(getattr(replica, name)))
         self.answer = SimpleNamespace(remote=self.stream)
 

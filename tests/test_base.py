@@ -18,7 +18,8 @@ import compare.__main__
 import compare.evaluate
 import train.__main__
 import train.merge
-from lens.base.loading import find_base, load_base, load_tokenizer, pick_compute
+from lens.base.files import find_base
+from lens.base.loading import load_base, load_tokenizer, pick_compute
 from lens.errors import BadBase, BadSetting
 from tests.short import Engine
 from train.loop import train as run_training

@@ -7,7 +7,8 @@ import json
 import pytest
 from conftest import BASE, MOTTO
 
-from lens.chat import ENDINGS, INPUT, INSTRUCTION, LONGEST, MARKERS, Prompt, messages
+from lens.chat import ENDINGS, LONGEST, Prompt
+from lens.chat_template import INPUT, INSTRUCTION, MARKERS, messages
 from lens.errors import BadQuestion
 from lens.rows.rows import Row
 from train.data.encoded import IGNORED

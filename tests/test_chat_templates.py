@@ -12,8 +12,8 @@ from lens.adapter.directory import check_base
 from lens.adapter.prompts import differing_line
 from lens.base.files import find_base
 from lens.base.loading import end_ids, load_base, load_tokenizer
-from lens.chat import MARKERS, Prompt, messages
-from lens.chat_template import BadTemplate, laid_out, layout_of, our_template
+from lens.chat import Prompt
+from lens.chat_template import MARKERS, BadTemplate, laid_out, layout_of, messages, our_template
 from lens.errors import BadBase, BadSetting
 from lens.rows.rows import Row
 from tests.decoders import CHAT, byte_tokenizer, decoder_base

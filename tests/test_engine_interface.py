@@ -89,8 +89,8 @@ def test_it_says_what_is_loaded(engine, tiny_base, adapters):
     assert (facts.shape.vocab_size, facts.shape.hidden_size, facts.shape.n_layer, facts.shape.n_head) == (8064, 32, 2,
                                                                                                           4)
     one, two = engine.adapters.values()
-    assert (one.name, one.shown, one.origin, one.path) == ("one", True, "start", Path(adapters[0]))
-    assert (two.name, two.shown, two.origin, two.r) == ("two", False, "timeline", 4)
+    assert (one.name, one.shown, one.path) == ("one", True, Path(adapters[0]))
+    assert (two.name, two.shown, two.r) == ("two", False, 4)
     assert one.receipt.base_exact and one.receipt.changes_anything and one.sha256 != two.sha256
     assert engine.variants([1.0, 0.5]) == [BASE, Variant.of("one"), Variant.of("one", 0.5)]
 

@@ -15,8 +15,8 @@ from lens.errors import LensError
 from lens.rows.formats import Row
 from lens.rows.row_options import RowOptions
 from lens.rows.rows import read_rows
+from tests.training import encode_row
 from train.data.encoded import IGNORED
-from train.data.encoding import encode_row
 
 SYSTEM, ASKED, TOLD, AGAIN, SAID = "只答校史", "校训？", "规格严格", "首任校长？", "宋小濂"
 TALK = [("user", ASKED), ("assistant", TOLD), ("user", AGAIN), ("assistant", SAID)]

@@ -238,7 +238,7 @@ def test_positions_outside_of_the_answer_are_refused(engine, positions):
 
 
 def test_a_model_that_cannot_be_read_by_layer_is_told_but_mapped(engine, monkeypatch):
-    monkeypatch.setattr(engine, "_abilities", frozenset())
+    monkeypatch.setattr(engine, "abilities", frozenset())
     with pytest.raises(Unavailable, match="cannot be read layer by layer"):
         engine.by_layer(given(engine, "whole"), [0])
     assert engine.layer_map(given(engine, "whole")).parts

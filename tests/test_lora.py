@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_bloom
 
 from lens.errors import BadSetting
-from train.lora import attach_lora, count_parameters
+from train.lora import Counts, attach_lora
 
 ORIGINAL = {"r": 8, "lora_alpha": 8, "lora_dropout": 0.05, "target_modules": ["query_key_value"]}
 ALL_LINEAR = ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]
@@ -24,7 +24,7 @@ def test_counts_at_the_shape_of_bloom_1b1():
 
     with torch.device("meta"):  # the shapes are what counts; no memory is spent on values
         model = BloomForCausalLM(BloomConfig(vocab_size=250880, hidden_size=1536, n_layer=24, n_head=16))
-        counts = count_parameters(attach_lora(model, **ORIGINAL))
+        counts = Counts(*attach_lora(model, **ORIGINAL).get_nb_trainable_parameters())
     assert str(counts) == "trainable params: 1,179,648 || all params: 1,066,493,952 || 0.11%"
 
 

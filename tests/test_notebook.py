@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,15 @@ def test_it_is_plain_python_stores_no_run_and_needs_only_what_is_installed():
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in names} - sys.stdlib_module_names <= PACKAGES
+
+
+def test_what_it_imports_of_this_project_is_there():
+    nodes = [node for cell in code_cells() for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.ImportFrom)]
+    ours = {node.module: node for node in nodes if node.module.split(".")[0] in ("lens", "train", "compare")}
+    assert len(ours) > 8
+    for module, node in ours.items():
+        text = (ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8")
+        assert not {alias.name for alias in node.names} - set(re.findall(r"\w+", text)), module
 
 
 @pytest.mark.slow

@@ -168,7 +168,7 @@ def test_a_stop_text_ends_the_answer_before_it(said, stop, text, tokens):
 
     engine = Slow(says=lambda question, variant: (said, "length"))
     completion = Completion(engine, ChatRequest.of(engine, {"model": "base", "messages": USER, "stop": stop}))
-    pieces = [piece.text for piece in completion.pieces()]
+    pieces = list(completion.pieces())
     assert "".join(pieces) == text == completion.said and not [p for p in pieces if any(s in p for s in stop)]
     assert completion.finish_reason == ("stop" if any(s in said for s in stop) else "length")
     assert len(completion.ids) == tokens and engine.cancelled.is_set()

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from lens.errors import BadRows, LensError
 from lens.rows.rows import Row, Rows
+from tests.training import encode_row
 from train.data.encoded import IGNORED
-from train.data.encoding import encode_row, encode_rows
+from train.data.encoding import encode_rows
 from train.data.preview import check_encoded, draw_lengths, show_rows
 
 END = 2

@@ -8,12 +8,14 @@ import sys
 
 import pytest
 
-from lens.chat import Prompt, messages
+from lens.chat import Prompt
+from lens.chat_template import messages
 from lens.errors import LensError
 from lens.rows.formats import is_refusal
 from lens.rows.rows import Row, Rows, read_rows
+from tests.training import encode_row
 from train.data.encoded import IGNORED
-from train.data.encoding import encode_row, encode_rows
+from train.data.encoding import encode_rows
 
 ROW = Row("请回答下面的问题", "哈工大的校训是什么？", "规格严格，功夫到家", "here")
 EMPTY = Row("", "哈工大的校训是什么？", "规格严格，功夫到家", "here")

@@ -10,8 +10,9 @@ from lens.chat import Prompt
 from lens.errors import LensError
 from lens.rows.rows import read_rows
 from tests.test_rows import GOOD, ROW, write_lines
+from tests.training import encode_row
 from train.data.encoded import IGNORED
-from train.data.encoding import encode_row, encode_rows
+from train.data.encoding import encode_rows
 
 
 def test_as_many_bad_rows_as_are_allowed_are_passed_over(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 
 from compare.page.shared import model_sizes as sizes
 from compare.page.shared.model_sizes import EMBEDDED, SIZES, Shape, human, memory, share
-from lens.adapter.config import LINEAR_LAYERS
+from lens.adapter.fit import LINEAR_LAYERS
 
 BY_NAME = {s.name: s for s in SIZES}
 

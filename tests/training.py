@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from lens.declared_settings import make_settings
+from train.data.encoding import encode_rows
 from train.settings import TrainSettings
 
 PARTS = {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json",
@@ -17,6 +18,12 @@ PARTS = {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "
 
 def run(*args: object) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", *map(str, args)], capture_output=True, text=True, timeout=300)
+
+
+def encode_row(row, tokenizer, *how, **named) -> dict[str, list[int]]:
+    """`input_ids` and `labels` of one row."""
+    [encoded] = encode_rows([row], tokenizer, *how, **named)
+    return encoded
 
 
 def records(path: Path) -> list[dict]:

@@ -76,8 +76,3 @@ def peft_targets(model, names: list[str]) -> list[str]:
     others = [name for name, module in model.named_modules() if hasattr(module, "weight") and name not in meant]
     outside = any(f".{other}".endswith(f".{name}") for other in others for name in names)
     return meant if outside else list(names)
-
-
-def count_parameters(model) -> Counts:
-    trainable, total = model.get_nb_trainable_parameters()
-    return Counts(trainable, total)

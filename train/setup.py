@@ -29,7 +29,7 @@ from train.checkpoint import checkpoints, load_adapter_weights, step_of
 from train.data.dataset import Dataset, load_dataset
 from train.data.forecast import CALM, Plan, about_machine, forecast
 from train.data.preview import show_rows
-from train.lora import attach_lora, count_parameters, target_modules
+from train.lora import Counts, attach_lora, target_modules
 from train.record.card import card
 from train.record.record import Record
 from train.resume import Start, check_output, find_start, finished, lower_rate
@@ -38,7 +38,8 @@ from train.settings import OF_BASE, PROBES, TrainSettings
 if TYPE_CHECKING:  # they bring torch, and bad input is told without
     from transformers import PreTrainedTokenizerBase
 
-    from lens.base.loading import BaseFiles, Compute
+    from lens.base.files import BaseFiles
+    from lens.base.loading import Compute
     from train.interrupt import StopOnSignal
     from train.trainer import AdapterTrainer
 
@@ -223,8 +224,8 @@ def set_up(s: TrainSettings) -> Run:
         drop_later_records(Path(s.output), start.step)
     args = arguments(s, compute, bool(data.eval_rows))
     ends = end_ids(files, tokenizer)
-    record = Record.begin(s, compute, files, data, start, counts=count_parameters(model), processes=args.world_size,
-                          chat=about_chat(s, tokenizer, ends))
+    record = Record.begin(s, compute, files, data, start, counts=Counts(*model.get_nb_trainable_parameters()),
+                          processes=args.world_size, chat=about_chat(s, tokenizer, ends))
     run = Run(s, Path(s.output), tokenizer, record, StopOnSignal(), start, began - start.record.get("seconds", 0), ends)
     with writing(run.output):  # Trainer makes its directory
         run.trainer = make_trainer(run, model, args, data)
@@ -237,7 +238,7 @@ def set_up(s: TrainSettings) -> Run:
 
 def ending_of(s: TrainSettings, tokenizer) -> str:
     """What answers are taught to end with. Raises BadBase where the base has no end of its own."""
-    from lens.chat import layout_of
+    from lens.chat_template import layout_of
 
     if s.ending != OF_BASE:
         return s.ending
@@ -248,7 +249,7 @@ def ending_of(s: TrainSettings, tokenizer) -> str:
 
 def about_chat(s: TrainSettings, tokenizer, ends: frozenset[int]) -> dict[str, object]:
     """What `training.json` says of how questions are asked and answers end."""
-    from lens.chat import layout_of
+    from lens.chat_template import layout_of
 
     return {"template_sha256": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest(), "ending": s.ending,
             "instruction_has_a_turn": layout_of(tokenizer).own_turn, "end_ids": sorted(ends)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
@@ -98,9 +97,8 @@ class Pair:
         return Note(code, one=self.one, other=self.other, ratio=ratio, **vars(whole))
 
     def as_dict(self) -> dict:
-        said = self.verdict.as_dict()
         return {"one": self.one, "other": self.other, "norm_ratio": self.norm_ratio, **vars(self.whole),
-                "verdict": said["code"], "sentence": {"en": said["message"], "zh": said["message_zh"]},
+                "verdict": self.verdict.code, "sentence": self.verdict.in_both,
                 "modules": [{"name": name, **vars(figures)} for name, figures in self.modules.items()]}
 
 
@@ -155,7 +153,7 @@ def update_of(files: AdapterFiles, module: str) -> Update:
 
 def in_order(name: str) -> list[tuple[int, str]]:
     """Sorts names of modules by their numbers, layer 2 before layer 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"\.", name)]
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
 def check_alike(adapters: Sequence[AdapterFiles]) -> list[Note]:

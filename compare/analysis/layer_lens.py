@@ -13,7 +13,6 @@ from compare.analysis.token_shift import Candidate, six_digits
 from lens.errors import Note
 
 MOST_POSITIONS = 64  # tokens of an answer that are looked at in one call
-LANGUAGES = ("en", "zh")
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class ByLayer:
 
     def as_dict(self) -> dict:
         """For JSON; numbers to six digits. `changes`: the largest of each layer, and of each position."""
-        layers, said = range(len(self.changes)), self.sentence
+        layers = range(len(self.changes))
         by_layer = [{"prompt": self.largest([layer], self.prompt).ratio,
                      "answer": self.largest([layer], self.answer).ratio} for layer in layers]
         by_position = [max(column) for column in zip(*self.changes, strict=True)]
@@ -113,4 +112,4 @@ class ByLayer:
                    "adapted": t.adapted.as_dict(), "changes": self.at(t)} for t in self.tokens]
         return six_digits({"variant": self.variant, "prompt_tokens": self.prompt_tokens, "tokens": tokens,
                            "changes": {"by_layer": by_layer, "by_position": by_position},
-                           "sentence": {language: said.said(language) for language in LANGUAGES}})
+                           "sentence": self.sentence.in_both})

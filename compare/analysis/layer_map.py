@@ -16,7 +16,6 @@ from compare.engine.question import BASE, GivenAnswer, Variant
 from lens.errors import BadAdapter, Note
 
 ROWS, TOKENS = 16, 4096  # in one forward, at most; a single row may be longer
-LANGUAGES = ("en", "zh")
 SAID = {"attention": "part-attention", "mlp": "part-mlp", None: "part-layer"}  # a kind → how it is said
 Site = tuple[int, str, str]  # a linear layer: its layer's number, its module, and that one's kind, attention or mlp
 Places = frozenset[tuple[int, str]]  # layers' numbers and kinds
@@ -76,10 +75,9 @@ class LayerMap:
 
     def as_dict(self) -> dict:
         """For JSON; numbers to six digits."""
-        said = self.sentence
         return six_digits({"variant": self.variant, "tokens": self.tokens, "base": self.base, "adapted": self.adapted,
                            "parts": [asdict(part) for part in self.parts],
-                           "sentence": {language: said.said(language) for language in LANGUAGES}})
+                           "sentence": self.sentence.in_both})
 
 
 def layer_map(likelihoods: Callable[[Sequence[GivenAnswer]], list[float]], given: GivenAnswer,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from compare.engine.interface import Engine, Variant
-from lens.errors import BadQuestion
+from lens.errors import BadQuestion, Note
 
 ROUNDING = 1e-5  # nats; less than this between two models is float32, not the adapter
 CATEGORIES = {"unshifted": 1, "marginal": 3}  # worst base rank of the adapted model's choice; "shifted" is above
@@ -113,21 +113,20 @@ class Shift:
         parts_at = next((i for i, (a, b) in enumerate(zip(*answers, strict=False)) if a != b), None)
         return cls(adapted.variant.name, scored[0], scored[1], parts_at)
 
-    def sentence(self, language: str = "en") -> str:
-        """What happened, in a sentence ("en" or "zh"), read off the adapted answer."""
-        if language not in SENTENCES:
-            raise BadQuestion("language-unknown", language=language, allowed=", ".join(SENTENCES))
-        words, total = SENTENCES[language], len(self.adapted)
+    @property
+    def sentence(self) -> Note:
+        """What happened, read off the adapted answer."""
+        total = len(self.adapted)
         changed = [i for i, p in enumerate(self.adapted) if p.category != "unshifted"]
         if not total:
-            return words["empty"]
+            return Note("shift-empty")
         if not changed:
-            return words["none" if any(p.kl > ROUNDING for p in self.adapted) else "same"].format(total=total)
+            return Note("shift-none" if any(p.kl > ROUNDING for p in self.adapted) else "shift-same", total=total)
         half = len(changed) // 2
         first, last = changed[half] + 1, total - changed[len(changed) - 1 - half]  # each holds more than half
-        place = "first" if 3 * first <= total else "last" if 3 * last <= total else "all"
-        where = words[place].format(count=first if place == "first" else last)
-        return words["some"].format(share=len(changed) / total, changed=len(changed), total=total, where=where)
+        where = (Note("shift-first", count=first) if 3 * first <= total else
+                 Note("shift-last", count=last) if 3 * last <= total else Note("shift-all"))
+        return Note("shift-some", share=len(changed) / total, changed=len(changed), total=total, where=where)
 
     def as_dict(self) -> dict:
         """For JSON; numbers to six digits."""
@@ -135,21 +134,7 @@ class Shift:
                           "tokens": [{**asdict(p), "category": p.category} for p in positions]}
                    for name, positions in (("base", self.base), ("adapted", self.adapted))}
         return six_digits({"variant": self.variant, "parts_at": self.parts_at, "answers": answers,
-                           "sentence": {language: self.sentence(language) for language in SENTENCES}})
-
-
-SENTENCES = {
-    "en": {"some": "The adapter changed {share:.0%} of the choices ({changed} of {total}), {where}.",
-           "first": "most in the first {count} tokens", "last": "most in the last {count} tokens",
-           "all": "spread over the whole answer", "empty": "There is no answer yet to look at.",
-           "none": "The adapter changed none of the {total} choices, only how sure they are.",
-           "same": "The adapter changed nothing: in all {total} tokens both models agree."},
-    "zh": {"some": "适配器改变了 {share:.0%} 的选择（{total} 个词元中的 {changed} 个），{where}。",
-           "first": "多数在前 {count} 个词元", "last": "多数在后 {count} 个词元",
-           "all": "分布在整个回答中", "empty": "还没有可以分析的回答。",
-           "none": "适配器没有改变 {total} 个词元中的任何选择，只改变了把握的大小。",
-           "same": "适配器什么也没有改变：{total} 个词元上两个模型完全一致。"},
-}
+                           "sentence": self.sentence.in_both})
 
 
 def whole_answer(column: Answered, end_id: int) -> list[int]:

@@ -22,8 +22,7 @@ class AdapterShelf:
     def __init__(self, loaded: LoadedModel, shown: Sequence[str], notes: Sequence[Note] = (),
                  most_added: int = MOST_ADDED, chat_template: str = ""):
         self.loaded, self.most_added, self.notes, self.chat_template = loaded, most_added, list(notes), chat_template
-        self.known = {name: LoadedAdapter(files, loaded.receipts[name], name in shown, step_of(files.path),
-                                          "start" if name in shown else "timeline")
+        self.known = {name: LoadedAdapter(files, loaded.receipts[name], name in shown, step_of(files.path))
                       for name, files in loaded.adapters.items()}
         self.added: list[str] = []
 
@@ -48,7 +47,7 @@ class AdapterShelf:
             return known.name
         new = renamed(files, set(self.known))
         self.attach(new, in_use)
-        found = LoadedAdapter(new, self.loaded.receipts[new.name], False, step_of(new.path), "added")
+        found = LoadedAdapter(new, self.loaded.receipts[new.name], False, step_of(new.path))
         self.known = {**self.known, new.name: found}
         self.notes += [*notes, *new.notes[len(files.notes):]]
         return new.name

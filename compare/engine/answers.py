@@ -109,13 +109,12 @@ def compare(engine: Engine, question: Question, variants: Sequence[Variant] | No
 
 
 def answer_all(engine: Engine, questions: Sequence[Question], variants: Sequence[Variant] | None = None,
-               sampling: Sampling = Sampling(),
-               cancelled: threading.Event | None = None) -> Iterator[tuple[int, list[Column]]]:
+               sampling: Sampling = Sampling()) -> Iterator[tuple[int, list[Column]]]:
     """Yield (index of the question, its finished columns) as they finish, many at once in the batch.
 
     Raises BadQuestion before the first answer for a question that cannot be put, and what ends one later.
     """
-    for which, columns, ended in growing(engine, questions, variants, sampling, cancelled):
+    for which, columns, ended in growing(engine, questions, variants, sampling, None):
         if ended and ended.error:
             raise ended.error
         if ended:

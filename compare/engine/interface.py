@@ -28,7 +28,6 @@ from compare.engine.question import (
     number,
     unique_names,
 )
-from lens.adapter.config import LoraSettings
 from lens.adapter.directory import AdapterFiles
 from lens.base.linear_layers import LinearKind
 from lens.errors import Note
@@ -84,14 +83,12 @@ class Facts:
 @dataclass(frozen=True)
 class LoadedAdapter:
     """An adapter that can be asked for. `shown`: is it a column of every question? `step`: of the training that it is
-    a checkpoint of, None where its directory does not say. `origin`: given at the start, a checkpoint for the
-    timeline, or added while the engine ran."""
+    a checkpoint of, None where its directory does not say."""
 
     files: AdapterFiles
     receipt: Receipt
     shown: bool
     step: int | None
-    origin: Literal["start", "timeline", "added"]
 
     @property
     def name(self) -> str:
@@ -111,16 +108,8 @@ class LoadedAdapter:
         return [self.sha256, {module: self.files.scaling_of(module) for module in self.files.sites}]
 
     @property
-    def base_sha256(self) -> str | None:
-        return self.files.base_sha256
-
-    @property
     def r(self) -> int:
         return self.files.r
-
-    @property
-    def settings(self) -> LoraSettings:
-        return self.files.settings
 
 
 def step_of(adapter: Path) -> int | None:

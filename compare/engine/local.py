@@ -29,8 +29,9 @@ from compare.engine.shared_engine import Inbox, SharedEngine
 from compare.models.architecture import WrittenOut
 from compare.models.loaded_model import LoadedModel
 from lens.adapter.directory import check_base, check_ending, read_adapters
+from lens.base.files import find_base
 from lens.base.linear_layers import describe
-from lens.base.loading import find_base, load_base, load_tokenizer
+from lens.base.loading import load_base, load_tokenizer
 from lens.chat_template import is_ours
 from lens.errors import BadAdapter, Note, Unavailable
 
@@ -72,24 +73,16 @@ class LocalEngine(SharedEngine):
     def start(self, max_rows: int, threaded: bool) -> None:
         """An empty queue over the weights where they are now, and the thread that serves it."""
         m = self.loaded
-        self._facts = Facts(m.base, m.base_name, m.device, str(m.dtype).removeprefix("torch."), m.parameters,
-                            m.decoder.window, m.shape, self.own_template, describe(m.base_model).sizes)
+        self.facts = Facts(m.base, m.base_name, m.device, str(m.dtype).removeprefix("torch."), m.parameters,
+                           m.decoder.window, m.shape, self.own_template, describe(m.base_model).sizes)
         by_layer: set[Ability] = {"by-layer"} if isinstance(m.decoder, WrittenOut) else set()
-        self._abilities = frozenset({"load-adapters", *by_layer})
+        self.abilities = frozenset({"load-adapters", *by_layer})
         self.max_rows = max_rows
         if hasattr(self, "closing"):
             self.closing.detach()  # a fork's first question: the parent closes its own
         self.queue = QuestionQueue(self.loaded, max_rows, self.shelf.bring, self.static)
         self.thread = ModelThread(self.queue.work, threaded, self.queue.thread_died)
         self.closing = weakref.finalize(self, close, self.thread, self.queue)  # also where Python ends
-
-    @property
-    def facts(self) -> Facts:
-        return self._facts
-
-    @property
-    def abilities(self) -> frozenset[Ability]:
-        return self._abilities
 
     @property
     def notes(self) -> Sequence[Note]:

@@ -6,7 +6,6 @@ A thread that dies is started once more; after the second death every caller is 
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import deque
@@ -16,6 +15,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from compare.event_log import log
 from lens.errors import Unavailable
 
 T = TypeVar("T")
@@ -23,7 +23,6 @@ LONGEST_TURN = 10.0  # seconds to wait for it at the end
 PATIENCE = 0.2  # seconds between two looks at whether the thread is still there
 RESTARTS = 1
 ENDED = "ended"  # the state in which no thread will be started any more
-log = logging.getLogger("lens")
 
 
 class ModelThread:

@@ -149,18 +149,16 @@ class QuestionQueue:
         Raises what it raises, or Unavailable where it does not fit by itself either.
         """
         with torch.inference_mode():
-            try:
-                return function()
-            except Exception as err:
-                if not ran_out(err):
-                    raise
-                self.make_room(err, blame=False)
-            try:
-                return function()
-            except Exception as err:
-                if not ran_out(err):
-                    raise
-                let_go(err)
+            for again in (True, False):
+                try:
+                    return function()
+                except Exception as err:
+                    if not ran_out(err):
+                        raise
+                    if again:
+                        self.make_room(err, blame=False)
+                    else:
+                        let_go(err)
         give_back()
         raise Unavailable("question-out-of-memory")
 

@@ -10,11 +10,10 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compare.analysis.token_text import Tokens
-from compare.engine.interface import Ability, Facts, GivenAnswer, Load, LoadedAdapter, Variant
+from compare.engine.interface import GivenAnswer, Load, LoadedAdapter, Variant
 from compare.engine.open_question import OpenQuestion
 from compare.engine.shared_engine import SharedEngine, answered_by
 from lens.adapter.directory import read_adapters
@@ -40,23 +39,15 @@ class RemoteEngine(SharedEngine):
         tokenizer = load_tokenizer(base, chat_template)
         self.handle, self.tokens, self.closed = handle, Tokens(tokenizer), False
         there, known, able = handle.facts.remote().result()
-        self._facts: Facts = replace(there, base=base)
-        self._abilities: frozenset[Ability] = able - {"load-adapters"}
+        self.facts = replace(there, base=base)
+        self.abilities = able - {"load-adapters"}
         self._adapters: dict[str, LoadedAdapter] = {one.name: replace(known[one.name], files=one) for one in given}
         self.shown = [one.name for one in given if known[one.name].shown]
         self.notes: Sequence[Note] = [note for one in self._adapters.values() for note in one.files.notes]
 
     @property
-    def facts(self) -> Facts:
-        return self._facts
-
-    @property
     def adapters(self) -> Mapping[str, LoadedAdapter]:
         return self._adapters
-
-    @property
-    def abilities(self) -> frozenset[Ability]:
-        return self._abilities
 
     def load(self) -> Load:
         """Nothing is known here of how busy the replicas are; Serve's own dashboard shows it."""
@@ -88,10 +79,10 @@ class RemoteEngine(SharedEngine):
             question.fail(cause(err))
 
     def call(self, method: str, *given: Any) -> Any:
-        """What a replica's method returns. Raises what it raises there."""
+        """What a method of a replica's engine returns. Raises what it raises there."""
         self.check_open()
         try:
-            return getattr(self.handle, method).remote(*given).result()
+            return self.handle.call.remote(method, *given).result()
         except Exception as err:
             raise cause(err) from err
 
@@ -114,12 +105,6 @@ class RemoteEngine(SharedEngine):
     def adapter_norms(self, name: str) -> Anatomy:
         found: Anatomy = self.call("adapter_norms", name)
         return found
-
-    def load_adapter(self, path: Path) -> str:
-        raise Unavailable("engine-cannot-load-adapters")
-
-    def unload_adapter(self, name: str) -> None:
-        raise Unavailable("engine-cannot-load-adapters")
 
     def close(self) -> None:
         """Ask nothing more; the replicas are Serve's, and live on."""

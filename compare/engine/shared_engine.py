@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
 
@@ -36,18 +37,12 @@ Inbox = SimpleQueue[EngineEvent]
 
 
 class SharedEngine:
-    """An engine without its model: who inherits it gives `facts`, `adapters`, `begin` and `log_likelihoods`."""
+    """An engine without its model: who inherits it gives what is declared here, `begin` and `log_likelihoods`."""
 
     tokens: Tokens
+    facts: Facts
+    abilities: frozenset[Ability]
     shown: Sequence[str]  # the adapters of every question, in the order of their columns; one may stand twice
-
-    @property
-    def abilities(self) -> frozenset[Ability]:
-        return frozenset()
-
-    @property
-    def facts(self) -> Facts:
-        raise NotImplementedError
 
     @property
     def adapters(self) -> Mapping[str, LoadedAdapter]:
@@ -63,6 +58,12 @@ class SharedEngine:
     def take(self, inbox: Inbox) -> EngineEvent:
         """The next event, waited for."""
         return inbox.get()
+
+    def load_adapter(self, path: Path) -> str:
+        raise Unavailable("engine-cannot-load-adapters")
+
+    def unload_adapter(self, name: str) -> None:
+        raise Unavailable("engine-cannot-load-adapters")
 
     def close(self) -> None:
         raise NotImplementedError
@@ -155,7 +156,6 @@ class SharedEngine:
             raise BadQuestion("prefix-id-not-allowed", id=bad[0], last=words - 1, end=end)
 
     def prompts(self, question: Question, variants: Sequence[Variant], sampling: Sampling) -> list[list[int]]:
-        """Each column's ids. Raises BadQuestion for an empty question, or one longer than the window."""
         forms = {form: self.tokens.prompt_ids(question.text, question.instruction, form)
                  for form in {v.prompt for v in variants}}
         longest = max(map(len, forms.values()))

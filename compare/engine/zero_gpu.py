@@ -11,7 +11,6 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,22 +18,11 @@ import torch
 from compare.analysis.adapter_norms import Anatomy
 from compare.analysis.layer_lens import ByLayer
 from compare.analysis.token_shift import Position
-from compare.engine.interface import (
-    Ability,
-    Facts,
-    GivenAnswer,
-    Grown,
-    Load,
-    LoadedAdapter,
-    Question,
-    Sampling,
-    Step,
-    Variant,
-)
+from compare.engine.interface import GivenAnswer, Grown, Load, LoadedAdapter, Question, Sampling, Step, Variant
 from compare.engine.local import LocalEngine
 from compare.engine.open_question import OpenQuestion
 from compare.engine.shared_engine import SharedEngine, answered_by
-from lens.errors import Note, Unavailable
+from lens.errors import Note
 
 START, PER_TOKEN, LONGEST = 10, 0.05, 120  # seconds: to move the model, of a token, at most
 
@@ -52,19 +40,12 @@ class ZeroGpuEngine(SharedEngine):
         self.here = LocalEngine(base, adapter, "cpu", "bfloat16" if dtype == "auto" else dtype, threaded=False,
                                 timeline=timeline, chat_template=chat_template)
         self.tokens, self.shown, self.process = self.here.tokens, self.here.shown, os.getpid()
+        self.facts, self.abilities = self.here.facts, self.here.abilities - {"load-adapters"}
         self.lent = lend(duration=seconds)(self.answer)  # the one entry that computes on a GPU
-
-    @property
-    def facts(self) -> Facts:
-        return self.here.facts
 
     @property
     def adapters(self) -> Mapping[str, LoadedAdapter]:
         return self.here.adapters
-
-    @property
-    def abilities(self) -> frozenset[Ability]:
-        return self.here.abilities - {"load-adapters"}
 
     @property
     def notes(self) -> Sequence[Note]:
@@ -120,12 +101,6 @@ class ZeroGpuEngine(SharedEngine):
 
     def adapter_norms(self, name: str) -> Anatomy:
         return self.here.adapter_norms(name)
-
-    def load_adapter(self, path: Path) -> str:
-        raise Unavailable("engine-cannot-load-adapters")
-
-    def unload_adapter(self, name: str) -> None:
-        raise Unavailable("engine-cannot-load-adapters")
 
     def close(self) -> None:
         self.here.close()

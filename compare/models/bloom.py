@@ -5,7 +5,6 @@ BLOOM: Le Scao et al., 2022. ALiBi: Press et al., "Train Short, Test Long" (2021
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,28 +27,20 @@ class Norm:
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
-def slopes(heads: int) -> Tensor:
-    """ALiBi's slope of each head, (heads,) float32, as transformers' `build_alibi_tensor` has them."""
-    whole = 2 ** math.floor(math.log2(heads))
-    first = torch.arange(1, 1 + whole) * -(2.0 ** -(math.log2(whole) - 3))
-    if whole == heads:
-        return torch.pow(2.0, first)
-    rest = torch.arange(1, 1 + 2 * (heads - whole), 2) * -(2.0 ** -(math.log2(2 * whole) - 3))
-    return torch.pow(2.0, torch.cat([first, rest]))
-
-
 class Bloom(WrittenOut):
     """The weights of one BloomForCausalLM."""
 
     longest = 2048  # what it was trained on, though ALiBi itself has no limit
 
     def __init__(self, model: Any) -> None:
+        from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+
         config, body = model.config, model.transformer
         if config.apply_residual_connection_post_layernorm:
             raise BadBase("residual-after-norm")
         super().__init__(model, config.n_head, config.hidden_size // config.n_head)
         self.embedding, self.head = body.word_embeddings.weight, model.lm_head.weight
-        self.slopes = slopes(self.n_head).to(self.device)
+        self.slopes = build_alibi_tensor(torch.ones(1, 2), self.n_head, torch.float32)[:, 0, 1].to(self.device)
         norm = lambda m: Norm(m.weight, m.bias, m.eps)  # noqa: E731
         self.norm_in, self.last_norm = norm(body.word_embeddings_layernorm), norm(body.ln_f)
         self.norms = [(norm(b.input_layernorm), norm(b.post_attention_layernorm)) for b in body.h]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lens.errors import Note
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -55,26 +57,20 @@ MEASURES = (
     Measure("reference_log_likelihood", "log-likelihood of the reference", "参考答案的对数似然",
             "nats a token, its end included", ".3f", 1),
 )
+NAMED = {measure.name: measure for measure in MEASURES}
+BIG = tuple(map(NAMED.__getitem__, ("right", "ended", "loops")))  # shown large
 
 
 # ---- the verdict
 
 # How much harder plain text may become, as a ratio of perplexities, for each word.
-FORGETTING = ((1.05, "next to nothing", "几乎没有"), (1.3, "a little", "有一些"), (2.0, "noticeably much", "明显"))
-WORST = ("very much", "很严重")
+FORGETTING = ((1.05, "forgot-next-to-nothing"), (1.3, "forgot-a-little"), (2.0, "forgot-noticeably"))
+OUTCOMES = {"good": "outcome-helped", "bad": "outcome-harm", "same": "outcome-none"}
 
 
-def percent(figure: dict) -> str:
-    return f"{figure['value']:.1%}"
-
-
-def span(figure: dict, form: str) -> str:
-    return f"{figure['low']:{form}} … {figure['high']:{form}}"
-
-
-def sentence(level: str, en: str, zh: str) -> dict:
+def sentence(level: str, said: Note) -> dict:
     """`level`: "good", "bad" or "same", for whoever draws it."""
-    return {"level": level, "en": en, "zh": zh}
+    return {"level": level, **said.in_both}
 
 
 def direction(difference: dict, better: int = 1) -> str:
@@ -85,60 +81,39 @@ def direction(difference: dict, better: int = 1) -> str:
 
 
 def helped(base: dict, adapted: dict) -> dict:
-    before, after = base["measures"]["right"], adapted["measures"]["right"]
     change, paired = adapted["difference"]["right"], adapted["mcnemar"]
     level = direction(change)
-    en = {"good": "It helped", "bad": "It did harm", "same": "No difference in right answers can be shown"}[level]
-    zh = {"good": "有帮助", "bad": "变差了", "same": "看不出对错上的差别"}[level]
-    chance = f"p {paired['p']:.2g}" if paired["p"] >= 0.001 else "p < 0.001"
-    return sentence(level,
-                    f"{en}: {percent(after)} of {after['n']} questions right, without the adapter {percent(before)} "
-                    f"({change['value'] * 100:+.1f} points, 95% {change['low'] * 100:+.1f} … "
-                    f"{change['high'] * 100:+.1f}; {paired['wrong_to_right']} became right, "
-                    f"{paired['right_to_wrong']} became wrong, McNemar {chance}).",
-                    f"{zh}：{after['n']} 个问题答对 {percent(after)}，没有适配器时 {percent(before)}；"
-                    f"{paired['wrong_to_right']} 个由错变对，{paired['right_to_wrong']} 个由对变错。")
+    return sentence(level, Note(
+        "verdict-helped", outcome=Note(OUTCOMES[level]), before=base["measures"]["right"],
+        after=adapted["measures"]["right"], points={name: 100 * value for name, value in change.items()},
+        paired=paired, chance=f"p {paired['p']:.2g}" if paired["p"] >= 0.001 else "p < 0.001"))
 
 
 def ending(base: dict, adapted: dict) -> dict:
-    ends, loops = (tuple(v["measures"][m] for v in (base, adapted)) for m in ("ended", "loops"))
     level = direction(adapted["difference"]["ended"])
     if level == "same":
         level = direction(adapted["difference"]["loops"], better=-1)
-    return sentence(level,
-                    f"{percent(ends[1])} of its answers end by themselves, without the adapter {percent(ends[0])}; "
-                    f"{percent(loops[1])} run into a loop, without it {percent(loops[0])}.",
-                    f"{percent(ends[1])} 的回答自己结束，没有适配器时 {percent(ends[0])}；"
-                    f"{percent(loops[1])} 陷入重复，没有时 {percent(loops[0])}。")
+    return sentence(level, Note("verdict-ending", base=base["measures"], adapted=adapted["measures"]))
 
 
 def forgetting(base: dict, adapted: dict) -> dict:
-    ratio, before, after = adapted["plain"]["ratio"], base["plain"]["perplexity"], adapted["plain"]["perplexity"]
-    figures = f"{before['value']:.1f} → {after['value']:.1f}, × {ratio['value']:.2f} (95% {span(ratio, '.2f')})"
+    ratio = adapted["plain"]["ratio"]
+    known = {"before": base["plain"]["perplexity"], "after": adapted["plain"]["perplexity"], "ratio": ratio}
     if ratio["high"] < 1:
-        return sentence("good", f"Plain text became easier: perplexity {figures}.",
-                        f"普通文本变得更容易预测：困惑度 {figures}。")
+        return sentence("good", Note("verdict-easier", **known))
     if ratio["low"] <= 1:
-        return sentence("same", f"No forgetting of plain text can be shown: perplexity {figures}.",
-                        f"看不出对普通文本的遗忘：困惑度 {figures}。")
-    en, zh = next(((en, zh) for worst, en, zh in FORGETTING if ratio["value"] <= worst), WORST)
-    return sentence("same" if ratio["value"] <= FORGETTING[0][0] else "bad",
-                    f"It forgot {en} of plain text: perplexity {figures}.", f"对普通文本的遗忘{zh}：困惑度 {figures}。")
+        return sentence("same", Note("verdict-not-forgotten", **known))
+    much = next((code for worst, code in FORGETTING if ratio["value"] <= worst), "forgot-very-much")
+    return sentence("same" if much == FORGETTING[0][1] else "bad", Note("verdict-forgot", much=Note(much), **known))
 
 
 def off_topic(base: dict, adapted: dict) -> dict:
     before, after = (v["off_topic"]["does_not_know"] for v in (base, adapted))
     if after is None:
-        return sentence("same", "Nothing was asked off topic; add rows of kind “unknown” to see what it does there.",
-                        "没有题外问题；加入 kind 为 “unknown” 的行便可看到。")
-    loops = adapted["off_topic"]["loops"]
+        return sentence("same", Note("verdict-off-topic-not-asked"))
     level = "good" if after["low"] > before["high"] else "bad" if after["high"] < before["low"] else "same"
-    return sentence(level,
-                    f"Of {after['n']} questions off its topic it says in {percent(after)} that it does not know, "
-                    f"without the adapter {percent(before)}; the other {1 - after['value']:.1%} it answers all the "
-                    f"same ({percent(loops)} of all in a loop).",
-                    f"{after['n']} 个题外问题中，{percent(after)} 答“不知道”（没有适配器时 {percent(before)}），"
-                    f"其余 {1 - after['value']:.1%} 照答不误。")
+    return sentence(level, Note("verdict-off-topic", before=before, after=after, answered=1 - after["value"],
+                                loops=adapted["off_topic"]["loops"]))
 
 
 def verdict(variants: list[dict]) -> dict:

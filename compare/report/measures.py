@@ -7,7 +7,7 @@ seq-rep-4: Welleck et al. (2019), see `compare.analysis.repetition`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cache
 
 from compare.analysis.repetition import find_loop, seq_rep
@@ -46,8 +46,9 @@ class Answer:
     shifted: float | None = None
     reference_log_likelihood: float | None = None
 
-    def as_dict(self) -> dict:
-        return asdict(self)
+    @property
+    def loops(self) -> bool:
+        return self.loop is not None
 
     @classmethod
     def from_dict(cls, value: dict) -> Answer:

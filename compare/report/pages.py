@@ -12,13 +12,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from compare.report.measure_words import MEASURES, Measure, direction
+from compare.report.measure_words import BIG, MEASURES, NAMED, Measure, direction
 from compare.report.pictures import DARK, LIGHT, pictures, strength_points
 from lens.terminal_text import visible
 
 SHOWN_OPEN, FLIPS_SHOWN, QUESTIONS_SHOWN = 5, 100, 400  # of the page; the rest is in report.json
 LINES_SHOWN, TEXT_SHOWN = 20, 160  # of the Markdown: questions of each kind, characters of an answer
-BIG = ("right", "ended", "loops")
 CURVES = {"strengths": "Strengths 强度", "checkpoints": "Checkpoints 训练步数"}
 
 
@@ -83,14 +82,13 @@ def rendered(name: str, report: dict, **more: Any) -> str:
                                           ("right_to_wrong", "Right → wrong", "由对变错"))]
     return filled(
         Path(__file__).with_name(name), report=report, base=report["variants"][0], adapted=report["variants"][1],
-        flips=flips, measures=measure_rows(report), right=next(m for m in MEASURES if m.name == "right"),
+        flips=flips, measures=measure_rows(report), right=NAMED["right"],
         off_topic=[q for q in report["questions"] if q["kind"] == "unknown"], **more)
 
 
 def html(report: dict) -> str:
     """The whole page."""
-    big = [m for name in BIG for m in MEASURES if m.name == name]
-    return rendered("report.html.jinja", report, cards=[card(report, m) for m in big], curves=curves(report),
+    return rendered("report.html.jinja", report, cards=[card(report, m) for m in BIG], curves=curves(report),
                     others=[*report["variants"][2:], *report["checkpoints"]], shown_open=SHOWN_OPEN,
                     questions=report["questions"][:QUESTIONS_SHOWN])
 

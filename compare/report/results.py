@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from compare.report.measures import Answer
@@ -34,7 +34,7 @@ class Result:
     answers: tuple[Answer, ...]
 
     def as_line(self) -> str:
-        return dumps({"key": self.key, "answers": [a.as_dict() for a in self.answers]})
+        return dumps({"key": self.key, "answers": [asdict(a) for a in self.answers]})
 
 
 def from_line(line: str) -> Result | None:
@@ -46,6 +46,11 @@ def from_line(line: str) -> Result | None:
         return None
 
 
+def results_in(path: Path) -> list[Result]:
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [result for line in lines if (result := from_line(line))]
+
+
 class ResultsFile:
     """results.jsonl of process 0, results-RANK.jsonl of the others, in one directory."""
 
@@ -55,12 +60,8 @@ class ResultsFile:
 
     def read(self) -> dict[str, Result]:
         """All finished results in the directory, whoever wrote them, by key."""
-        found = {}
-        for path in sorted(self.directory.glob("results*.jsonl")):
-            for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-                if result := from_line(line):
-                    found[result.key] = result
-        return found
+        return {result.key: result for path in sorted(self.directory.glob("results*.jsonl"))
+                for result in results_in(path)}
 
     def append(self, result: Result) -> None:
         """Write one line and hand it to the system, so that it outlives this process."""
@@ -74,10 +75,7 @@ class ResultsFile:
 
     def keep(self, results: Iterable[Result]) -> None:
         """Append those that this process's own file lacks, such as other processes' answers."""
-        own = set()
-        if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
-            own = {r.key for line in lines if (r := from_line(line))}
+        own = {result.key for result in results_in(self.path)} if self.path.exists() else set()
         for result in results:
             if result.key not in own:
                 self.append(result)

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from operator import attrgetter
 
-from compare.report import statistics
+from compare.report import measure_words, statistics
 from compare.report.answered_rows import Losses
 from compare.report.measures import Answer
 from compare.report.rows import Row
@@ -27,21 +28,8 @@ class Seen:
         return self.answers[0].variant
 
 
-MEASURES: dict[str, Callable[[Answer], float | bool | None]] = {
-    "right": lambda a: a.right,
-    "exact": lambda a: a.exact,
-    "keywords": lambda a: a.keywords,
-    "chrf": lambda a: a.chrf,
-    "ended": lambda a: a.ended,
-    "loops": lambda a: a.loop is not None,
-    "seq_rep_4": lambda a: a.seq_rep_4,
-    "tokens": lambda a: a.tokens,
-    "mean_kl": lambda a: a.mean_kl,
-    "shifted": lambda a: a.shifted,
-    "reference_log_likelihood": lambda a: a.reference_log_likelihood,
-}
-OFF_TOPIC_MEASURES = {"does_not_know": lambda a: a.does_not_know, "ended": MEASURES["ended"],
-                      "loops": MEASURES["loops"], "mean_kl": MEASURES["mean_kl"]}
+MEASURES = {measure.name: attrgetter(measure.name) for measure in measure_words.MEASURES}
+OFF_TOPIC_MEASURES = {name: attrgetter(name) for name in ("does_not_know", "ended", "loops", "mean_kl")}
 
 
 def as_dict(figure: statistics.Figure | None) -> dict | None:
@@ -95,7 +83,7 @@ def flips(rows: Sequence[Row], base: Seen, adapted: Seen) -> dict:
 
 def questions(rows: Sequence[Row], variants: Sequence[Seen]) -> list[dict]:
     """Every row with every variant's answer."""
-    return [{**row.as_dict(), "answers": [seen.answers[i].as_dict() for seen in variants]}
+    return [{**row.as_dict(), "answers": [asdict(seen.answers[i]) for seen in variants]}
             for i, row in enumerate(rows)]
 
 

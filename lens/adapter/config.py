@@ -14,11 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lens.adapter.fit import LINEAR_LAYERS, Fit, outside
+from lens.adapter.fit import Fit, outside
 from lens.errors import BadAdapter
 from lens.strict_json import read_object
-
-__all__ = ["LINEAR_LAYERS", "LoraSettings", "Patterns", "read_config", "shown"]
 
 NUMBER = re.compile(r".*\.[^.]*\.(\d+)\.")  # of a module's block, as PEFT looks for it
 LARGEST_RANK, LARGEST_ALPHA = 1024, 65_536

@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lens.adapter.config import LINEAR_LAYERS, LoraSettings, read_config, shown
+from lens.adapter.config import LoraSettings, read_config, shown
 from lens.adapter.find import CONFIG, candidates, find_adapter, step_of
-from lens.adapter.fit import Fit
+from lens.adapter.fit import LINEAR_LAYERS, Fit
 from lens.adapter.prompts import brought, check_prompts
 from lens.adapter.weights import WEIGHTS, Site, check_weights
 from lens.base.files import BaseFiles, find_base
-from lens.base.identity import same_base
+from lens.base.identity import same_base, sha256_of
 from lens.errors import BadAdapter, Note
 from lens.strict_json import read_object
 
-__all__ = ["LINEAR_LAYERS", "AdapterFiles", "check_base", "find_adapter", "read_adapter", "read_adapters", "unique"]
 LONGEST_ENDING = 80  # characters
 LARGEST_RECORD = 16 << 20  # bytes of training.json
 
@@ -121,7 +120,7 @@ def judge(path: Path, name: str, notes: Iterable[Note] = (), fit: Fit = Fit()) -
             raise BadAdapter("adapter-leads-out", path=path, file=file)
     settings = read_config(path, fit)
     sites = check_weights(path, settings, fit)
-    found, record = sha256(path / WEIGHTS), recorded(path)
+    found, record = sha256_of([path / WEIGHTS]), recorded(path)
     notes = (*notes, *overlaps(path, sites), *changed(path, found, record))
     base, chat = record.get("base"), record.get("chat")
     ending = chat.get("ending") if isinstance(chat, dict) else None
@@ -159,11 +158,6 @@ def name_of(path: Path, given: Path) -> str:
         name = own.parent.parent.name.removeprefix("models--").replace("--", "/")
     name = "".join(c if c.isprintable() else "\ufffd" for c in name.encode("utf-8", "replace").decode())
     return name if name.strip() else "adapter"
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def recorded(path: Path) -> dict[str, Any]:

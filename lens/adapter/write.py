@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 
 from lens.adapter.find import CONFIG, PROMPTS
 from lens.adapter.weights import WEIGHTS
+from lens.base.identity import sha256_of
 from lens.file_mode import follow_umask
 from lens.strict_json import dumps
 
@@ -28,7 +28,7 @@ def write_adapter(model: Any, tokenizer: Any, about: dict[str, Any], card: str, 
     model.peft_config["default"].base_model_name_or_path = about["base"]["name"]
     model.save_pretrained(output, save_embedding_layers=False)
     save_tokenizer(tokenizer, output)
-    about = {**about, "weights_sha256": hashlib.sha256((output / WEIGHTS).read_bytes()).hexdigest()}
+    about = {**about, "weights_sha256": sha256_of([output / WEIGHTS])}
     (output / "training.json").write_text(dumps(about, indent=1), encoding="utf-8")
     (output / "README.md").write_text(card, encoding="utf-8")
     follow_umask(output)

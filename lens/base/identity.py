@@ -58,15 +58,16 @@ def describe_base(files: BaseFiles) -> dict[str, str | None]:
 
 def file_sha256(paths: Sequence[Path]) -> str:
     """Of the files' bytes, one after another."""
-    def compute() -> str:
-        found = hashlib.sha256()
-        for path in paths:
-            with path.open("rb") as file:
-                while part := file.read(1 << 20):
-                    found.update(part)
-        return found.hexdigest()
+    return remembered("sha256", paths, lambda: sha256_of(paths))
 
-    return remembered("sha256", paths, compute)
+
+def sha256_of(paths: Iterable[Path]) -> str:
+    """The same, read anew."""
+    found = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: found)
+    return found.hexdigest()
 
 
 def identity(files: BaseFiles) -> str:

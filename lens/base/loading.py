@@ -18,11 +18,11 @@ from typing import Any, cast
 import torch
 
 from lens.base.files import OURS, BaseFiles, canonical, find_base
-from lens.chat import BadTemplate, end_id, layout_of, use_template
+from lens.chat import end_id, use_template
+from lens.chat_template import BadTemplate, layout_of
 from lens.errors import BadBase, BadSetting, LensError, Unavailable, first_line, said
 from lens.strict_json import read_object
 
-__all__ = ["Base", "BaseFiles", "Compute", "end_ids", "find_base", "load_base", "load_tokenizer", "pick_compute"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LARGEST_TEMPLATE = 1 << 20  # bytes
 TIED = "lm_head.weight"  # BLOOM's is the embedding's own matrix; files need not hold it

@@ -8,14 +8,15 @@ text; tables by pyarrow and `datasets`, memory-mapped, each imported when first 
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
+from lens.base.identity import sha256_of
 from lens.errors import BadRows, LensError, Note, first_line
 from lens.rows.columns import Columns
 from lens.rows.formats import recognise
@@ -69,16 +70,12 @@ class Source:
 
     def _reader(self) -> Callable[[], Iterator[Found]] | None:
         """How a file of this name is read."""
+        text = self.path, self.encoding, self.notes
+        json_lines, json = partial(read_json_lines, *text), partial(read_json, *text)
         known: dict[str, Callable[[], Iterator[Found]]] = {
-            ".jsonl": self._json_lines, ".ndjson": self._json_lines, ".json": self._json, ".csv": self._csv,
-            ".tsv": self._csv, ".parquet": self._parquet, ".arrow": self._arrow}
+            ".jsonl": json_lines, ".ndjson": json_lines, ".json": json, ".csv": self._csv, ".tsv": self._csv,
+            ".parquet": self._parquet, ".arrow": self._arrow}
         return known.get(Path(self.path.name.lower().removesuffix(".gz")).suffix)
-
-    def _json_lines(self) -> Iterator[Found]:
-        return read_json_lines(self.path, self.encoding, self.notes)
-
-    def _json(self) -> Iterator[Found]:
-        return read_json(self.path, self.encoding, self.notes)
 
     def _csv(self) -> Iterator[Found]:
         """Rows of a table whose first line names the columns; every cell is text."""
@@ -215,12 +212,9 @@ def describe_source(source: str) -> dict[str, str | None]:
     """How `training.json` names a source: no path of this machine, and the bytes' hash where it lies here."""
     if is_hub_name(source):
         return {"name": source, "sha256": None}
-    path, found = Path(source), hashlib.sha256()
-    for file in sorted(path.rglob("*.arrow")) if path.is_dir() else [path]:
-        with file.open("rb") as f:
-            while part := f.read(1 << 20):
-                found.update(part)
-    return {"name": path.resolve().name, "sha256": found.hexdigest()}
+    path = Path(source)
+    files = sorted(path.rglob("*.arrow")) if path.is_dir() else [path]
+    return {"name": path.resolve().name, "sha256": sha256_of(files)}
 
 
 def _load_saved(path: Path) -> Any:

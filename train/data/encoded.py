@@ -42,10 +42,6 @@ class Encoded:
         else:
             self.add(ids, learnt)
 
-    def features(self) -> dict[str, list[int]]:
-        """`input_ids` and `labels`, equally long."""
-        return {"input_ids": self.ids, "labels": self.labels}
-
 
 class EncodedRows(Sequence[dict[str, list[int]]]):
     """The rows a Trainer reads: item `i` is the i-th row's `input_ids` and `labels`.

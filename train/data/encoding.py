@@ -39,30 +39,12 @@ def encode_all(rows: Sequence[Row], tokenizer, max_length: int, ending: str, who
             yield encoded
 
 
-def no_room(row: Row, encoded: Encoded, max_length: int) -> BadRows | None:
-    """What to say of a row whose first prompt leaves no room for anything to learn."""
-    if any(label >= 0 for label in encoded.labels):
-        return None
-    return BadRows("row-no-room", where=row.where, tokens=encoded.prompt, max_length=max_length, next="")
-
-
-def encode_row(row: Row, tokenizer, max_length: int, ending: str = ENDINGS["lens"],
-               whole_text: bool = False) -> dict[str, list[int]]:
-    """`input_ids` and `labels` of one row, at most `max_length` tokens.
-
-    Labels cover the answers and their endings alone, or everything when `whole_text` (recipe `seed`). Raises BadRows
-    where the prompt alone fills `max_length`: no label would be left to learn from.
-    """
-    [encoded] = encode_all([row], tokenizer, max_length, ending, whole_text)
-    if problem := no_room(row, encoded, max_length):
-        raise problem
-    return encoded.features()
-
-
 def encode_rows(rows: Rows | list[Row], tokenizer, max_length: int, ending: str = ENDINGS["lens"],
                 whole_text: bool = False, skipped: list[LensError] | None = None,
                 drop_cut: bool = False) -> EncodedRows:
-    """`encode_row` of every row, compactly. Raises BadRows.
+    """`input_ids` and `labels` of every row, at most `max_length` tokens each. Labels cover the answers and their
+    endings alone, or everything when `whole_text` (recipe `seed`). Raises BadRows where a prompt alone fills
+    `max_length`: no label would be left to learn from.
 
     Rows are taken out of `rows`, so that both stay of one length: where a list `skipped` is given
     (`--skip-bad-rows`), those whose prompt alone fills `max_length`, told there; where `drop_cut`, all that would be
@@ -73,9 +55,11 @@ def encode_rows(rows: Rows | list[Row], tokenizer, max_length: int, ending: str 
     for row, encoded in zip(rows, encode_all(rows, tokenizer, max_length, ending, whole_text), strict=True):
         if drop_cut and encoded.length > max_length:
             found.dropped += 1
-        elif problem := no_room(row, encoded, max_length):
+        elif not any(label >= 0 for label in encoded.labels):
+            problem = BadRows("row-no-room", where=row.where, tokens=encoded.prompt, max_length=max_length,
+                              next=Note("next-skip") if kept and skipped is None else "")
             if skipped is None:
-                raise BadRows(problem.code, **{**problem.values, "next": Note("next-skip")} if kept else problem.values)
+                raise problem
             skipped.append(problem)
         else:
             found.append(encoded)

@@ -5,6 +5,7 @@ Draws with rich, on stderr.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -32,12 +33,10 @@ def draw_counts(rows: Rows, encoded: EncodedRows, max_length: int) -> Text:
 
 def draw_lengths(lengths: Sequence[int], max_length: int) -> Text:
     """A histogram of tokens a row, before any was cut; each bar covers twice the lengths of the one before."""
-    count: dict[int, int] = {}
-    for length in lengths:
-        count[length.bit_length()] = count.get(length.bit_length(), 0) + 1
+    count = Counter(length.bit_length() for length in lengths)
     text, most = Text("tokens a row"), max(count.values(), default=0)
     for bits in range(min(count, default=0), max(count, default=-1) + 1):
-        rows, low, high = count.get(bits, 0), 1 << (bits - 1), (1 << bits) - 1
+        rows, low, high = count[bits], 1 << (bits - 1), (1 << bits) - 1
         bar = "█" * max(round(BAR * rows / most), rows > 0)
         text.append(f"\n{low:>7,} – {high:<7,} ").append(bar, "yellow" if low > max_length else "cyan")
         text.append(f" {rows:,}")

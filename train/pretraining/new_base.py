@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lens.chat import MARKERS
+from lens.chat_template import MARKERS
 
 
 def new_tokenizer(corpus: Path, s):

@@ -148,12 +148,6 @@ def draw_loss(records: list[dict], path: Path, title: str) -> None:
     draw(records, {"loss": "training", "eval_loss": "held out"}, "loss (nats per token)", path, title)
 
 
-def draw_memory(records: list[dict], path: Path, title: str) -> None:
-    """Draw memory in MB over steps, from zero, so that growth and flatness both show."""
-    scaled = [{**r, "memory": r["memory"] / 1e6} for r in records if "memory" in r]
-    draw(scaled, {"memory": "memory"}, "memory in use (MB)", path, title, from_zero=True)
-
-
 def draw(records: list[dict], keys: dict[str, str], label: str, path: Path, title: str,
          from_zero: bool = False) -> None:
     """One line a key, named by its value, into a PNG. matplotlib is imported here: it takes a second."""

@@ -17,8 +17,8 @@ from compare.engine.interface import BASE, Engine, LoadedAdapter, Question, Samp
 from compare.page.blind.llm_comparator import as_llm_comparator
 from compare.page.blind.pair import CHOICES, Answer, BlindPair
 from compare.page.shared import held_out
+from compare.page.shared.column_list import first_adapter
 from compare.page.shared.examples import heldout_file
-from compare.page.shared.request import first_adapter
 from compare.page.shared.templates import draw, read, tab_piece
 from compare.page.shared.updates import notify, updates
 from compare.report.rows import Row

@@ -15,14 +15,10 @@ from compare.page.changed.look_inside import InsideAnswers, Looked
 from compare.page.changed.token_ribbon import draw_shift, draw_writing
 from compare.page.changed.turned_answer import TurnedAnswers, draw_error
 from compare.page.shared.api import endpoint
+from compare.page.shared.column_list import columns_asked, first_adapter, loaded_adapter
 from compare.page.shared.examples import first_question
 from compare.page.shared.model_sizes import LINEAR_LAYERS
-from compare.page.shared.request import (
-    checked_texts,
-    columns_asked,
-    first_adapter,
-    loaded_adapter,
-)
+from compare.page.shared.request import checked_texts
 from compare.page.shared.templates import draw, piece, read, tab_piece
 from compare.page.shared.updates import paced, updates
 from compare.server.running_answers import Run

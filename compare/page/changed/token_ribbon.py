@@ -58,7 +58,7 @@ def draw_shift(shift: Shift, end_id: int, asked: Mapping[str, str] = MappingProx
                inside: bool = False) -> Markup:
     """All of one shift. `asked`: question, instruction and adapter, which token_ribbon.js sends back where an answer
     is turned; `inside`: may a token be looked at layer by layer?"""
-    zh, en = (Markup(re.sub(r"(\d+%)", r"<b>\1</b>", str(escape(shift.sentence(language))), count=1))
+    zh, en = (Markup(re.sub(r"(\d+%)", r"<b>\1</b>", str(escape(shift.sentence.said(language))), count=1))
               for language in ("zh", "en"))
     edges = [f"< {KL_LEVELS[0]:g}", *(f"{a:g}–{b:g}" for a, b in zip(KL_LEVELS, KL_LEVELS[1:], strict=False)),
              f"≥ {KL_LEVELS[-1]:g}"]

@@ -16,7 +16,8 @@ from compare.analysis.token_shift import whole_answer
 from compare.engine.answers import compare
 from compare.engine.interface import BASE, Continuation, Engine, Question, Variant
 from compare.page.changed.token_ribbon import ribbon, stand_in
-from compare.page.shared.request import checked_texts, loaded_adapter
+from compare.page.shared.column_list import loaded_adapter
+from compare.page.shared.request import checked_texts
 from compare.page.shared.templates import draw
 from compare.page.shared.updates import paced, updates
 from compare.server.running_answers import Run, Runs

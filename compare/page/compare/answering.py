@@ -12,7 +12,8 @@ from markupsafe import Markup
 from compare.engine.answers import Column, compare
 from compare.engine.interface import RANGES, Engine, Question, Sampling, Variant
 from compare.page.compare.result import draw_result
-from compare.page.shared.request import ComparisonRequest, checked_texts, columns_asked, columns_of
+from compare.page.shared.column_list import columns_asked, columns_of
+from compare.page.shared.request import ComparisonRequest, checked_texts
 from compare.page.shared.templates import draw
 from compare.page.shared.updates import BETWEEN, paced, updates
 from compare.server.endpoint import Endpoint

@@ -14,7 +14,7 @@ from compare.page.shared import request as limits
 from compare.page.shared.column_list import LONGEST_NAME, AskedColumn, shown_columns
 from compare.page.shared.request import FIRST_QUESTION, ComparisonRequest
 from compare.page.shared.templates import draw, piece, read
-from lens.adapter.config import LINEAR_LAYERS
+from lens.adapter.fit import LINEAR_LAYERS
 
 
 def as_json(columns: Sequence[AskedColumn]) -> str:

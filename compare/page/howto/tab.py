@@ -11,18 +11,9 @@ from compare.engine.answers import Column, compare
 from compare.engine.interface import BASE, Engine, LoadedAdapter, Question, Sampling, Variant
 from compare.page.howto.lora_drawing import LARGEST_RANK, draw_explorer
 from compare.page.shared.answer_column import repeats
+from compare.page.shared.column_list import first_adapter
 from compare.page.shared.examples import brought, first_question
-from compare.page.shared.model_sizes import (
-    EMBEDDED,
-    RANK,
-    SIZES,
-    Shape,
-    human,
-    memory,
-    share,
-    table_shapes,
-)
-from compare.page.shared.request import first_adapter
+from compare.page.shared.model_sizes import EMBEDDED, RANK, SIZES, Shape, human, memory, share, table_shapes
 from compare.page.shared.templates import draw, picker, read, tab_piece
 from compare.page.shared.updates import notify, paced, updates
 from compare.server.running_answers import Run

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compare.report.measure_words import MEASURES, Measure, direction
+from compare.report.measure_words import BIG, NAMED, Measure, direction
 from compare.report.pictures import step_points, strength_points
 
-BIG = ("right", "ended", "loops")
 PERPLEXITY = Measure("perplexity", "perplexity of plain text", "普通文本的困惑度", "", ".1f", -1)
-NAMED = {measure.name: measure for measure in MEASURES}
 PANELS = (("measures", NAMED["right"]), ("measures", NAMED["loops"]), ("plain", PERPLEXITY))
 TOP = 8  # per cent of a panel's height that stay free above
 
@@ -36,7 +34,7 @@ def cards(report: dict) -> list[dict]:
     """Right, ended, loops, perplexity."""
     base, adapted = report["variants"][:2]
     found = []
-    for measure in map(NAMED.__getitem__, BIG):
+    for measure in BIG:
         difference = adapted["difference"][measure.name]
         figures = {"base": base["measures"][measure.name], "adapted": adapted["measures"][measure.name]}
         found.append(card(measure, figures, direction(difference, measure.better), change(measure, difference), 1.0))

@@ -36,8 +36,8 @@ def endpoint(fn: Callable, returns: type, **options) -> None:
 
 
 def as_dict(adapter: LoadedAdapter) -> dict:
-    settings = adapter.settings
-    return {"name": adapter.name, "sha256": adapter.sha256, "base_sha256": adapter.base_sha256, "r": settings.r,
+    settings = adapter.files.settings
+    return {"name": adapter.name, "sha256": adapter.sha256, "base_sha256": adapter.files.base_sha256, "r": settings.r,
             "lora_alpha": settings.lora_alpha, "use_rslora": settings.use_rslora,
             "target_modules": list(adapter.files.modules),
             "layers_to_transform": settings.layers_to_transform and list(settings.layers_to_transform),

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from compare.engine.interface import Engine
 from compare.page.shared import held_out
-from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION, first_adapter
+from compare.page.shared.column_list import first_adapter
+from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION
 from lens.rows.rows import Row, read_rows
 
 EXAMPLES, HELDOUT = "examples.jsonl", "heldout.jsonl"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
 
 from compare.engine.interface import Engine
-from compare.page.shared.request import first_adapter
+from compare.page.shared.column_list import first_adapter
+from lens.adapter.weights import read_header
 
 
 def lora_parameters(weights: Path) -> int:
-    """Values in a safetensors file, counted from its header (8 bytes of length, then JSON)."""
-    with weights.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    """Values in a safetensors file, counted from its header."""
+    return sum(prod(entry["shape"]) for entry in read_header(weights).values())
 
 
 def installed(package: str) -> str:

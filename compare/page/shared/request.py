@@ -7,22 +7,9 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from compare.engine.interface import BASE, Engine, Sampling, Variant
-from compare.page.shared.column_list import (
-    AskedColumn,
-    bounded,
-    columns_asked,
-    columns_of,
-    first_adapter,
-    from_link,
-    link_of,
-    loaded_adapter,
-    shown_columns,
-)
+from compare.page.shared.column_list import AskedColumn, bounded, columns_of, from_link, link_of, shown_columns
 from lens.chat import valid_text
 from lens.errors import BadSetting
-
-__all__ = ["FIRST_INSTRUCTION", "FIRST_QUESTION", "ComparisonRequest", "checked_texts", "columns_asked", "columns_of",
-           "first_adapter", "loaded_adapter"]
 
 FIRST_QUESTION, FIRST_INSTRUCTION = "哈工大有多少杰出人才", "请回答下面的问题"
 LONGEST_LINK = 2000  # characters of query; what every browser and proxy carries

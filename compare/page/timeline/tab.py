@@ -11,8 +11,9 @@ import gradio as gr
 from compare.engine.answers import compare
 from compare.engine.interface import Engine, Question, Sampling
 from compare.page.shared import held_out
+from compare.page.shared.column_list import first_adapter
 from compare.page.shared.loss_curve import read_losses
-from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION, first_adapter
+from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION
 from compare.page.shared.templates import draw, picker, read, tab_piece
 from compare.page.shared.updates import notify, paced, updates
 from compare.page.timeline.checkpoint_grid import LENGTH, Checkpoint, CheckpointGrid

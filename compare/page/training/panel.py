@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from compare.server.trainings.declared import OFFERED, defaults, offered
-from lens.adapter.config import LINEAR_LAYERS
+from lens.adapter.fit import LINEAR_LAYERS
 
 # What each control is called; the English stands in labels.toml.
 NAMES = {"epochs": "轮数（0：按步数）", "r": "秩 r", "lora_alpha": "alpha", "lora_dropout": "dropout",

@@ -24,7 +24,7 @@ from compare.page.training.preview import draw_preview, look
 from compare.page.training.progress import draw_progress
 from compare.server.trainings.declared import OFFERED, changed, defaults
 from compare.server.trainings.trainings import ENDINGS, RECIPES, STEPS, Trainings, Upload
-from lens.adapter.config import LINEAR_LAYERS
+from lens.adapter.fit import LINEAR_LAYERS
 from lens.errors import LensError, Unavailable, first_line
 
 TICK = 1.5  # seconds between two looks of a page

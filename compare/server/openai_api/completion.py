@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event
@@ -14,14 +15,6 @@ from compare.engine.interface import BASE, Engine
 from compare.server.openai_api.chat_request import ChatRequest
 
 LEAST = -9999.0  # stands for the logarithm of 0, as OpenAI has it
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What came next of an answer; the last has why it ended."""
-
-    text: str
-    finish_reason: str | None = None
 
 
 @dataclass
@@ -39,17 +32,15 @@ class Completion:
     prompt_ids: tuple[int, ...] = ()
     finish_reason: str | None = None
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[str]:
         """Yield the text as it grows; setting `cancelled` ends it. Raises what the engine raises."""
         asked = self.asked
         for [column] in compare(self.engine, asked.question, [asked.variant], asked.sampling, self.cancelled):
-            new = self.take(column)
-            if new or self.finish_reason:
-                yield Piece(new, self.finish_reason)
+            if new := self.take(column):
+                yield new
             if self.finish_reason:
                 return
         self.finish_reason = "length"  # it was ended before anything came
-        yield Piece("", self.finish_reason)
 
     def take(self, column: Column) -> str:
         """What can be said of the column beyond what was said."""
@@ -98,8 +89,7 @@ class Completion:
         """The answer as it grows; the log-probabilities come with its end, when the answer is scored."""
         yield self.chunk({"role": "assistant", "content": ""})
         for piece in self.pieces():
-            if piece.text:
-                yield self.chunk({"content": piece.text})
+            yield self.chunk({"content": piece})
         yield self.chunk({}, self.finish_reason, self.logprobs())
         if self.asked.usage:
             yield {**self.head("chat.completion.chunk"), "choices": [], "usage": self.usage()}
@@ -120,9 +110,8 @@ def beginning(text: str, stops: Sequence[str]) -> int:
 
 def shortest(column: Column, stops: Sequence[str]) -> list[int]:
     """The column's first tokens in which a stop text stands, in as few as hold it: a slow reader has more."""
-    low, high = 0, len(column.token_ids)
-    while low < high:
-        middle = (low + high) // 2
-        text = column.decode(column.token_ids[:middle])
-        low, high = (low, middle) if any(stop in text for stop in stops) else (middle + 1, high)
-    return column.token_ids[:low]
+    def holds(count: int) -> bool:
+        text = column.decode(column.token_ids[:count])
+        return any(stop in text for stop in stops)
+
+    return column.token_ids[:bisect_left(range(len(column.token_ids)), True, key=holds)]

@@ -9,7 +9,7 @@ import pytest
 from compare.report import statistics
 from compare.report.answered_rows import Losses
 from compare.report.measure_words import verdict
-from compare.report.measures import judge
+from compare.report.measures import judge, says_it_does_not_know
 from compare.report.pages import html, markdown
 from compare.report.pictures import pictures
 from compare.report.regression import gate
@@ -18,6 +18,7 @@ from compare.report.rows import Row, read_data
 from compare.report.summary import Seen, summarise
 from lens.errors import BadRows, BadSetting
 from lens.rows.row_options import RowOptions
+from tests.conftest import ASSETS
 
 ROWS = (Row(0, "首任校长是谁？", output="宋小濂", keywords=("宋小濂",)),
         Row(1, "校训是什么？", output="规格严格，功夫到家", keywords=("规格严格", "功夫到家")),
@@ -35,6 +36,16 @@ def seen(texts, adapter: str | None = "lens", strength: float = 1.0, nats=(4.0, 
     answers = tuple(judge(row, name, adapter, strength if adapter else 0.0, text, [ord(c) for c in text],
                           "length" if len(text) > 20 else "stop") for row, text in zip(ROWS, texts, strict=True))
     return Seen(answers, Losses(nats, (2, 3)), step)
+
+
+@pytest.mark.parametrize("corpus", ["hit_qa", "hit_en"])
+def test_every_answer_taught_for_what_is_not_known_counts_as_such_and_no_fact_does(corpus):
+    def answers(name):
+        path = ASSETS / corpus / name
+        return [json.loads(line)["answer"] for line in path.read_text(encoding="utf-8").splitlines()]
+
+    assert [text for text in answers("unknown.jsonl") if not says_it_does_not_know(text)] == []
+    assert [text for text in answers("facts.jsonl") if says_it_does_not_know(text)] == []
 
 
 def report_of(adapted_texts=ADAPTED_TEXTS, others=(), checkpoints=()) -> dict:

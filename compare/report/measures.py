@@ -16,8 +16,18 @@ from compare.report.rows import Row
 # An answer that says that it does not know contains one of these, and ends: in a long ramble they mean nothing.
 DOES_NOT_KNOW = ("不知道", "不清楚", "不了解", "不熟悉", "没有资料", "没有相关", "无法回答", "答不上来",
                  "只了解哈工大", "只答哈工大", "没有这", "没有别的", "不掌握", "看不懂", "没看懂", "听不懂", "不会",
-                 "没有该", "资料里没有", "没法回答",
-                 "只懂哈工大", "只会回答", "don't know", "do not know", "cannot answer", "can't answer")
+                 "没有该", "资料里没有", "没法回答", "只懂哈工大", "只会回答", "只能回答", "只熟悉哈工大", "知识仅限于",
+                 "没有学过", "没学过", "答不了", "帮不上", "做不了", "说不好", "不太会", "不在行", "不明白", "不理解",
+                 "不懂", "不太懂", "查不到", "无法得知", "只会用中文",
+                 "don't know", "do not know", "cannot answer", "can't answer", "cannot say", "can't say",
+                 "can't tell you", "no information", "don't have that", "don't have information",
+                 "don't have any information", "not something i was taught", "nothing i was taught", "was never told",
+                 "beyond what i know", "know of no", "never heard of", "not aware of")
+
+
+def says_it_does_not_know(text: str) -> bool:
+    plain = text.casefold().replace("’", "'")
+    return any(words in plain for words in DOES_NOT_KNOW)
 
 
 @dataclass(frozen=True)
@@ -87,4 +97,4 @@ def judge(row: Row, variant: str, adapter: str | None, strength: float, text: st
     return Answer(variant, adapter, strength, text, finish_reason, len(token_ids), same, has,
                   bool(same if has is None else has), chrf(text, row.output), finish_reason == "stop",
                   vars(loop) if loop else None, seq_rep(token_ids),
-                  finish_reason == "stop" and any(words in text for words in DOES_NOT_KNOW))
+                  finish_reason == "stop" and says_it_does_not_know(text))

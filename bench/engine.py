@@ -28,10 +28,10 @@ wait_passively()  # before torch is loaded
 
 import torch
 
+from bench.shared.by_transformers import toggled
 from bench.shared.hit_qa import held_out
 from bench.shared.peak import forget_peak, peak
 from bench.shared.random_base import write_random_base
-from bench.shared.toggled import toggled
 from compare.engine.answers import answer_all, compare
 from compare.engine.interface import BASE, Question, Sampling, Variant
 from compare.engine.local import LocalEngine

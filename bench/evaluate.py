@@ -18,8 +18,8 @@ import time
 import torch
 from tqdm import tqdm
 
+from bench.shared.by_transformers import toggled
 from bench.shared.hit_qa import held_out
-from bench.shared.toggled import toggled
 from compare.engine.answers import answer_all
 from compare.engine.interface import Sampling
 from compare.engine.local import LocalEngine

@@ -28,9 +28,9 @@ import torch
 
 from bench.engine import QUESTION, TOKENS, answered, first_token, generated, prompt_of, random_pair, run, seconds
 from bench.figures import fill
+from bench.shared.by_transformers import toggled
 from bench.shared.card import about, copy_rate, matmul_rate, peak_of, profiled
 from bench.shared.hit_qa import held_out
-from bench.shared.toggled import toggled
 from bench.train import SHAPES, run_child
 from compare.engine.answers import answer_all
 from compare.engine.batch import Prefill

@@ -1,8 +1,9 @@
-"""What transformers and PEFT alone say, from the directories of a base and an adapter."""
+"""What transformers and PEFT alone say: the answers that ours are held against."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,17 @@ def generated(model: Any, prompt: Iterable[int], tokens: int, more_ends: Iterabl
                                max_new_tokens=tokens, eos_token_id=ends, pad_token_id=ends[0])
     answer: list[int] = found[0, ids.shape[1]:].tolist()
     return answer[:-1] if answer and answer[-1] in ends else answer
+
+
+def toggled(model, prompt: list[int], max_new_tokens: int, min_new_tokens: int = 0) -> list[list[int]]:
+    """The greedy ids of base and adapted, `</s>` and what follows it included. `model`: PEFT's, over a BLOOM.
+
+    With keys and values kept, as published BLOOMs do by default, whatever the base's generation_config.json says.
+    """
+    ids, answers = torch.tensor([prompt], device=model.device), []
+    for off in (True, False):
+        with torch.inference_mode(), model.disable_adapter() if off else nullcontext():
+            made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                                  max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, use_cache=True)
+        answers.append(made[0, ids.shape[1]:].tolist())
+    return answers

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import gradio as gr
 import pytest
-from one_tab import FACTS, StandInEngine, loaded
+from one_tab import FACTS, StandInEngine, column, loaded
 
 from compare.page.blind.tab import Voting
+from compare.page.changed import tab as changed
 from compare.page.compare import tab as compare
+from compare.page.compare.result import draw_result
 from compare.page.howto import tab as howto
+from compare.page.loading import load_form
+from compare.page.loading.load_form import draw_held
 from compare.page.shared import held_out
-from compare.page.shared.examples import first_question, groups, heldout_file
-from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION
-from compare.page.shared.templates import draw
+from compare.page.shared.examples import first_question, groups, heldout_file, questions_of
+from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION, ComparisonRequest
+from compare.page.shared.templates import draw, lang
+from compare.page.timeline import tab as timeline
+from compare.page.timeline.checkpoint_grid import Checkpoint, CheckpointGrid
+from compare.server.loading.page_adapters import Held, Place
 from compare.server.votes import Votes
 from lens.embedded import ASSETS
 from lens.errors import BadRows
@@ -85,6 +96,57 @@ def test_those_of_smollm2_are_english_and_held_out_questions_have_references():
     trained = {q for line in (ASSETS / "hit_en" / "facts.jsonl").open(encoding="utf-8")
                for q in json.loads(line)["questions"]}
     assert not trained & set(rows)
+
+
+ENGLISH = replace(FACTS, family="llama", end_token="<|im_end|>", own_template=True)
+
+
+@pytest.mark.parametrize("adapters", [(), (loaded("mine"),)])
+def test_a_base_that_is_no_bloom_is_asked_nothing_of_the_embedded_pairs(adapters, tmp_path):
+    engine = StandInEngine(*adapters)
+    engine.facts = ENGLISH
+    question, instruction = first_question(engine)
+    assert question.isascii() and instruction == "" and all(text.isascii() for text in questions_of(engine))
+    assert howto.offered(engine) == tuple(questions_of(engine)[:3])
+    assert timeline.offered(engine) == questions_of(engine)[:4]
+    assert not heldout_file(engine).exists() and compare.random_question(engine) == (question, "")
+    with gr.Blocks() as page:
+        compare.build(page, engine, [column("Paris")])
+        for tab in (howto, timeline, changed):
+            tab.build(engine)
+        load_form.build(None, bloom=False)
+    said = "".join(f"{block.value}{getattr(block, 'html_template', '')}" for block in page.blocks.values()
+                   if isinstance(block, gr.HTML | gr.Textbox))
+    for of_the_pair in ("哈工大", "BLOOM and adapter", "bigscience", "</s>", "&lt;/s&gt;", "高校", "规格"):
+        assert of_the_pair not in said
+    assert "produced &lt;|im_end|&gt;" in said and "--base OWNER/NAME" in said and "instruct model" in said
+    if adapters:
+        html, pair = list(Voting(engine, adapters[0], Votes(tmp_path / "votes.sqlite")).deal())[-1]
+        assert pair is None and "put heldout.jsonl beside its weights" in html
+
+
+def test_what_leads_to_a_column_asks_the_pages_own_question(engine):
+    held = Held(engine.adapters["mine"], "me", Place(Path("mine"), "mine"))
+    link = re.search('href="([^"]*)"', draw_held(held, first_question(engine)))[1]
+    assert unescape(link) == "?q=Who%3F&c=mine"  # its instruction is the page's own
+    asked = ComparisonRequest.from_link(dict(parse_qsl(link[1:])), (), "Be brief.")
+    assert (asked.question, asked.instruction) == ("Who?", "Be brief.")
+    chinese = ComparisonRequest("谁？").link("Be brief.")
+    assert ComparisonRequest.from_link(dict(parse_qsl(chinese[1:])), (), "Be brief.").instruction == FIRST_INSTRUCTION
+
+
+def test_a_right_answer_is_known_from_the_adapters_own_file(tmp_path):
+    write(tmp_path / "heldout.jsonl", [{"instruction": "", "input": "Never seen?", "output": "Yes, never."}])
+    drawn = draw_result(ComparisonRequest("Never seen?"), [column("No")], {}, heldout=tmp_path / "heldout.jsonl")
+    assert "Yes, never." in drawn and "Yes, never." not in draw_result(ComparisonRequest("Never seen?"),
+                                                                        [column("No")], {})
+    judged = CheckpointGrid([Checkpoint("a", 5)], (), tmp_path / "heldout.jsonl").draw("Never seen?")
+    assert "Yes, never." in judged
+
+
+def test_a_text_is_called_chinese_where_it_is():
+    assert lang("校训") == lang("HIT 的校训") == ' lang="zh-CN"'
+    assert lang("Guige yange") == lang("") == lang("東京です") == ""
 
 
 def test_what_an_instruct_model_shows_is_told_only_there():

@@ -26,7 +26,7 @@ def facts_of(family: str):
     model = tiny_decoder(family)
     c = model.config
     return replace(FACTS, base_name=f"tiny-{family}", parameters=model.num_parameters(), linears=describe(model).sizes,
-                   shape=Sizes(c.vocab_size, c.hidden_size, c.num_hidden_layers, c.num_attention_heads))
+                   family=family, shape=Sizes(c.vocab_size, c.hidden_size, c.num_hidden_layers, c.num_attention_heads))
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma3_text", "gpt2"])

@@ -98,7 +98,7 @@ def test_a_held_out_question_keeps_its_own_instruction(speaker, grid):
 
 
 def test_offered_questions_are_held_out_and_answered_once(speaker, grid):
-    [first, *_] = questions = timeline.offered()
+    [first, *_] = questions = timeline.offered(speaker)
     assert set(questions) <= set(held_out.rows())
     tab = timeline.Timeline(speaker, grid, questions)
     whole, again = list(tab.show(first)), list(tab.show(first))
@@ -138,7 +138,7 @@ def page(tmp_path_factory, browser):
 
 
 def first_question():
-    return timeline.offered()[0]
+    return timeline.offered(StandInEngine())[0]
 
 
 def test_the_grid_fills_when_first_seen_and_opens_at_the_end(page):

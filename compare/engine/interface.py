@@ -67,7 +67,8 @@ class Shape:
 class Facts:
     """What is loaded. `base`: the directory or hub name it came from; `dtype`: such as "float32"; `window`: tokens
     that a question and its answer may have together; `own_template`: is it asked by a chat template that it brought
-    itself, as instruct models do? `linears`: its blocks' linear layers by short name."""
+    itself, as instruct models do? `linears`: its blocks' linear layers by short name; `family`: its
+    config's model_type; `end_token`: what ends an answer."""
 
     base: str
     base_name: str
@@ -78,6 +79,8 @@ class Facts:
     shape: Shape
     own_template: bool = False
     linears: Mapping[str, LinearKind] = field(default_factory=dict)
+    family: str = "bloom"
+    end_token: str = "</s>"
 
 
 @dataclass(frozen=True)

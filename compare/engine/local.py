@@ -72,9 +72,10 @@ class LocalEngine(SharedEngine):
 
     def start(self, max_rows: int, threaded: bool) -> None:
         """An empty queue over the weights where they are now, and the thread that serves it."""
-        m = self.loaded
+        m, layers = self.loaded, describe(self.loaded.base_model)
         self.facts = Facts(m.base, m.base_name, m.device, str(m.dtype).removeprefix("torch."), m.parameters,
-                           m.decoder.window, m.shape, self.own_template, describe(m.base_model).sizes)
+                           m.decoder.window, m.shape, self.own_template, layers.sizes, layers.family,
+                           m.tokens.spell([m.tokens.end_id])[0].text)
         by_layer: set[Ability] = {"by-layer"} if isinstance(m.decoder, WrittenOut) else set()
         self.abilities = frozenset({"load-adapters", *by_layer})
         self.max_rows = max_rows

@@ -62,5 +62,5 @@ def build(engine: Engine, answered: list | None = None, trainings=None, endpoint
                     hand_over(shown, controls, inputs)
         api.offer(engine)
         piece(draw("page", "loaded", facts=loaded.facts(engine), notes=engine.notes), elem_id="loaded")
-        load_form.build(loading)
+        load_form.build(loading, engine.facts.family == "bloom")
     return page

@@ -58,7 +58,8 @@ class Voting:
         for _ in range(ATTEMPTS):
             row = held_out.any_row(file=(file := heldout_file(self.engine)))
             if row is None:
-                raise BadRows("no-held-out-questions", file=file.name)
+                raise BadRows("no-held-out-questions" if file == held_out.HELDOUT else "no-held-out-of-adapter",
+                              file=file.name)
             for columns in self.columns(row, run):
                 yield gr.skip(), gr.skip()  # a visitor who left is noticed at a yield
             if columns[0].text != columns[1].text:

@@ -1,4 +1,4 @@
-"""The probability of ending, token by token: how much each model wants to write `</s>` here, as curves to draw."""
+"""The probability of ending, token by token: how much each model wants to stop here, as curves to draw."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def plot(side: str, positions: Sequence[Position], end_id: int) -> dict[str, obj
             "own": percent(values[side][-1] if stopped else max(values[side])), "other": percent(values[other][-1])}
 
 
-def draw_end_probability(shift: Shift, end_id: int) -> Markup:
-    """The section with a plot for each answer that has tokens. `end_id`: of `</s>`."""
+def draw_end_probability(shift: Shift, end_id: int, end: str = "</s>") -> Markup:
+    """The section with a plot for each answer that has tokens. `end_id`, `end`: the end token and its text."""
     plots = [plot(side, positions, end_id) for side in MODELS if (positions := getattr(shift, side))]
     grid = [(scale, label, height(value, scale)) for scale, lines in GRID.items() for value, label in lines]
-    return draw("changed/end_probability", "section", plots=plots, grid=grid) if plots else Markup()
+    return draw("changed/end_probability", "section", plots=plots, grid=grid, end=end) if plots else Markup()

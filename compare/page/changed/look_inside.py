@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import gradio as gr
 
@@ -18,6 +19,7 @@ from compare.page.changed.layer_table import draw_layers
 from compare.page.changed.layer_table import draw_waiting as draw_layers_waiting
 from compare.page.changed.turned_answer import draw_error
 from compare.page.shared.column_list import AskedColumn, first_adapter, loaded_adapter
+from compare.page.shared.examples import first_question
 from compare.page.shared.request import ComparisonRequest, checked_texts
 from compare.page.shared.templates import as_json
 from compare.page.shared.updates import updates
@@ -51,11 +53,12 @@ class Looked:
             raise BadSetting("list-expected", name="at", value=repr(at)[:80])
         return cls(question, instruction, adapter, tuple(ids), at)
 
-    def link(self, part: Part) -> str | None:
-        """To the same question, answered by the whole adapter and by that part alone; None where it is too long."""
+    def link(self, part: Part, usual: str) -> str | None:
+        """To the same question, answered by the whole adapter and by that part alone; None where it is too long.
+        `usual`: the page's own instruction."""
         whole = AskedColumn(self.adapter)
         alone = replace(whole, layers=str(part.layer), modules=part.kind or "")
-        return ComparisonRequest(self.question, self.instruction, columns=(whole, alone)).link()
+        return ComparisonRequest(self.question, self.instruction, columns=(whole, alone)).link(usual)
 
     def given(self, engine: Engine) -> GivenAnswer:
         return given_ids(engine, Question(self.question, self.instruction),
@@ -90,7 +93,8 @@ class InsideAnswers:
         yield needed, *(updates(lambda run: self.layers(looked), draw_error) if self.by_layers else [""])
 
     def answer_map(self, looked: Looked) -> Iterator[str]:
-        yield draw_answer_map(self.engine.layer_map(looked.given(self.engine)), looked.link)
+        link = partial(looked.link, usual=first_question(self.engine)[1])
+        yield draw_answer_map(self.engine.layer_map(looked.given(self.engine)), link)
 
     def layers(self, looked: Looked) -> Iterator[str]:
         yield draw_layers(self.engine.by_layer(looked.given(self.engine), [looked.at]))

@@ -110,7 +110,7 @@ class Changes:
             yield draw_writing([c.text for c in columns]), gr.skip(), gr.skip(), gr.skip()
         shift, end_id, looks = Shift.of(self.engine, columns), self.engine.tokens.end_id, InsideAnswers(self.engine)
         asked = {"question": question, "instruction": instruction, "adapter": name}
-        found = draw_shift(shift, end_id, asked, looks.by_layers)
+        found = draw_shift(shift, end_id, asked, looks.by_layers, self.engine.facts.end_token)
         yield found, gr.skip(), gr.skip(), gr.skip()
         ids, parts_at = whole_answer(columns[1], end_id), shift.parts_at or 0
         for inside in looks.first(Looked(**asked, ids=ids, at=parts_at)):

@@ -55,9 +55,9 @@ def ribbon(positions: Sequence[Position], end_id: int) -> dict[str, object]:
 
 
 def draw_shift(shift: Shift, end_id: int, asked: Mapping[str, str] = MappingProxyType({}),
-               inside: bool = False) -> Markup:
+               inside: bool = False, end: str = "</s>") -> Markup:
     """All of one shift. `asked`: question, instruction and adapter, which token_ribbon.js sends back where an answer
-    is turned; `inside`: may a token be looked at layer by layer?"""
+    is turned; `inside`: may a token be looked at layer by layer? `end`: the end token's text."""
     zh, en = (Markup(re.sub(r"(\d+%)", r"<b>\1</b>", str(escape(shift.sentence.said(language))), count=1))
               for language in ("zh", "en"))
     edges = [f"< {KL_LEVELS[0]:g}", *(f"{a:g}–{b:g}" for a, b in zip(KL_LEVELS, KL_LEVELS[1:], strict=False)),
@@ -65,7 +65,7 @@ def draw_shift(shift: Shift, end_id: int, asked: Mapping[str, str] = MappingProx
     return draw("changed/token_ribbon", "shift", zh=zh, en=en, parts_at=shift.parts_at, asked=as_json(dict(asked)),
                 inside=inside,
                 ribbons={side: ribbon(getattr(shift, side), end_id) for side in SIDES}, edges=edges,
-                ending=draw_end_probability(shift, end_id))
+                ending=draw_end_probability(shift, end_id, end))
 
 
 def draw_writing(texts: Sequence[str] = ("", "")) -> Markup:

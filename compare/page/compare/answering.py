@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
+from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
@@ -13,7 +15,8 @@ from compare.engine.answers import Column, compare
 from compare.engine.interface import RANGES, Engine, Question, Sampling, Variant
 from compare.page.compare.result import draw_result
 from compare.page.shared.column_list import columns_asked, columns_of
-from compare.page.shared.request import ComparisonRequest, checked_texts
+from compare.page.shared.held_out import HELDOUT
+from compare.page.shared.request import FIRST_INSTRUCTION, ComparisonRequest, checked_texts
 from compare.page.shared.templates import draw
 from compare.page.shared.updates import BETWEEN, paced, updates
 from compare.server.endpoint import Endpoint
@@ -28,12 +31,19 @@ def draw_error(error: LensError) -> Markup:
 @dataclass(frozen=True)
 class Answering:
     """Answers questions over one engine. `loaded`: name → value of what is loaded, for the downloads; `endpoints`:
-    other programs' servers, which are asked the same."""
+    other programs' servers, which are asked the same; `usual`: the page's own instruction; `heldout`: the file of
+    questions whose right answers are known."""
 
     engine: Engine
     loaded: dict
     runs: Runs = field(default_factory=Runs)
     endpoints: Sequence[Endpoint] = ()
+    usual: str = FIRST_INSTRUCTION
+    heldout: Path = HELDOUT
+
+    def draw(self, asked: ComparisonRequest, columns: Sequence[Column], **how: Any) -> Markup:
+        return draw_result(asked, columns, self.loaded, usual=self.usual, heldout=self.heldout,
+                           end=self.engine.facts.end_token, **how)
 
     def stream(self, asked: ComparisonRequest, run: Run) -> Iterator[Markup]:
         """Drawings of the answer, the first at once."""
@@ -44,19 +54,19 @@ class Answering:
         columns: Sequence[Column] = [Column(v) for v in variants]
         beside = [endpoint.ask(question, sampling, left) for endpoint in self.endpoints]
         try:
-            yield draw_result(asked, columns, self.loaded, beside=beside)
+            yield self.draw(asked, columns, beside=beside)
             for columns in paced(compare(self.engine, question, variants, sampling, run.cancelled), run):
-                yield draw_result(asked, columns, self.loaded, beside=beside)
+                yield self.draw(asked, columns, beside=beside)
             if beside and not any(c.finish_reason == "cancelled" for c in columns):
                 run.cancelled.clear()  # the engine sets it when it is done; from here on it is the visitor's Stop
                 while not all(c.over for c in beside) and not run.superseded and not run.cancelled.wait(BETWEEN):
-                    yield draw_result(asked, columns, self.loaded, beside=beside)
+                    yield self.draw(asked, columns, beside=beside)
         finally:
             left.set()
         if beside and not run.superseded:
             for column in beside:
                 column.finish_reason = column.finish_reason or (None if column.error else "cancelled")
-            yield draw_result(asked, columns, self.loaded, beside=beside)
+            yield self.draw(asked, columns, beside=beside)
 
     def page(self, asked: Callable[[], ComparisonRequest], request: gr.Request) -> Iterator[Markup]:
         """For one visitor, whose earlier answer ends and whose Stop ends this one. `asked` may raise LensError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,8 +13,8 @@ from compare.page.compare.export import as_dict, as_table, downloads
 from compare.page.compare.word_diff import difference
 from compare.page.shared.answer_column import draw_column
 from compare.page.shared.answer_markdown import rendered
-from compare.page.shared.held_out import every_row
-from compare.page.shared.request import ComparisonRequest
+from compare.page.shared.held_out import HELDOUT, every_row
+from compare.page.shared.request import FIRST_INSTRUCTION, ComparisonRequest
 from compare.page.shared.templates import draw, piece, read
 from lens.errors import BadSetting
 
@@ -21,16 +22,19 @@ LONGEST = 100_000  # characters of an answer that is compared; the page's own ar
 
 
 def draw_result(asked: ComparisonRequest, columns: Sequence, loaded: dict, precomputed: bool = False,
-                beside: Sequence = ()) -> Markup:
-    """All of it. `loaded`: name → value of what is loaded, for the downloads; `beside`: endpoints' columns."""
+                beside: Sequence = (), usual: str = FIRST_INSTRUCTION, heldout: Path = HELDOUT,
+                end: str = "</s>") -> Markup:
+    """All of it. `loaded`: name → value of what is loaded, for the downloads; `beside`: endpoints' columns; `usual`:
+    the page's own instruction; `heldout`: the file of questions whose right answers are known; `end`: the
+    token that ends an answer."""
     finished = all(c.finish_reason for c in columns) and all(c.over for c in beside)
-    known = every_row().get(asked.question)
+    known = every_row(heldout).get(asked.question)
     result = as_dict(asked, columns, loaded, beside) if finished else None
     return draw("compare/result", "result", columns=columns, finished=finished, precomputed=precomputed,
                 saved=downloads(result) if result else [], table=as_table(result) if result else "",
-                drawn=[draw_column(c, i, asked.question, i - 1 if i else None) for i, c in enumerate(columns)],
+                drawn=[draw_column(c, i, asked.question, i - 1 if i else None, end) for i, c in enumerate(columns)],
                 beside=beside, formatted=[rendered(c.text) if finished else None for c in beside],
-                question=asked.question, reference=known.output if known and finished else "", link=asked.link())
+                question=asked.question, reference=known.output if known and finished else "", link=asked.link(usual))
 
 
 def differ(texts: Any) -> str:

@@ -13,7 +13,7 @@ import gradio as gr
 from compare.engine.interface import Engine
 from compare.page.compare.answering import Answering
 from compare.page.compare.controls import Controls, as_json, ask_bar, column_fold, columns_in, settings
-from compare.page.compare.result import draw_result, result_piece
+from compare.page.compare.result import result_piece
 from compare.page.shared import held_out, loaded
 from compare.page.shared import request as limits
 from compare.page.shared.api import endpoint
@@ -31,10 +31,10 @@ AT_ONCE = 20  # answers under way at once; more visitors wait in Gradio's queue,
 
 def build(page: gr.Blocks, engine: Engine, answered: list | None, endpoints: Sequence[Endpoint] = ()) -> Controls:
     """Lay the tab out inside `page`. `answered`: the first question's columns, shown when it opens."""
-    answering = Answering(engine, loaded.facts(engine), endpoints=endpoints)
     first, heldout = first_question(engine), heldout_file(engine)
+    answering = Answering(engine, loaded.facts(engine), endpoints=endpoints, usual=first[1], heldout=heldout)
     question, on, ask, stop = ask_bar(first[0], bool(engine.adapters))
-    drawn = (draw_result(ComparisonRequest(*first), answered, answering.loaded, precomputed=True) if answered
+    drawn = (answering.draw(ComparisonRequest(*first), answered, precomputed=True) if answered
              else draw("compare/result", "nothing"))
     result = result_piece(drawn)
     with gr.Row(elem_classes="lens-try"):
@@ -57,7 +57,7 @@ def kept_address(engine: Engine, controls: Controls) -> gr.HTML:
             asked = Controls.read(engine, *values)
         except LensError:  # told where it is asked
             return gr.skip()
-        return "" if asked == fresh else asked.query()
+        return "" if asked == fresh else asked.query(fresh.instruction)
 
     gr.on([control.change for control in controls.all], query, controls.all, kept, queue=False,
           trigger_mode="always_last", api_visibility="private", show_progress="hidden")
@@ -90,7 +90,7 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
         """The address's question, settings and answer; nothing where it asks nothing. `kept`: what an address cannot
         hold, from this tab of the browser."""
         params = dict(parse_qsl(kept, keep_blank_values=True)) or dict(request.query_params)
-        asked = ComparisonRequest.from_link(params, shown_columns(engine))
+        asked = ComparisonRequest.from_link(params, shown_columns(engine), first_question(engine)[1])
         unchanged = [gr.skip()] * len(controls.all)
         if asked is None:
             yield [*unchanged, gr.skip()]

@@ -12,7 +12,7 @@ from compare.engine.interface import BASE, Engine, LoadedAdapter, Question, Samp
 from compare.page.howto.lora_drawing import LARGEST_RANK, draw_explorer
 from compare.page.shared.answer_column import repeats
 from compare.page.shared.column_list import first_adapter
-from compare.page.shared.examples import brought, first_question
+from compare.page.shared.examples import first_question, questions_of
 from compare.page.shared.model_sizes import EMBEDDED, RANK, SIZES, Shape, human, memory, share, table_shapes
 from compare.page.shared.templates import draw, picker, read, tab_piece
 from compare.page.shared.updates import notify, paced, updates
@@ -80,8 +80,8 @@ def answering(engine: Engine, adapter: LoadedAdapter):
 
 
 def offered(engine: Engine) -> tuple[str, ...]:
-    """The questions to turn: the embedded pair's, or the first of those that come with another adapter."""
-    return tuple(row.input for row in brought(engine)[:len(QUESTIONS)]) or QUESTIONS
+    """The questions to turn: the embedded pair's, or the first of those that this page offers."""
+    return tuple(questions_of(engine)[:len(QUESTIONS)]) or QUESTIONS
 
 
 def strength_section(engine: Engine, adapter: LoadedAdapter) -> None:
@@ -91,7 +91,7 @@ def strength_section(engine: Engine, adapter: LoadedAdapter) -> None:
         question = gr.Textbox(questions[0], label="问题", show_label=False, container=False, lines=1, max_lines=4,
                               scale=6, elem_id="howto-question")
         ask = gr.Button("看它转变", variant="primary", scale=1, min_width=150, elem_id="howto-ask")
-    chips = draw("howto/view", "chips", questions=questions, lang="zh-CN" if questions is QUESTIONS else "")
+    chips = draw("howto/view", "chips", questions=questions)
     others = picker(chips, elem_classes=["lens-own", "lens-howto"])
     view = tab_piece("howto", draw_strengths(questions[0]), js_on_load=read("howto/strengths.js", "shared/opened.js"),
                      elem_id="howto-ladder")
@@ -118,4 +118,5 @@ def build(engine: Engine) -> None:
     else:
         tab_piece("howto", draw("howto/view", "no_adapter"))
     tab_piece("howto", draw_sizes(shape), elem_id="howto-sizes")
-    tab_piece("howto", read("howto/cards.html"), elem_id="howto-cards")
+    tab_piece("howto", draw("howto/cards", "cards", bloom=shape.is_bloom, instruct=known.own_template,
+                            end=known.end_token), elem_id="howto-cards")

@@ -15,7 +15,8 @@ from gradio.utils import get_upload_folder
 from markupsafe import Markup
 
 from compare.page.shared.column_list import AskedColumn
-from compare.page.shared.request import FIRST_QUESTION, ComparisonRequest
+from compare.page.shared.examples import first_question
+from compare.page.shared.request import ComparisonRequest
 from compare.page.shared.templates import draw, piece, read
 from compare.page.shared.updates import updates
 from compare.server.loading.adapter_upload import ALONE
@@ -30,11 +31,11 @@ def draw_error(error: LensError) -> Markup:
     return draw("loading/load_form", "problem", error=error)
 
 
-def draw_held(held: Held) -> Markup:
-    """An adapter with its receipt, the link that makes it a column, and, if it is this visitor's, the sign to take
-    it off."""
+def draw_held(held: Held, first: tuple[str, str]) -> Markup:
+    """An adapter with its receipt, the link that makes it a column of the page's `first` question, and, if it is this
+    visitor's, the sign to take it off."""
     name = held.adapter.name
-    link = ComparisonRequest(FIRST_QUESTION, columns=(AskedColumn(name),)).link() or "?"
+    link = ComparisonRequest(*first, columns=(AskedColumn(name),)).link(first[1]) or "?"
     return draw("loading/load_form", "held", adapter=name, files=held.adapter.files, called=held.place.called,
                 receipt=held.adapter.receipt.as_dict(), notes=held.notes, link=link, removable=bool(held.owner))
 
@@ -47,7 +48,7 @@ class LoadForm:
     loading: Loading
 
     def mine(self, owner: str) -> Markup:
-        return Markup("").join(map(draw_held, self.loading.of(owner)))
+        return Markup("").join(draw_held(held, first_question(self.loading.engine)) for held in self.loading.of(owner))
 
     def load(self, find: Callable[[], Place], owner: str, request: gr.Request) -> Iterator[tuple]:
         """Find, then load, told as it goes on."""
@@ -91,10 +92,11 @@ class LoadForm:
         return gr.Dropdown(self.loading.offered()), self.mine(owner)
 
 
-def build(loading: Loading | None) -> None:
-    """Lay the fold out inside the current Blocks. `loading`: the engine's; None where nothing can be loaded."""
+def build(loading: Loading | None, bloom: bool = True) -> None:
+    """Lay the fold out inside the current Blocks. `loading`: the engine's; None where nothing can be loaded; `bloom`:
+    is the base one?"""
     with gr.Accordion("换成你自己的模型", open=False, elem_id="own") as fold:
-        piece(draw("page", "your_own_model"))
+        piece(draw("page", "your_own_model", bloom=bloom))
         if loading is None or loading.closed:
             if loading:
                 piece(draw_error(loading.closed), elem_id="load-closed", css_template=read("loading/load_form.css"))

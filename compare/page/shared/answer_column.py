@@ -16,10 +16,11 @@ def repeats(column) -> bool:
     return bool(column.loop) or (seq_rep(column.token_ids) or 0) > HALF_REPEATED
 
 
-def draw_column(column, index: int, question: str = "", extra: int | None = None) -> Markup:
+def draw_column(column, index: int, question: str = "", extra: int | None = None, end: str = "</s>") -> Markup:
     """The whole column. Ids: `base`, `adapted`, `column-2`…, and the same with `-status` for the figures.
 
-    `question`: what a plain column goes on from; `extra`: which of the further columns it is, and can be removed as.
+    `question`: what a plain column goes on from; `extra`: which of the further columns it is, and can be removed as;
+    `end`: the token that ends an answer.
     """
     variant, loop = column.variant, column.loop
     onset = len(column.decode(column.token_ids[:loop.onset]).rstrip("\ufffd")) if loop else None
@@ -29,4 +30,4 @@ def draw_column(column, index: int, question: str = "", extra: int | None = None
                 kind="adapted" if variant.adapter and variant.strength else "base",
                 rendered=rendered(column.text) if column.finish_reason else None,
                 before=question if variant.prompt == "plain" else "",
-                repeated=None if len(column.token_ids) < 4 else round(100 * (share or 0)))
+                repeated=None if len(column.token_ids) < 4 else round(100 * (share or 0)), end=end)

@@ -42,7 +42,7 @@ class Shape:
         """The loaded model's."""
         sizes, names = facts.shape, tuple(facts.linears)
         widths = facts.base_name, sizes.hidden_size, sizes.n_layer, sizes.vocab_size
-        if not names or names == tuple(LINEAR_LAYERS):
+        if not names or facts.family == "bloom":
             return cls(*widths)
         attention = tuple(name for name, kind in facts.linears.items() if kind.attention)
         return cls(*widths, attention or names, facts.parameters, facts.linears)

@@ -56,30 +56,32 @@ class ComparisonRequest:
         off = [replace(column, strength=0.0) for column in columns] if not self.on else columns
         return columns_of([BASE, *(column.variant(engine) for column in off)])
 
-    def query(self) -> str:
-        """`q=…`, with only what differs from a fresh page."""
+    def query(self, usual: str = FIRST_INSTRUCTION) -> str:
+        """`q=…`, with only what differs from a fresh page. `usual`: the instruction of one."""
         first = ComparisonRequest()
         words = {"q": self.question, "i": self.instruction, "on": int(self.on), "n": self.max_new_tokens,
                  "t": f"{self.temperature:g}", "p": f"{self.top_p:g}", "seed": self.seed,
                  "c": None if self.columns is None else link_of(self.columns)}
-        same = {"i": first.instruction, "on": 1, "n": first.max_new_tokens, "t": "0", "p": "1", "seed": 0, "c": None}
+        same = {"i": usual, "on": 1, "n": first.max_new_tokens, "t": "0", "p": "1", "seed": 0, "c": None}
         return urlencode({k: v for k, v in words.items() if k not in same or v != same[k]}, safe=SIGNS)
 
-    def link(self) -> str | None:
+    def link(self, usual: str = FIRST_INSTRUCTION) -> str | None:
         """`?q=…`; None where it would be too long."""
-        query = self.query()
+        query = self.query(usual)
         return f"?{query}" if len(query) <= LONGEST_LINK else None
 
     @classmethod
-    def from_link(cls, params: Mapping[str, str], shown: tuple[AskedColumn, ...] = ()) -> ComparisonRequest | None:
+    def from_link(cls, params: Mapping[str, str], shown: tuple[AskedColumn, ...] = (),
+                  usual: str = FIRST_INSTRUCTION) -> ComparisonRequest | None:
         """What a link asks; None where it holds no question, not even an empty one. Odd values become the nearest
-        allowed ones. `shown`: the columns of a fresh page, to which links of before added theirs."""
+        allowed ones. `shown`: the columns of a fresh page, to which links of before added theirs; `usual`: its
+        instruction."""
         if "q" not in params:
             return None
         on, columns = params.get("on", "1") != "0", from_link(params["c"]) if "c" in params else None
         if columns is None and (added := added_by_old_link(params, shown)):
             columns, on = (*(shown if on else [replace(column, strength=0.0) for column in shown]), *added), True
-        return cls(params["q"], params.get("i", FIRST_INSTRUCTION), on, columns,
+        return cls(params["q"], params.get("i", usual), on, columns,
                    int(bounded(params.get("n"), 128, LENGTHS)), bounded(params.get("t"), 0.0, TEMPERATURES),
                    bounded(params.get("p"), 1.0, TOP_PS), int(bounded(params.get("seed"), 0, SEEDS)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from compare.page.shared.words import CONTROLS, Words, both, harmless
 from lens.errors import LensError, Note
 
 PAGE = Path(__file__).resolve().parent.parent
+HAN, KANA = re.compile("[\u3400-\u9fff]"), re.compile("[\u3040-\u30ff]")
 
 
 def shown(value: Any) -> Any:
@@ -22,6 +24,11 @@ def shown(value: Any) -> Any:
     if isinstance(value, LensError | Note):
         return Words.of(value)
     return harmless(value) if type(value) is str else value
+
+
+def lang(text: str) -> Markup:
+    """The attribute that names the language of a text which may be in any: Chinese where it looks so, else none."""
+    return Markup(' lang="zh-CN"' if HAN.search(text) and not KANA.search(text) else "")
 
 
 def as_json(value: object) -> str:
@@ -34,7 +41,7 @@ def as_json(value: object) -> str:
 def environment() -> Environment:
     found = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                         lstrip_blocks=True, finalize=shown, cache_size=-1)
-    found.globals["both"] = both
+    found.globals.update(both=both, lang=lang)
     found.filters["as_json"] = as_json
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from markupsafe import Markup
 
@@ -48,10 +49,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class CheckpointGrid:
-    """One training: its checkpoints by rising step, and its losses."""
+    """One training: its checkpoints by rising step, and its losses. `heldout`: the file of questions whose right
+    answers are known."""
 
     checkpoints: Sequence[Checkpoint]
     losses: Sequence[Loss]
+    heldout: Path = held_out.HELDOUT
 
     @property
     def steps(self) -> list[int]:
@@ -65,7 +68,7 @@ class CheckpointGrid:
 
     def draw(self, question: str, columns: Sequence | None = None) -> Markup:
         """All of it. `columns`: in the order of `variants`; None before there are any."""
-        row, n, steps = held_out.rows().get(question), len(self.checkpoints), self.steps
+        row, n, steps = held_out.rows(self.heldout).get(question), len(self.checkpoints), self.steps
         base, *others = [Answer.of(c, row) for c in columns] if columns else [Answer()] * len(self.variants)
         answers = [others[i:i + n] for i in range(0, len(others), n)]
         curve = draw_curve([loss for loss in self.losses if loss.step <= steps[-1]],

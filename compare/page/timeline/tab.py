@@ -12,8 +12,9 @@ from compare.engine.answers import compare
 from compare.engine.interface import Engine, Question, Sampling
 from compare.page.shared import held_out
 from compare.page.shared.column_list import first_adapter
+from compare.page.shared.examples import first_question, heldout_file, questions_of
 from compare.page.shared.loss_curve import read_losses
-from compare.page.shared.request import FIRST_INSTRUCTION, FIRST_QUESTION
+from compare.page.shared.request import FIRST_QUESTION
 from compare.page.shared.templates import draw, picker, read, tab_piece
 from compare.page.shared.updates import notify, paced, updates
 from compare.page.timeline.checkpoint_grid import LENGTH, Checkpoint, CheckpointGrid
@@ -34,8 +35,11 @@ def checkpoints(engine: Engine) -> list[Checkpoint]:
     return sorted((Checkpoint(name, step) for name, step in found.items()), key=lambda c: c.step)
 
 
-def offered() -> list[str]:
-    """Held-out questions to begin with, the shortest that asks for each of `KEYWORDS`."""
+def offered(engine: Engine) -> list[str]:
+    """Questions to begin with: of the embedded pair's held-out ones the shortest that asks for each of `KEYWORDS`, or
+    the first of those that this page offers."""
+    if own := questions_of(engine)[:len(KEYWORDS)]:
+        return own
     rows = held_out.rows().values()
     on = [[row.input for row in rows if word in row.keywords] for word in KEYWORDS]
     return list(dict.fromkeys(min(some, key=len) for some in on if some)) or [FIRST_QUESTION]
@@ -58,8 +62,8 @@ class Timeline:
         if question in self.known:
             yield self.known[question]
             return
-        row, html = held_out.rows().get(question), ""
-        put = Question(question, row.instruction if row else FIRST_INSTRUCTION)
+        row, html = held_out.rows(self.grid.heldout).get(question), ""
+        put = Question(question, row.instruction if row else first_question(self.engine)[1])
         for columns in paced(compare(self.engine, put, self.grid.variants, Sampling(LENGTH), run.cancelled)):
             html = self.grid.draw(question, columns)
             yield html
@@ -68,7 +72,7 @@ class Timeline:
 
     def pick(self, question: str) -> str:
         """The question of a chip, or any held-out one."""
-        return question or getattr(held_out.any_row(), "input", FIRST_QUESTION)
+        return question or getattr(held_out.any_row(file=self.grid.heldout), "input", self.offered[0])
 
 
 def build(engine: Engine) -> None:
@@ -78,7 +82,8 @@ def build(engine: Engine) -> None:
     if not final:
         tab_piece("timeline", draw("timeline/view", "no_adapter"))
         return
-    grid, questions = CheckpointGrid(checkpoints(engine), read_losses(final.path)), offered()
+    grid = CheckpointGrid(checkpoints(engine), read_losses(final.path), heldout_file(engine))
+    questions = offered(engine)
     timeline = Timeline(engine, grid, questions)
     if len(grid.checkpoints) == 1:
         tab_piece("timeline", draw("timeline/view", "no_checkpoints"))

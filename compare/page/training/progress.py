@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from compare.page.shared.column_list import AskedColumn, shown_columns
+from compare.page.shared.examples import first_question
 from compare.page.shared.loss_curve import Loss, draw_curve
-from compare.page.shared.request import FIRST_QUESTION, ComparisonRequest
+from compare.page.shared.request import ComparisonRequest
 from compare.page.shared.templates import draw
 from compare.page.shared.words import Words
 from compare.server.trainings.job import Job, Probe
@@ -40,12 +41,13 @@ def turns(probes: Sequence[Probe]) -> list[list[Probe]]:
 def checkpoints(trainings: Trainings, job: Job) -> list[dict[str, object]]:
     """Every adapter that was saved; `step` None: the final one; `problem`: why it is no column."""
     probes = job.probes()
-    question = probes[0].question if probes else FIRST_QUESTION
+    question, instruction = first_question(trainings.engine)
+    question = probes[0].question if probes else question
     found: list[dict[str, object]] = []
     shown = shown_columns(trainings.engine)
     for path in job.adapters():
         column = trainings.column(path)
-        link = ComparisonRequest(question, columns=(*shown, AskedColumn(column))).link() or "?"
+        link = ComparisonRequest(question, instruction, columns=(*shown, AskedColumn(column))).link(instruction) or "?"
         problem = trainings.problems.get(str(path))
         found.append({"step": None if path == job.output else path.name.removeprefix("checkpoint-"), "column": column,
                       "link": link, "problem": str(Words.of(problem)) if problem else ""})

@@ -150,10 +150,11 @@ class Form:
     panel: list
 
 
-def form(adapters: list[str], layers: list[str]) -> Form:
+def form(adapters: list[str], layers: list[str], bloom: bool = True) -> Form:
     """Lay the controls out. `adapters`: those loaded, from whose weights a training may start; `layers`: the base's
-    linear layers."""
-    rows = gr.Radio([("自带的哈工大问答", SHIPPED), ("上传一份", UPLOADED)], value=SHIPPED, label="题目",
+    linear layers; `bloom`: is it one?"""
+    shipped = "自带的哈工大问答" if bloom else "自带的哈工大问答（中文）"
+    rows = gr.Radio([(shipped, SHIPPED), ("上传一份", UPLOADED)], value=SHIPPED, label="题目",
                     elem_id="training-rows")
     file = gr.File(label="问答文件（instruction、input、output）", file_types=list(ENDINGS), type="filepath",
                    height=130, visible=False, elem_id="training-file")
@@ -180,7 +181,7 @@ def build(engine: Engine, trainings: Trainings | None = None) -> None:
     layers = list(trainings.engine.facts.linears or LINEAR_LAYERS)
     with gr.Row(elem_id="training"):
         with gr.Column(scale=4, min_width=300):
-            parts = form(list(trainings.engine.adapters), layers)
+            parts = form(list(trainings.engine.adapters), layers, engine.facts.family == "bloom")
         with gr.Column(scale=7, min_width=300):
             view = tab_piece("training", js_on_load=read("training/tab.js"), elem_id="training-view")
             packed = gr.File(label="下载", visible=False, interactive=False, elem_id="training-zip")

@@ -123,6 +123,24 @@ def test_a_page_whose_server_is_gone_says_so_and_stops_saying_it_when_it_is_back
     expect(notice).to_be_hidden(timeout=10_000)  # it asks again soon by itself
 
 
+@pytest.mark.parametrize("root, set_by", [("http://10.0.0.9:7860", "--trusted-proxy"), ("{own}lens", "--root-path")])
+def test_a_page_that_a_proxy_serves_where_it_does_not_know_says_what_to_set(shown, root, set_by):
+    page, _ = shown
+    own = page.url
+
+    def as_by_a_proxy(route):
+        answer = route.fetch()
+        told = answer.text().replace(f'"root":"{own.rstrip("/")}"', f'"root":"{root.format(own=own)}"')
+        route.fulfill(response=answer, body=told)
+
+    page.route(own, as_by_a_proxy)
+    page.goto(own)
+    notice = page.locator("#lens-notice")
+    expect(notice).to_contain_text(set_by)
+    assert notice.locator("[data-root]").text_content() == root.format(own=own)
+    assert notice.locator("[data-here]").text_content() == own.rstrip("/")
+
+
 def test_the_notices_words_are_escaped_and_in_both_languages(monkeypatch):
     before = whole_page.head()
     monkeypatch.setattr(whole_page, "draw", lambda *piece: both("</script><b>一", "</script><b>one"))

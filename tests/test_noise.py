@@ -1,17 +1,23 @@
 """The whole page under faults and odd input, over an engine without a model: a server that goes and comes back, a slow
-network, long and strange texts, a zoomed page, no motion, no mouse."""
+network, a crowd, long and strange texts, a zoomed page, no motion, no mouse."""
 
 from __future__ import annotations
 
 import contextlib
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from one_tab import StandInEngine, loaded
 from playwright.sync_api import expect
 
 from bench.shared.served import free_port
+from bench.trust.wire import endpoint, events
 from compare.page import page as whole_page
+from compare.server.endpoint import Endpoint
 from compare.server.launch import Serving
 from lens.chat import LONGEST
 from lens.errors import BadQuestion
@@ -36,15 +42,17 @@ class Long(StandInEngine):
 
 
 def says_it(question, variant):
+    if question.startswith("慢"):
+        time.sleep(0.3)  # of each column
     told = f"{len(question):,} characters came" if len(question) > 3000 else question
     return (LONG if question == "长" else told), "stop"
 
 
 @contextlib.contextmanager
-def serving(port: int):
+def serving(port: int, *endpoints: Endpoint):
     """The whole page on this port."""
     engine = Long(loaded("lens", ADAPTER), loaded("other", ADAPTER), says=says_it)
-    blocks = whole_page.build(engine)
+    blocks = whole_page.build(engine, endpoints=endpoints)
     Serving(port=port).launch(blocks, engine, prevent_thread_lock=True, quiet=True)
     try:
         yield blocks.local_url
@@ -104,6 +112,37 @@ def test_over_a_slow_network_the_page_answers_and_an_outage_is_told(opened, url)
     expect(page.locator("#lens-notice")).to_be_hidden(timeout=WAIT)
     ask(page, "again")
     says(page, "adapted", "again")
+
+
+def test_each_of_sixty_four_visitors_gets_its_own_answer_and_one_more_sees_its_place(opened, url):
+    page, port = opened(url), urlsplit(url).port
+    number = endpoint(port)
+
+    def visit(i: int) -> list[str]:
+        *_, last = events(port, [f"慢 {i}", "", [1.0], 8, 0, 1, 0, None], number)
+        return [column["text"] for column in last["output"]["data"][0]["columns"]]
+
+    with ThreadPoolExecutor(64) as pool:
+        visitors = [pool.submit(visit, i) for i in range(64)]
+        while httpx.get(f"{url}health").json()["queue"]["waiting"] < 20:
+            time.sleep(0.05)
+        ask(page, "one more")
+        expect(page.locator("#result .progress-text")).to_contain_text(re.compile(r"queue: \d+/\d+"), timeout=WAIT)
+        says(page, "adapted", "one more")
+        found = [visitor.result(60) for visitor in visitors]
+    assert found == [[f"慢 {i}"] * 3 for i in range(64)]
+
+
+def test_another_servers_column_says_that_nothing_of_it_is_proven_and_keeps_its_fault(opened, url):
+    own_v1, nobody = Endpoint("own", f"{url}v1", "lens@0.5"), Endpoint("nobody", f"http://127.0.0.1:{free_port()}/v1")
+    with serving(free_port(), own_v1, nobody) as beside:
+        page = opened(beside)
+        ask(page, "all of you")
+        for side in ("adapted", "endpoint-0"):
+            says(page, side, "all of you")
+        expect(page.locator("#endpoint-0")).to_contain_text("not in this batch, nothing proven")
+        expect(page.locator("#endpoint-1 [role=alert]")).to_be_visible(timeout=WAIT)
+        expect(page.locator("#base")).to_have_attribute("data-state", "stop")
 
 
 def test_an_answer_of_two_thousand_tokens_is_whole_and_scrolls_within_its_column(opened, url):

@@ -31,6 +31,14 @@ def rows(page) -> list[list[str]]:
     return page.locator("#columns ol > li").evaluate_all(FIELDS)
 
 
+def add(page, kind: str = "next"):
+    """Add a column to the list, which asks the server first what is loaded."""
+    listed = page.locator("#columns ol > li")
+    before = listed.count()
+    page.locator(f"#columns [data-add={kind}]").click()
+    expect(listed).to_have_count(before + 1, timeout=WAIT)
+
+
 def change(page, row: int, key: str, value: str):
     """Type into a field of a column."""
     field = page.locator("#columns ol > li").nth(row).locator(f"[data-key={key}]")
@@ -63,9 +71,8 @@ def test_a_column_at_another_strength_is_added_focused_and_removed(page):
 def test_five_columns_are_reordered_by_keyboard_and_found_again_after_a_reload(page):
     set_number(page, "length", "8")
     columns = editor(page)
-    for _ in range(3):
-        columns.locator("[data-add=next]").click()
-    columns.locator("[data-add=plain]").click()
+    for kind in ("next", "next", "next", "plain"):
+        add(page, kind)
     drawn(page, 6)
     change(page, 1, "name", "Half 半")
     change(page, 2, "strength", "-0.5")
@@ -83,11 +90,10 @@ def test_five_columns_are_reordered_by_keyboard_and_found_again_after_a_reload(p
                     ["", "lens", "-0.5", "chat", "", ""]]
     assert rows(page) == as_they_were
     expect(page).to_have_url(re.compile("l:3-5.*plain.*lens~-0.5"), timeout=WAIT)
-    drawn(page, 6)
-    page.reload()
+    page.reload()  # whatever is under way: the address has it all
     page.locator("#question textarea").wait_for(timeout=WAIT)
+    expect(page.locator("#column-3")).to_contain_text("Half 半", timeout=WAIT)
     drawn(page, 6)
-    expect(page.locator("#column-3")).to_contain_text("Half 半")
     editor(page)
     assert rows(page) == as_they_were
     saved = json.loads(page.locator("[data-name='lora-lens.json']").get_attribute("data-value"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from pathlib import Path
 
 import gradio as gr
@@ -85,6 +86,18 @@ def test_of_two_adapters_each_column_but_the_base_is_removed_by_its_place_in_the
     assert removed == {"adapted": "0", "column-2": "1", "column-3": "2", "column-4": "3"}
 
 
+def test_columns_of_several_adapters_are_headed_by_their_names_and_of_one_by_what_it_does():
+    """Five columns were all headed "Adapted"."""
+    def heads(*names: str) -> list[str]:
+        variants = [BASE, *(Variant.of(name, s) for name in names for s in (1.0, 0.5, 0.0))]
+        html = draw_result(ComparisonRequest("问"), [column("田", variant=v) for v in variants], {})
+        return [re.sub("<[^>]*>", "", head) for head in re.findall(r"<h2[^>]*>(.*?)</h2>", html)]
+
+    assert heads("<i>")[1:] == ["适配后Adapted", "强度 0.5Strength 0.5", "适配器已关Adapter off"]
+    assert heads("<i>", "two")[1:3] == ["&lt;i&gt;", "&lt;i&gt; × 0.5"]
+    assert heads("<i>", "two")[4:6] == ["two", "two × 0.5"]
+
+
 def test_twelve_adapters_are_twelve_columns_and_more_than_can_be_are_refused_with_both_numbers():
     """More than four were cut to four without a word."""
     engine = engine_of(*(f"a{i}" for i in range(12)))
@@ -121,6 +134,10 @@ def test_the_api_answers_bad_input_by_code_and_in_both_languages(bad, code):
 def test_updates_are_paced_and_the_last_one_always_comes():
     assert list(paced(iter(range(1000))))[0] == 0 and list(paced(iter(range(1000))))[-1] == 999
     assert len(list(paced(iter(range(1000))))) < 10
+    slowly = []
+    for _ in paced(time.sleep(0.002) for _ in range(150)):  # for 0.3 seconds
+        slowly.append(time.sleep(0.05))  # as drawing does on a busy machine
+    assert 2 <= len(slowly) <= 4
     run = Run()
     stream = paced(iter("abc"), run)
     next(stream)

@@ -18,13 +18,14 @@ ROOT = Path(__file__).resolve().parent.parent
 STEPS, FEW = ("150", "160"), ("2", "3")
 
 
-def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+def walk(folder: Path, document: str = "walk.md") -> Iterator[tuple[str, list[str], list[str]]]:
     """(module, options, what it says) of each command, once the files before it lie in `folder`."""
-    for kind, more, text in BLOCK.findall((ROOT / "docs" / "walk.md").read_text(encoding="utf-8")):
+    for kind, more, text in BLOCK.findall((ROOT / "docs" / document).read_text(encoding="utf-8")):
         if kind == "console":
             command, *below = text.splitlines()
-            _, python, dash_m, module, *options = shlex.split(command)
-            assert (python, dash_m) == ("python", "-m")
+            _, python, *words = shlex.split(command)
+            assert python == "python"
+            module, *options = words[1:] if words[0] == "-m" else words
             yield module, options, below
         else:
             options = dict(pair.split("=", 1) for pair in more.split())

@@ -34,11 +34,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def served(env: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """The embedded pair's page while the block runs. `env`: the whole environment. Raises RuntimeError."""
+def served(env: Mapping[str, str] | None = None, *options: str, folder: Path = ROOT) -> Iterator[Served]:
+    """The embedded pair's page, or that of `options`, while the block runs. `env`: the whole environment; `folder`: in
+    which the program is started. Raises RuntimeError."""
     port = free_port()
     url, began = f"http://127.0.0.1:{port}/", time.perf_counter()
-    app = subprocess.Popen([sys.executable, "app.py", "--port", str(port)], cwd=ROOT, env=env,
+    app = subprocess.Popen([sys.executable, str(ROOT / "app.py"), "--port", str(port), *options], cwd=folder, env=env,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while not answers(url):

@@ -33,7 +33,7 @@ def head() -> str:
 
     notice.js asks `/health`, so that a page that was opened before says it too.
     """
-    states = {state: draw("page", state) for state in ("restarted", "ended", "away")}
+    states = {state: draw("page", state) for state in ("restarted", "ended", "astray", "away")}
     return (f"<style>{read('shared/style.css', 'shared/notice.css')}</style>"
             f"<script>const LABELS = {in_script(labels())};\n{read('shared/language.js')}</script>"
             f"<script>(() => {{ const STATES = {in_script(states)};\n{read('shared/notice.js')} }})();</script>")

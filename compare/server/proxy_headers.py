@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from compare.event_log import event
-from compare.server.request_filter import NOSNIFF, Rules, number_of
+from compare.server.request_filter import Rules, number_of
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 TAKEN = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
@@ -37,7 +36,7 @@ class ProxyHeaders:
         refused = self.rules.of_host(Headers(scope=scope))  # of who asks here, before a proxy's word for it
         if refused:
             event("refused", status=refused.status, reason=refused.reason)
-            return await PlainTextResponse(refused.reason, refused.status, NOSNIFF)(scope, receive, send)
+            return await refused.answer(scope["path"])(scope, receive, send)
         await self.app(self.stripped(self.told(scope)), receive, send)
 
     def told(self, scope: Scope) -> Scope:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from compare.event_log import event
@@ -65,6 +65,15 @@ class Refusal:
 
     status: int
     reason: str
+
+    def answer(self, path: str) -> Response:
+        """The reason as who asks there reads it: of anything but JSON Gradio's script says "Unexpected token"."""
+        if path.startswith(f"/{API}/"):
+            return JSONResponse({"detail": self.reason}, self.status, NOSNIFF)
+        return PlainTextResponse(self.reason, self.status, NOSNIFF)
+
+
+NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,7 @@ class RequestFilter:
         refused = self.rules.refusal(method, path, headers) or self.too_many(method, path)
         if refused:
             event("refused", status=refused.status, reason=refused.reason)
-            await PlainTextResponse(refused.reason, refused.status, NOSNIFF)(scope, receive, send)
+            await refused.answer(path)(scope, receive, send)
         elif path.endswith("/queue/join"):
             await self.app(scope, receive, logging_a_full_line(send))
         else:
@@ -161,9 +170,6 @@ class RequestFilter:
             return Refusal(429, f"{UPLOADS_AN_HOUR} files came in within an hour; try again later")
         self.uploads.append(now)
         return None
-
-
-NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 
 
 def logging_a_full_line(send: Send) -> Send:

@@ -29,10 +29,12 @@ def draw_result(asked: ComparisonRequest, columns: Sequence, loaded: dict, preco
     token that ends an answer."""
     finished = all(c.finish_reason for c in columns) and all(c.over for c in beside)
     known = every_row(heldout).get(asked.question)
+    by_name = len({c.variant.adapter for c in columns if c.variant.adapter}) > 1
     result = as_dict(asked, columns, loaded, beside) if finished else None
     return draw("compare/result", "result", columns=columns, finished=finished, precomputed=precomputed,
                 saved=downloads(result) if result else [], table=as_table(result) if result else "",
-                drawn=[draw_column(c, i, asked.question, i - 1 if i else None, end) for i, c in enumerate(columns)],
+                drawn=[draw_column(c, i, asked.question, i - 1 if i else None, end, by_name)
+                       for i, c in enumerate(columns)],
                 beside=beside, formatted=[rendered(c.text) if finished else None for c in beside],
                 question=asked.question, reference=known.output if known and finished else "", link=asked.link(usual))
 

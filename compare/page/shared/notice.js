@@ -1,5 +1,6 @@
 // A line at the top of the page while something is wrong with what answers: asked of /health, in STATES' words.
 // Asked every EVERY ms while the page is looked at, when it is looked at again, and soon after no answer came.
+// Behind a proxy that was not named to it, the page may take another address for its own, and asks there in vain.
 (() => {
   const EVERY = 12000, SOON = 3000, PATIENCE = 2;  // fetches that fail in a row before it is said
   const at = () => new URL("health", document.baseURI);
@@ -42,9 +43,19 @@
     clearTimeout(waiting);
     waiting = setTimeout(again, failed ? SOON : EVERY);
   };
-  const begin = () => { line(); again(); };
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) again(); });
-  addEventListener("online", again);
+  const path = (url) => url.pathname.replace(/\/+$/, "");
+  const begin = () => {
+    const root = new URL(window.gradio_config?.root || "./", document.baseURI);
+    line();
+    if (root.hostname === location.hostname && path(root) === path(location)) {
+      document.addEventListener("visibilitychange", () => { if (!document.hidden) again(); });
+      addEventListener("online", again);
+      return again();
+    }
+    say("astray", "astray");
+    line().querySelector("[data-here]").textContent = location.origin + path(location);
+    line().querySelector("[data-root]").textContent = root.origin + path(root);
+  };
   if (document.readyState === "complete") begin();
   else addEventListener("load", begin);  // what is asked first is the page itself
 })();

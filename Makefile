@@ -15,7 +15,7 @@ demo: .venv/.demo
 SMOLLM2 := models/smollm2
 SMOLLM2_ADAPTER := assets/adapters/smollm2-hit
 demo-real: .venv/.demo
-	@test -f $(SMOLLM2)/source.json || { echo "SmolLM2 is not in $(SMOLLM2): run \`make real\` here first" >&2; exit 2; }
+	@test -f $(SMOLLM2)/config.json || { echo "SmolLM2 is not in $(SMOLLM2): run \`make real\` here first" >&2; exit 2; }
 	@test -f $(SMOLLM2_ADAPTER)/adapter_model.safetensors || { \
 	  echo "no adapter is in $(SMOLLM2_ADAPTER): it comes with the repository (git checkout $(SMOLLM2_ADAPTER))" >&2; exit 2; }
 	$(BIN)/python app.py --port $(PORT) --base $(SMOLLM2) --adapter $(SMOLLM2_ADAPTER)

@@ -58,7 +58,8 @@ def measure(engine: Engine, adapted: Variant, corpus: Corpus, limit: int | None,
     """Each text under both models, from one forward of two rows, or as an earlier run left it."""
     from tqdm import tqdm
 
-    for text in tqdm(islice(corpus, limit), unit="text", file=sys.stderr, disable=None, leave=False, total=limit):
+    texts = islice(corpus.texts(engine.tokens, engine.facts.window), limit)
+    for text in tqdm(texts, unit="text", file=sys.stderr, disable=None, leave=False, total=limit):
         key = key_of(text, settings)
         found = file.next(key)
         if found is None:
@@ -67,14 +68,14 @@ def measure(engine: Engine, adapted: Variant, corpus: Corpus, limit: int | None,
         yield found
 
 
-def differences(engine: Engine, args: argparse.Namespace) -> dict[str, Any]:
+def differences(engine: Engine, corpus: Corpus, args: argparse.Namespace) -> dict[str, Any]:
     """differences.json's contents; texts.jsonl is written on the way. Raises LensError."""
+    totals = Totals()
     adapted = adapted_of(engine, args)
     loaded = engine.adapters[str(adapted.adapter)]
     about = {"base": {"name": engine.facts.base_name, "content": base_identity(find_base(args.base)),
                       "dtype": engine.facts.dtype},
              "adapter": {"name": adapted.name, "sha256": loaded.sha256, "strength": adapted.strength, **adapted.part}}
-    corpus, totals = Corpus(args.data, engine.tokens, engine.facts.window, row_options(args)), Totals()
     with MeasuredFile(args.output / "texts.jsonl") as file:
         for text in measure(engine, adapted, corpus, args.limit, file, {**about, "made_by": loaded.decides}):
             totals.add(text)
@@ -97,12 +98,14 @@ def write(found: dict[str, Any], directory: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check_limit(args.limit)
+    corpus = Corpus(args.data, row_options(args))
+    corpus.check()
     make_directory(args.output)
     kept = f"interrupted: what was read is kept in {args.output}; the same command goes on from there"
     with ended_by_a_full_disk(args.output), interruptible(kept):
         with load_engine(args) as engine:
             say_notes(engine.notes)
-            found = differences(engine, args)
+            found = differences(engine, corpus, args)
         write(found, args.output)
     print_json({"differences": str(args.output / "differences.html"),
                 "summary": [said["message"] for said in found["summary"]]})

@@ -22,7 +22,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 SENTENCES = Path(__file__).resolve().parent / "sentences"
 
@@ -79,6 +79,10 @@ class LensError(Sentence, ValueError):
     def __reduce__(self) -> tuple[Any, ...]:
         """As other processes send it, its values too."""
         return partial(type(self), self.code, **self.values), ()
+
+    def with_next(self, step: Note | str) -> Self:
+        """The same with another next step, of those whose sentence has a place for one."""
+        return type(self)(self.code, **{**self.values, "next": step})
 
 
 class Note(Sentence):

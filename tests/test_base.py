@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -210,6 +212,44 @@ def test_a_hub_name_and_its_snapshot_are_found_in_the_cache(tiny_base, tmp_path,
     with pytest.raises(BadBase) as caught:
         find_base("someone/a-bloom")
     assert caught.value.code == "base-no-weights"
+
+
+def sent_by_hub(monkeypatch, cache, base, sizes: dict[str, int]) -> list[str]:
+    """The hub has the files of `base`, and says these sizes of its weights; returns what is fetched, as it is."""
+    fetched: list[str] = []
+
+    def info(api, name, files_metadata, timeout):
+        assert files_metadata and timeout
+        return SimpleNamespace(siblings=[
+            SimpleNamespace(rfilename=file, size=size, blob_id="", lfs=SimpleNamespace(sha256=f"of {file}"))
+            for file, size in {**sizes, "README.md": 10 ** 15}.items()])
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", info)
+    monkeypatch.setattr("huggingface_hub.snapshot_download",
+                        lambda name, allow_patterns: fetched.extend(allow_patterns) or str(base))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache / "not there yet"))
+    return fetched
+
+
+def test_what_the_hub_sends_is_told_before_it_comes(tiny_base, tmp_path, monkeypatch):
+    fetched = sent_by_hub(monkeypatch, tmp_path, tiny_base, {WEIGHTS: 12_340_000, "model.onnx": 10 ** 15})
+    with pytest.warns(UserWarning, match=r"someone/a-bloom: 0\.01 GB of weights are fetched from the hub into"):
+        assert find_base("someone/a-bloom").name == "someone/a-bloom"
+    assert "model*.safetensors" in fetched
+    blob = tmp_path / "not there yet" / "models--someone--a-bloom" / "blobs" / f"of {WEIGHTS}"
+    blob.parent.mkdir(parents=True)
+    blob.touch()  # it is in the cache, under its sum: nothing is to come
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        find_base("someone/a-bloom")
+
+
+def test_what_the_disk_has_no_room_for_is_not_fetched(tiny_base, tmp_path, monkeypatch):
+    fetched = sent_by_hub(monkeypatch, tmp_path, tiny_base, {WEIGHTS: 10 ** 15})
+    with pytest.raises(BadBase, match=r"its weights take 1000000\.00 GB, and .* has .* free") as caught:
+        find_base("someone/a-bloom")
+    assert caught.value.code == "base-larger-than-disk" and "model*.safetensors" not in fetched
+    find_base("someone/a-bloom", weights=False)  # a tokenizer alone is no matter
 
 
 def test_shards_and_pickled_weights_answer_as_the_one_file(base, tmp_path):

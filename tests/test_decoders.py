@@ -182,7 +182,9 @@ def test_what_cannot_be_held_exactly_is_refused():
 
     mamba = AutoModelForCausalLM.from_config(AutoConfig.for_model("mamba", vocab_size=99, hidden_size=16,
                                                                   num_hidden_layers=2))
-    for model, code in ((mamba, "base-keeps-no-keys"), (tiny_decoder("falcon", alibi=True), "base-not-by-rows")):
+    recurrent = tiny_decoder("recurrent_gemma", lru_width=32, attention_window_size=16)
+    for model, code in ((mamba, "base-keeps-no-keys"), (recurrent, "base-keeps-no-keys"),
+                        (tiny_decoder("falcon", alibi=True), "base-alibi-not-by-rows")):
         with pytest.raises(BadBase) as caught:
             decoder_of(model.eval())
         assert caught.value.code == code and model.config.model_type in str(caught.value)

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from compare.corpus.measured import Measured
+from compare.corpus.texts import Corpus
 from compare.corpus.totals import SHOWN, Totals
 from compare.differences import main
+from lens.errors import BadRows
+from lens.rows.row_options import RowOptions
 from tests.tiny import tiny_adapter
 
 PLAIN = "清晨的雾气还没有散去。\n\n好\n<script>alert(1)</script> \x1b[31m and\ttext\n"
@@ -102,6 +105,31 @@ def test_rows_are_read_by_the_options_that_training_has(given, tmp_path, capsys)
     assert "field 'page' is not used (2 rows)" in said
     lines = [json.loads(line) for line in (tmp_path / "out" / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
     assert ["".join(line["pieces"]) for line in lines[1:]] == ["規格嚴格</s>", "宋先生</s>"]
+
+
+@pytest.mark.parametrize("data, more, told", [
+    ("gone.txt", [], "gone.txt does not exist"), ("rows.jsonl", ["--columns", "input"], "'input'"),
+    ("rows.jsonl", ["--columns", "input=ask"], "field 'ask' is missing"), ("rows.docx", [], ".docx"),
+    ("plain.txt", ["--encoding", "nonsense"], "nonsense")])
+def test_data_is_looked_at_before_the_model_is_loaded(given, tmp_path, capsys, data, more, told):
+    (tmp_path / "rows.docx").touch()
+    assert main(["--base", str(tmp_path / "none"), *given[2:6], "--data", str(tmp_path / "plain.txt"),
+                 str(tmp_path / data), *given[-2:], *more]) == 2
+    said = capsys.readouterr().err
+    assert told in said and "base" not in said and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("lines, advised", [
+    (["good", "bad \xe9", "good"], True), (["bad \xe9", "", "good"], True), (["bad \xe9", " "], False)])
+def test_skipping_bad_lines_is_advised_where_it_leaves_some(tmp_path, lines, advised):
+    file = tmp_path / "plain.txt"
+    file.write_bytes("\n".join(lines).encode("latin-1"))
+    with pytest.raises(BadRows, match="is not UTF-8") as caught:
+        list(Corpus([file]).lines(file))
+    assert ("--skip-bad-rows goes on" in str(caught.value)) == advised
+    skipping = Corpus([file], RowOptions(skip_bad_rows=True))
+    assert [line.value.strip() for line in skipping.lines(file)] == [line for line in lines if line == "good"]
+    assert "1 bad rows skipped" in str(skipping.notes()[0])
 
 
 def test_bad_input_is_one_sentence(given, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -13,7 +14,7 @@ from test_report import ADAPTED_TEXTS, EVIL, report_of, seen
 
 from compare.page.report import tab as reported
 from compare.page.report.charts import curves
-from compare.page.report.tab import Report, highlighted, read_report
+from compare.page.report.tab import Report, highlighted, notice, read_report
 from compare.page.shared.templates import template
 
 COMMAND = "python -m compare.evaluate --output assets/report"
@@ -121,6 +122,10 @@ def test_a_report_of_another_adapter_says_so(tmp_path):
     fields["adapter"]["sha256"] = "9" * 64
     write(path, fields)
     assert "another adapter (sha256 999999999999)" in told(path)
+    alone = StandInEngine()
+    assert not notice(alone, Report(fields))  # the pair's base without its adapter
+    alone.facts = replace(alone.facts, family="llama")
+    assert "not of what is loaded" in notice(alone, Report(fields))
 
 
 @pytest.fixture(scope="module")

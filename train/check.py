@@ -59,7 +59,7 @@ def look(s: TrainSettings) -> dict:
 def refusal(err: LensError) -> dict:
     """An error for programs: its sentence without the next step, and that step apart."""
     then = err.values.get("next")
-    bare = type(err)(err.code, **{**err.values, "next": ""}) if then else err
+    bare = err.with_next("") if then else err
     return {**bare.as_dict(), "next": then.as_dict() if isinstance(then, Sentence) else None}
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from compare.analysis.token_text import Tokens
 from lens.errors import Note
 from lens.rows.columns import parse_columns
-from lens.rows.lines import open_text, read_lines
+from lens.rows.lines import Found, open_text, read_lines
 from lens.rows.row_options import RowOptions
-from lens.rows.rows import Row, Rows, read_into
+from lens.rows.rows import PROBED, Row, Rows, read_into
 from lens.rows.sources import Source
 
 PLAIN_TEXT = (".txt", ".md", ".text")
@@ -32,64 +33,91 @@ class Text:
 
 
 class Corpus:
-    """The texts of files in their order. `notes()`: how they were read and what was passed over, once all were read."""
+    """The texts of files in their order, looked at by one model's `tokens` in its `window`. `notes()`: how they were
+    read and what was passed over, once all were read."""
 
-    def __init__(self, paths: Sequence[Path], tokens: Tokens, window: int, how: RowOptions | None = None):
-        self.paths, self.tokens, self.window, self.how = paths, tokens, window, how or RowOptions()
+    def __init__(self, paths: Sequence[Path], how: RowOptions | None = None):
+        """Raises BadSetting."""
+        self.paths, self.how = paths, how or RowOptions()
         self.columns = parse_columns(self.how.columns)
         self.passed_over: Counter[str] = Counter()
         self.found = Rows()  # those of one place at a time, and what is known of all
 
-    def __iter__(self) -> Iterator[Text]:
+    def check(self) -> None:
+        """Raises BadRows where a file is not there, or its first line or row cannot be read as asked."""
+        for path in self.paths:
+            self.found = Rows()
+            next(self.lines(path) if is_plain(path) else self.rows(path), None)
+
+    def texts(self, tokens: Tokens, window: int) -> Iterator[Text]:
+        """Raises BadRows."""
         self.passed_over.clear()
         self.found = Rows()
         for path in self.paths:
-            if Path(path.name.lower().removesuffix(".gz")).suffix in PLAIN_TEXT:
-                yield from self.lines(path)
+            if is_plain(path):
+                for line in self.lines(path):
+                    yield from self.of_line(line, path.name, tokens)
             else:
-                yield from self.rows(path)
+                for row in self.rows(path):
+                    if text := self.of_row(row, path.name, tokens, window):
+                        yield text
 
     def notes(self) -> list[Note]:
         return self.found.notes() + [Note(code, count=count) for code, count in self.passed_over.items()]
 
-    def lines(self, path: Path) -> Iterator[Text]:
-        """Each line's tokens after its first one, which has nothing before it. Raises BadRows."""
+    def lines(self, path: Path) -> Iterator[Found]:
+        """Those that hold text. Raises BadRows, which advises to skip bad ones where that leaves some."""
         with open_text(path, self.how.encoding, self.found.guessed) as file:
-            for found in read_lines(path, file):
-                if found.problem and not self.how.skip_bad_rows:
-                    raise found.problem
-                if found.problem:
-                    self.found.skip(found.problem)
-                    continue
-                ids = self.tokens.encode(found.value.strip())
-                if len(ids) == 1:
-                    self.passed_over["differences-one-token"] += 1
-                for start in range(0, len(ids) - 1, LONGEST):
-                    part = ids[start:start + LONGEST + 1]
-                    yield Text(found.where, path.name, "", (part[0],), tuple(part[1:]))
+            had, lines = False, read_lines(path, file)
+            for line in lines:
+                if line.problem and not self.how.skip_bad_rows:
+                    raise line.problem.with_next(Note("next-skip") if had or any(map(is_good, islice(lines, PROBED)))
+                                                 else "")
+                if line.problem:
+                    self.found.skip(line.problem)
+                elif line.value.strip():
+                    had = True
+                    yield line
 
-    def rows(self, path: Path) -> Iterator[Text]:
-        """Each row's answer and its end, after its question. Raises BadRows."""
+    def rows(self, path: Path) -> Iterator[Row]:
+        """Raises BadRows."""
         source = Source(str(path), self.columns, self.how.encoding, answers=False)
         for _ in read_into(self.found, source, self.how.skip_bad_rows, keep=True):
             for row in self.found:
                 self.found.unused.update(key for key in row.rest if key != TAG)
-                if text := self.of_row(row, path.name):
-                    yield text
+                yield row
             self.found.clear()
 
-    def of_row(self, row: Row, source: str) -> Text | None:
-        """The row's text; None, counted, where it has none that can be read."""
+    def of_line(self, line: Found, source: str, tokens: Tokens) -> Iterator[Text]:
+        """Its tokens after the first one, which has nothing before it."""
+        ids = tokens.encode(line.value.strip())
+        if len(ids) == 1:
+            self.passed_over["differences-one-token"] += 1
+        for start in range(0, len(ids) - 1, LONGEST):
+            part = ids[start:start + LONGEST + 1]
+            yield Text(line.where, source, "", (part[0],), tuple(part[1:]))
+
+    def of_row(self, row: Row, source: str, tokens: Tokens, window: int) -> Text | None:
+        """Its answer and its end, after its question; None, counted, where it has none that can be read."""
         if row.earlier or not row.output.strip():
             self.passed_over["differences-conversation" if row.earlier else "differences-no-answer"] += 1
             return None
-        prompt = self.tokens.prompt_ids(row.input or row.instruction, row.instruction if row.input else "")
-        ids = [*self.tokens.encode(row.output), self.tokens.end_id]
-        if len(prompt) >= self.window:
+        prompt = tokens.prompt_ids(row.input or row.instruction, row.instruction if row.input else "")
+        ids = [*tokens.encode(row.output), tokens.end_id]
+        if len(prompt) >= window:
             self.passed_over["differences-question-long"] += 1
             return None
-        if len(prompt) + len(ids) > self.window:
+        if len(prompt) + len(ids) > window:
             self.passed_over["differences-answer-cut"] += 1
         tag = row.rest.get(TAG)
         return Text(row.where, source, tag if isinstance(tag, str) else "", tuple(prompt),
-                    tuple(ids[:self.window - len(prompt)]))
+                    tuple(ids[:window - len(prompt)]))
+
+
+def is_plain(path: Path) -> bool:
+    """Does its name say that it is text without rows?"""
+    return Path(path.name.lower().removesuffix(".gz")).suffix in PLAIN_TEXT
+
+
+def is_good(line: Found) -> bool:
+    return not line.problem and bool(line.value.strip())

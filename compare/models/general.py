@@ -15,13 +15,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from compare.models.architecture import Architecture, KeysValues, Slot
 from compare.models.lora_rows import Gate
 from compare.models.receipt import EPSILONS, SHARE, largest, probe_ids
 from lens.base.linear_layers import linear_layers
 from lens.errors import BadAdapter, BadBase, LensError, first_line
+
+KINDS = DynamicLayer, DynamicSlidingWindowLayer  # layers that keep keys and values, and nothing besides
 
 
 class SharedLayer(DynamicLayer):
@@ -51,6 +53,7 @@ class General(Architecture):
         self.asked = torch.Size()
         self.switch_peft_off()
         try:
+            refuse(model.config)
             with torch.inference_mode():
                 probe = torch.tensor([probe_ids(model.config.get_text_config().vocab_size)], device=model.device)
                 found = model(input_ids=probe, use_cache=True)
@@ -132,12 +135,19 @@ class General(Architecture):
             raise BadBase("base-rows-differ", type=self.model.config.model_type, difference=apart)
 
 
+def refuse(config: Any) -> None:
+    """Raises BadBase where config.json alone says that no row of a batch can be had exactly."""
+    if getattr(config, "alibi", False):  # Falcon makes its bias of a padding mask, and takes no mask a row
+        raise BadBase("base-alibi-not-by-rows", type=config.model_type)
+    if any(type(layer) not in KINDS for layer in DynamicCache(config=config).layers):
+        raise BadBase("base-keeps-no-keys", type=config.model_type)
+
+
 def shapes_of(cache: Any) -> set[tuple[int, int, int]]:
     """(heads, head size, size of a value) of every layer, none where a layer keeps something else besides; more or
     fewer than one of them cannot be held."""
     layers = getattr(cache, "layers", [])
-    kinds = DynamicLayer, DynamicSlidingWindowLayer
-    if any(type(layer) not in kinds or not layer.is_initialized for layer in layers):
+    if any(type(layer) not in KINDS or not layer.is_initialized for layer in layers):
         return set()
     return {(layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3]) for layer in layers}
 

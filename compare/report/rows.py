@@ -109,7 +109,7 @@ def judged(found: Rows, some: Sequence[TrainingRow], skip_bad_rows: bool) -> lis
         except BadRows as err:
             if not skip_bad_rows:
                 more = Note("next-skip") if rows or any(map(usable, some)) else ""
-                raise BadRows(err.code, **{**err.values, "next": more}) from None
+                raise err.with_next(more) from None
             found.skip(err)
     if not rows:
         raise BadRows("no-rows-all-bad", paths="--data", count=len(found.skipped), first=found.skipped[0])

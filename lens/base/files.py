@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lens.adapter.weights import read_header
+from lens.base.hub import fetch, fetch_weights
 from lens.errors import BadBase, first_line, said
 from lens.strict_json import read_object
 
@@ -66,7 +67,7 @@ def canonical(name: str) -> str:
 def find_base(name: str | Path, weights: bool = True) -> BaseFiles:
     """The base of a directory or a hub name. Without `weights` a hub's are not fetched, nor a directory's looked at.
 
-    Raises BadBase. Warns of weights that are pickled, and of those that are passed over.
+    Raises BadBase. Warns of weights that are pickled, of those that are passed over, and of how much a hub sends.
     """
     path = local_directory(str(name))
     hub = str(name) if path is None else None
@@ -77,9 +78,7 @@ def find_base(name: str | Path, weights: bool = True) -> BaseFiles:
         if not weights:
             return BaseFiles(hub or short_name(path), path, config)
         if hub:
-            fetch(hub, ["model*.safetensors", "model.safetensors.index.json"])
-            if not any(path.glob("model*.safetensors*")):
-                fetch(hub, ["pytorch_model*.bin", "pytorch_model.bin.index.json"])
+            fetch_weights(hub)
         files, index = weight_files(path)
         tell_of_others(path, files)
         return BaseFiles(hub or short_name(path), path, config, files, read_tensors(files, index))
@@ -102,16 +101,6 @@ def local_directory(name: str) -> Path | None:
     if not HUB_NAME.fullmatch(name):
         raise BadBase("base-no-directory", name=repr(name[:200]))
     return None
-
-
-def fetch(name: str, patterns: Sequence[str]) -> Path:
-    """A hub repository's files of these names, in the hub's cache."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(patterns))).resolve()
-    except Exception as err:  # noqa: BLE001 (the hub's errors have no common ancestor)
-        raise BadBase("base-not-on-hub", name=name, reason=first_line(err)) from err
 
 
 def short_name(path: Path) -> str:

@@ -179,11 +179,11 @@ def advised(err: LensError, reader: Reader, had_rows: bool) -> LensError:
         return err
     columns = suggest_columns(err, reader)
     if columns:
-        return type(err)(err.code, **{**err.values, "next": Note("next-columns", columns=columns)})
+        return err.with_next(Note("next-columns", columns=columns))
     if err.code == "row-keys-unknown" and reader.source.is_table_of_text:
-        return type(err)(err.code, **{**err.values, "next": Note("next-header")})
+        return err.with_next(Note("next-header"))
     if had_rows or any(row for _, row in reader.good(PROBED)):
-        return type(err)(err.code, **{**err.values, "next": Note("next-skip")})
+        return err.with_next(Note("next-skip"))
     return err
 
 

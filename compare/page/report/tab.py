@@ -110,11 +110,10 @@ def read_report(path: Path) -> Report | None:
 
 
 def notice(engine: Engine, report: Report) -> Markup:
-    """A line where the report is not of the adapter that is loaded."""
+    """A line where the report is not of what is loaded."""
     sha, adapter = str(report.fields["adapter"]["sha256"]), first_adapter(engine)
-    if not adapter or adapter.sha256 == sha:
-        return Markup()
-    return draw("report/view", "other_adapter", sha=sha[:12])
+    of_this = adapter.sha256 == sha if adapter else engine.facts.family == "bloom"
+    return Markup() if of_this else draw("report/view", "other_adapter", sha=sha[:12])
 
 
 def build(engine: Engine, path: Path = REPORT) -> None:

@@ -50,10 +50,9 @@ def questions_of(engine: Engine) -> list[str]:
 
 def first_question(engine: Engine) -> tuple[str, str]:
     """Question and instruction that the page opens with."""
-    own = brought(engine)
-    if own or of_the_pair(engine):
-        return (own[0].input, own[0].instruction) if own else (FIRST_QUESTION, FIRST_INSTRUCTION)
-    return questions_of(engine)[0], ""
+    if own := brought(engine):
+        return own[0].input, own[0].instruction
+    return (FIRST_QUESTION, FIRST_INSTRUCTION) if of_the_pair(engine) else (questions_of(engine)[0], "")
 
 
 def heldout_file(engine: Engine) -> Path:

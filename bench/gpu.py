@@ -33,7 +33,6 @@ from bench.shared.card import about, copy_rate, matmul_rate, peak_of, profiled
 from bench.shared.hit_qa import held_out
 from bench.train import SHAPES, run_child
 from compare.engine.answers import answer_all
-from compare.engine.batch import Prefill
 from compare.engine.interface import BASE, Question, Sampling, Variant
 from compare.engine.local import LocalEngine
 from compare.engine.open_question import OpenQuestion
@@ -123,7 +122,7 @@ def one_step(engine: LocalEngine, device: str) -> dict:
     batch, two = engine.queue.batch, [BASE, Variant("on", next(iter(engine.adapters)), 1.0)]
     prompts = engine.prompts(QUESTION, two, Sampling())
     batch.ends = [-1]
-    prefill = Prefill(OpenQuestion(prompts, two, Sampling(TOKENS), lambda event: None), batch.decoder, batch.stack_of)
+    prefill = batch.prefill(OpenQuestion(prompts, two, Sampling(TOKENS), lambda event: None))
     while prefill.advance():
         pass
     batch.enter(prefill)

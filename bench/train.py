@@ -131,7 +131,7 @@ def make_trainer(args, model, tokenizer, rows: Sequence[dict], batch: int):
     common = {"output_dir": args.scratch, "max_steps": args.steps + WARM_UP, "per_device_train_batch_size": batch,
               "save_strategy": "no", "report_to": "none", "remove_unused_columns": False, "logging_steps": 10_000,
               "use_cpu": args.device == "cpu", "bf16": args.dtype == "bfloat16", "disable_tqdm": True,
-              "dataloader_pin_memory": False}
+              "dataloader_pin_memory": args.device == "cuda"}
     if args.child == "trl":
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
@@ -140,8 +140,10 @@ def make_trainer(args, model, tokenizer, rows: Sequence[dict], batch: int):
                           args=SFTConfig(**{**common, "remove_unused_columns": True, "loss_type": "chunked_nll",
                                             "max_length": LONGEST}))
     grouped = "random" if args.child in ("trainer", "seed") else "group_by_length"
-    kind = AdapterTrainer if args.child == "lens" else Trainer
-    extra = {"write_adapter": None, "keep": 0} if args.child == "lens" else {}
+    kind, extra = Trainer, {}
+    if args.child == "lens":
+        kind, extra = AdapterTrainer, {"write_adapter": None, "keep": 0}
+        common["accelerator_config"] = {"non_blocking": args.device == "cuda"}  # as `python -m train` copies batches
     return kind(model=model, args=TrainingArguments(**common, train_sampling_strategy=grouped), train_dataset=rows,
                 data_collator=Collator(tokenizer.pad_token_id), **extra)
 

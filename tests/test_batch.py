@@ -8,7 +8,7 @@ from conftest import tiny_bloom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compare.engine.batch import Batch, Prefill
+from compare.engine.batch import Batch
 from compare.engine.interface import BASE, PLAIN, Continuation, EngineEvent, Sampling, Step, Variant
 from compare.engine.open_question import OpenQuestion
 from compare.models.bloom import Bloom
@@ -86,7 +86,7 @@ def answers(done: Recorded) -> list[list[int]]:
 
 def join(batch: Batch, question: OpenQuestion) -> None:
     """Read a question and let it in at once."""
-    prefill = Prefill(question, batch.decoder, batch.stack_of)
+    prefill = batch.prefill(question)
     while prefill.advance():
         pass
     batch.enter(prefill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from functools import lru_cache, partial
 
@@ -13,10 +14,12 @@ from test_batch import EOS, MODEL, VARIANTS, Recorded, answers, arrive, ask, ass
 from compare.engine.batch import Batch
 from compare.engine.interface import BASE, Ended, Step, Variant
 from compare.engine.kv_cache import ROWS, KVCache, length_bucket, row_bucket
+from compare.models import recordings
 from compare.models.bloom import Bloom
-from compare.models.decode_graph import FAILURES, AsItIs, EagerStep, StaticStep, step_of
+from compare.models.decode_graph import EagerStep, StaticStep, step_of
 from compare.models.decoders import decoder_of
 from compare.models.lora_rows import stack
+from compare.models.recordings import FAILURES, AsItIs
 from lens.adapter.directory import peft_key
 
 
@@ -84,7 +87,7 @@ def test_a_crowd_gets_the_eager_steps_answers(family):
         batch = batch_of(model, static)
         if static:
             assert isinstance(batch.decode, StaticStep)
-            batch.decode.recorder = recorder = Shapes()
+            batch.decode.shapes.recorder = recorder = Shapes()
         found.append([answers(asked) for asked in crowd(batch, names)])
     assert recorder.recorded > 4
     assert found[0] == found[1]
@@ -97,6 +100,33 @@ def test_random_arrivals_get_their_own_answers(seed):
     questions = [(drawn.randrange(40), drawn.randrange(1, 150), drawn.randrange(1, 70),
                   drawn.choices(VARIANTS, k=drawn.randrange(1, 4)), drawn.randrange(1, 60)) for _ in range(6)]
     arrive(questions, drawn, static=True)
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama", "gemma3_text"])
+def test_rows_that_join_leave_and_move_get_what_they_get_alone(family, monkeypatch):
+    """Each column beside the others in a step of fixed shape, and as the only row of an eager one."""
+    model = MODEL if family == "bloom" else adapted(family)
+    moved: list[int] = []
+    move = KVCache.move
+    monkeypatch.setattr(KVCache, "move", lambda cache, by: (moved.append(by), move(cache, by))[1])
+    drawn, questions = random.Random(11), []
+    for i in range(9):  # the third is read while the others are young; the last still stand when the axis is full
+        prompt = [drawn.randrange(4, 300) for _ in range(90 if i == 2 else 5 + 3 * i)]
+        own = {} if i % 4 != 3 else {"temperature": 0.8, "seed": i}
+        questions.append((prompt, [BASE, VARIANTS[1]], (12, 70, 30)[i % 3], own))
+    batch, asked = batch_of(model), [ask(*some, **own) for *some, own in questions]
+    rows: list[int] = []
+    decode = batch.decode
+    batch.decode = lambda ids, *rest: (rows.append(len(ids)), decode(ids, *rest))[1]
+    batch.decode.clear = decode.clear
+    run(batch, {23 * i if i > 2 else 2 * i: [one] for i, one in enumerate(asked)})
+    assert min(moved) < 0 < max(moved) and len({row_bucket(n) for n in rows}) > 2
+    assert sum(a != b for a, b in itertools.pairwise(rows)) > 9
+    for (prompt, variants, tokens, own), one in zip(questions, asked, strict=True):
+        for variant, found in zip(variants, answers(one), strict=True):
+            alone = ask(prompt, [variant], tokens, **own)
+            run(batch_of(model, static=False), {0: [alone]})
+            assert found == answers(alone)[0]
 
 
 def test_cancelled_rows_leave_and_the_others_go_on():
@@ -145,11 +175,11 @@ def test_an_adapter_that_overflows_poisons_no_row_after_it():
 
 def test_a_shape_is_recorded_once_and_again_when_the_cache_grows():
     batch = batch_of()
-    batch.decode.recorder = recorder = Shapes()
+    batch.decode.shapes.recorder = recorder = Shapes()
     run(batch, {0: [ask([4, 5], VARIANTS[:2], 40)]})
     first = recorder.recorded
     run(batch, {0: [ask([4, 5], VARIANTS[:2], 40)]})
-    assert (first, recorder.recorded) == (len(batch.decode.shapes), first)
+    assert (first, recorder.recorded) == (len(batch.decode.shapes.kept), first)
     long = ask(list(range(4, 130)), VARIANTS[:2], 9)
     run(batch, {0: [long]})
     assert recorder.recorded > first and batch.kv_cache.positions > 128
@@ -174,26 +204,87 @@ def test_what_cannot_be_recorded_is_computed_eagerly_and_told(caplog):
     run(batch, {0: [asked]})
     run(batch_of(static=False), {0: [eager]})
     assert answers(asked) == answers(eager)
-    assert batch.decode.recorder.recorded == FAILURES and batch.decode.state.startswith("eager, ")
+    assert batch.decode.shapes.recorder.recorded == FAILURES and batch.decode.state.startswith("eager, ")
     assert "not permitted" in batch.decode.state and "not permitted" in caplog.text
 
 
+class Short(Shapes):
+    """Recordings of `size` bytes each, where `free` may be taken."""
+
+    state, size = "graphs", 100 << 20
+
+    def __init__(self, free: int):
+        super().__init__()
+        self.bytes, self.free = 0, free
+
+    def allowed(self):
+        return self.free
+
+    def shared(self):
+        return {"others": "3.0 GB", "total": "8.0 GB", "free": "0.1 GB"}
+
+    def record(self, step):
+        self.bytes += self.size
+        return super().record(step)
+
+    def clear(self):
+        self.bytes = 0
+
+
+def three_buckets(batch: Batch) -> list[Recorded]:
+    asked = [ask([4], VARIANTS[:1], 50), ask([5], VARIANTS[:2], 9), ask([6, 5], VARIANTS[:3], 9)]
+    run(batch, {0: asked[:1], 3: asked[1:2], 5: asked[2:]})
+    return asked
+
+
 def test_graphs_over_their_budget_are_given_back():
-    class Greedy(Shapes):
-        bytes = 0
+    batch = batch_of()
+    batch.decode = StaticStep(batch.decoder, Short(250 << 20))
+    batch.clear()
+    three_buckets(batch)
+    assert batch.decode.shapes.recorder.recorded > 2 >= len(batch.decode.shapes.kept)
+    assert batch.decode.state == "graphs"
 
+
+def test_where_memory_is_short_steps_are_eager_which_is_told_until_there_is_room(monkeypatch, caplog):
+    batch = batch_of()
+    batch.decode = StaticStep(batch.decoder, recorder := Short(1 << 20))
+    batch.clear()
+    expected = [answers(one) for one in three_buckets(batch_of(static=False))]
+    assert [answers(one) for one in three_buckets(batch)] == expected
+    assert recorder.recorded == 0
+    assert batch.decode.state.startswith("graphs, eager where memory is short: a step of ")
+    assert "other programs hold 3.0 GB" in batch.decode.state and "other programs hold 3.0 GB" in caplog.text
+    recorder.free = 8 << 30
+    three_buckets(batch)
+    assert recorder.recorded == 0  # not asked at every step
+    monkeypatch.setattr(recordings, "AGAIN", 0)
+    batch.decode.shapes.waits.clear()
+    assert [answers(one) for one in three_buckets(batch)] == expected
+    assert recorder.recorded > 2
+
+
+def test_a_capture_that_runs_out_of_memory_is_no_failure_of_captures():
+    class Full(Short):
         def record(self, step):
-            self.bytes += 10
-            return super().record(step)
-
-        def clear(self):
-            self.bytes = 0
+            super().record(step)
+            raise torch.OutOfMemoryError("CUDA out of memory")
 
     batch = batch_of()
-    batch.decode = StaticStep(batch.decoder, Greedy(), budget=15)
+    batch.decode = StaticStep(batch.decoder, recorder := Full(8 << 30))
     batch.clear()
-    run(batch, {0: [ask([4], VARIANTS[:1], 50)], 3: [ask([5], VARIANTS[:2], 9)], 5: [ask([6, 5], VARIANTS[:3], 9)]})
-    assert batch.decode.recorder.recorded > 2 >= len(batch.decode.shapes)
+    expected = [answers(one) for one in three_buckets(batch_of(static=False))]
+    assert [answers(one) for one in three_buckets(batch)] == expected
+    assert recorder.recorded > 2 and batch.decode.shapes.failures == 0
+    assert "memory ran out" in batch.decode.state and batch.decode.state.startswith("graphs")
+
+
+def test_what_fits_again_is_recorded_and_no_longer_told(monkeypatch):
+    monkeypatch.setattr(recordings, "AGAIN", -1)
+    kept = recordings.Recordings(Short(1 << 20))
+    assert kept.get("one", "a step", 10, list) is None and "short" in kept.state
+    kept.recorder.free = 8 << 30
+    assert kept.get("one", "a step", 10, list) == [] and kept.state == "graphs"
 
 
 def test_a_row_that_fails_ends_its_question_alone(monkeypatch):

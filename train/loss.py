@@ -81,33 +81,42 @@ class CrossEntropy(torch.autograd.Function):
         return ctx.saved_tensors[0] * above, None, None
 
 
-def taught_loss(hidden: Tensor, labels: Tensor, head: Head,
-                num_items_in_batch: Tensor | int | None = None) -> Tensor:
-    """Mean cross-entropy of (rows, length, hidden) states to the labels one position on.
+def taught_places(labels: Tensor) -> Tensor:
+    """(n,) int64: the positions of a flattened (rows, length) batch whose next id is taught."""
+    return F.pad(labels[:, 1:] != IGNORED, (0, 1)).flatten().nonzero()[:, 0]
 
-    Divided by `num_items_in_batch` where given (gradient accumulation counts over several batches).
+
+def gathered(values: Tensor, labels: Tensor, taught: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(n, …) of (rows, length, …) values, where an id is taught, and the (n,) ids.
+
+    `taught`: `taught_places`, by whoever has the labels on the host: a GPU that finds them has to be waited for, as
+    nobody knows before how many they are.
     """
-    taught = labels[:, 1:] != IGNORED
-    states, targets = hidden[:, :-1][taught], labels[:, 1:][taught]
-    total = CrossEntropy.apply(states, targets, head)
-    return total / (max(1, len(targets)) if num_items_in_batch is None else num_items_in_batch)
+    taught = taught_places(labels) if taught is None else taught
+    return values.flatten(0, 1).index_select(0, taught), labels.flatten().index_select(0, taught + 1)
+
+
+def mean(total: Tensor, targets: Tensor, items: Tensor | int | None) -> Tensor:
+    """Divided by `items` where given: gradient accumulation counts over several batches."""
+    return total / (max(1, len(targets)) if items is None else items)
 
 
 def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, labels: Tensor,
-            num_items_in_batch: Tensor | int | None = None, **_: object) -> CausalLMOutput:
-    """A decoder's forward for training: the loss without the logits."""
-    hidden = states_of(self, input_ids, attention_mask)
-    return CausalLMOutput(loss=taught_loss(hidden, labels, Head.of(self), num_items_in_batch))
+            taught: Tensor | None = None, num_items_in_batch: Tensor | int | None = None,
+            **_: object) -> CausalLMOutput:
+    """A decoder's forward for training: the mean cross-entropy to the labels one position on, without the logits."""
+    states, targets = gathered(states_of(self, input_ids, attention_mask), labels, taught)
+    return CausalLMOutput(loss=mean(CrossEntropy.apply(states, targets, Head.of(self)), targets, num_items_in_batch))
 
 
 def whole_forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, labels: Tensor,
-                  num_items_in_batch: Tensor | int | None = None, **_: object) -> CausalLMOutput:
+                  taught: Tensor | None = None, num_items_in_batch: Tensor | int | None = None,
+                  **_: object) -> CausalLMOutput:
     """The same by the model's own logits, all of them, for one whose logits are not `Head`'s."""
-    taught, goals = labels[:, 1:] != IGNORED, labels[:, 1:]
-    logits = type(self).forward(self, input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
-    total = F.cross_entropy(logits[:, :-1][taught].float(), goals[taught], reduction="sum")
-    items = max(1, int(taught.sum())) if num_items_in_batch is None else num_items_in_batch
-    return CausalLMOutput(loss=total / items)
+    whole = type(self).forward(self, input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+    logits, targets = gathered(whole, labels, taught)
+    return CausalLMOutput(loss=mean(F.cross_entropy(logits.float(), targets, reduction="sum"), targets,
+                                    num_items_in_batch))
 
 
 def states_of(model: Any, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:

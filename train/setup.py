@@ -119,6 +119,7 @@ def arguments(s: TrainSettings, compute: Compute, evaluate: bool):
     """Our settings in Trainer's words."""
     from transformers import TrainingArguments
 
+    gpu = compute.device == "cuda"
     made = TrainingArguments(
         output_dir=s.output, max_steps=s.max_steps, per_device_train_batch_size=s.batch,
         per_device_eval_batch_size=max(s.batch, 8), gradient_accumulation_steps=s.gradient_accumulation,
@@ -130,7 +131,7 @@ def arguments(s: TrainSettings, compute: Compute, evaluate: bool):
         activation_checkpointing_kwargs={"use_reentrant": False} if s.activation_checkpointing else None,
         use_cpu=compute.device == "cpu", bf16=compute.dtype_name == "bfloat16", fp16=compute.dtype_name == "float16",
         include_num_input_tokens_seen="non_padding", remove_unused_columns=False, report_to=s.report_to,
-        dataloader_pin_memory=compute.device == "cuda", ddp_find_unused_parameters=False)
+        dataloader_pin_memory=gpu, accelerator_config={"non_blocking": gpu}, ddp_find_unused_parameters=False)
     made._n_gpu = min(made.n_gpu, 1)  # several GPUs are torchrun's business: never DataParallel
     return made
 

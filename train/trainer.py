@@ -21,12 +21,14 @@ from lens.adapter.write import PART, move_whole
 from lens.errors import BadSetting, first_line
 from train.checkpoint import STATE, checkpoints, last_whole, load_adapter_weights, step_of
 from train.data.encoded import IGNORED, EncodedRows
+from train.loss import taught_places
 from train.record.log import read_log
 from train.resume import lower_rate
 
 
 class Collator:
-    """Pads a list of encoded rows on the right to (rows, longest) tensors."""
+    """Pads a list of encoded rows on the right to (rows, longest) tensors; `taught`: where the loss is read
+    (`taught_places`), so that no GPU has to look for it."""
 
     def __init__(self, pad_id: int):
         self.fill = {"input_ids": pad_id, "labels": IGNORED, "attention_mask": 0}
@@ -34,8 +36,9 @@ class Collator:
     def __call__(self, rows: list[dict]) -> dict:
         longest = max(len(row["input_ids"]) for row in rows)
         rows = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
-        return {key: torch.tensor([row[key] + [fill] * (longest - len(row[key])) for row in rows])
-                for key, fill in self.fill.items()}
+        batch = {key: torch.tensor([row[key] + [fill] * (longest - len(row[key])) for row in rows])
+                 for key, fill in self.fill.items()}
+        return {**batch, "taught": taught_places(batch["labels"])}
 
 
 class LengthOrder(torch.utils.data.Sampler):
@@ -53,7 +56,13 @@ class LengthOrder(torch.utils.data.Sampler):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         order = get_length_grouped_indices(self.lengths, self.rows_a_step, generator=generator)
-        return (order[i % len(order)] for i in range(len(self)))
+        self.order = [order[i % len(order)] for i in range(len(self))]
+        return iter(self.order)
+
+    def tokens(self, step: int) -> int:
+        """How many a step of the run reads in all, `step` counted from 0; of the epoch that is being read."""
+        first = step * self.rows_a_step % len(self)
+        return sum(self.lengths[row] for row in self.order[first:first + self.rows_a_step])
 
 
 class AdapterTrainer(Trainer):
@@ -111,6 +120,11 @@ class AdapterTrainer(Trainer):
         if self.state.global_step == 0 and not torch.isfinite(loss):  # later ones are looked at where they are logged
             raise BadSetting("loss-not-finite-at-once", name="loss", value=loss.item())
         return loss
+
+    def _track_num_input_tokens(self, inputs) -> None:
+        """Counted from the rows' lengths: Trainer adds up each batch's mask where it is, and waits for the GPU."""
+        if self.accelerator.sync_gradients:  # once a step, after its last batch
+            self.state.num_input_tokens_seen += self.order.tokens(self.state.global_step)
 
     def _load_optimizer_and_scheduler(self, checkpoint) -> None:
         """A checkpoint's state, with the rate and weight decay of these settings: its own are those of its run."""

@@ -22,6 +22,7 @@ from compare.event_log import log
 from compare.models.architecture import Architecture, KeysValues, Slot
 from compare.models.decode_graph import Next, decode, next_of, step_of
 from compare.models.lora_rows import Gate, Stack, gate_of
+from compare.models.prefill_graph import StaticPrefill
 
 StackOf = Callable[[tuple[str, ...]], Stack]
 
@@ -61,11 +62,13 @@ class Prefill:
     """A question that is read before it joins: its prompts, and what its answers have already, chunk by chunk.
 
     Columns of one length are read together. `parts`: what is read, the longest first, so that in the batch's cache
-    the others find their place: rows, their keys and values, and the (rows, hidden) states of their last ids.
+    the others find their place: rows, their keys and values, and the (rows, hidden) states of their last ids. `whole`:
+    reads what it can in a fixed shape.
     """
 
-    def __init__(self, question: OpenQuestion, decoder: Architecture, stack_of: StackOf):
-        self.question, self.decoder, self.stack_of = question, decoder, stack_of
+    def __init__(self, question: OpenQuestion, decoder: Architecture, stack_of: StackOf,
+                 whole: StaticPrefill | None = None):
+        self.question, self.decoder, self.stack_of, self.whole = question, decoder, stack_of, whole
         self.rows = sorted((Row(question, column) for column in question.growing), key=lambda row: -len(row.ids))
         self.parts: list[tuple[list[Row], KeysValues, Tensor]] = []
         self.left = sum(len(row.ids) for row in self.rows)  # tokens
@@ -76,8 +79,13 @@ class Prefill:
         for length, some in groupby(self.rows, key=lambda row: len(row.ids)):
             rows = list(some)
             ids = torch.tensor([row.ids for row in rows], device=self.decoder.device)
-            cache = self.decoder.new_cache(len(rows), length)
             gate = gate_of_rows(rows, self.stack_of)
+            if found := self.whole and self.whole(ids, gate):
+                self.parts.append((rows, *found))
+                self.left -= ids.numel()
+                yield
+                continue
+            cache = self.decoder.new_cache(len(rows), length)
             for start, end in self.decoder.chunks(len(rows), length):
                 states = self.decoder.read_chunk(ids[:, :end], gate, cache, start)
                 self.left -= states.shape[0] * states.shape[1]
@@ -99,6 +107,7 @@ class Batch:
     def __init__(self, decoder: Architecture, stack_of: StackOf, ends: Sequence[int], static: bool | None = None):
         self.decoder, self.stack_of, self.ends = decoder, stack_of, ends
         self.decode = step_of(decoder, static)
+        self.whole = StaticPrefill(decoder) if self.decode.fixed else None
         self.clear()
 
     def clear(self) -> None:
@@ -107,7 +116,18 @@ class Batch:
         self.gate: Gate | None = None
         self.ids = torch.empty((0, 1), dtype=torch.long, device=self.decoder.device)
         self.decode.clear()
+        if self.whole:
+            self.whole.clear()
         self.kv_cache = KVCache(self.decoder, self.decode.fixed)
+
+    @property
+    def steps(self) -> str:
+        """How steps are made, and prompts are read where that is not the same, for `/health`."""
+        reading = self.whole.shapes.state if self.whole else self.decode.state
+        return self.decode.state if reading == self.decode.state else f"{self.decode.state}; prompts: {reading}"
+
+    def prefill(self, question: OpenQuestion) -> Prefill:
+        return Prefill(question, self.decoder, self.stack_of, self.whole)
 
     def enter(self, prefill: Prefill) -> None:
         """Lay what was read into the cache, and give each column of the question its first token."""

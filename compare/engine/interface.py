@@ -131,7 +131,7 @@ class Load:
     """How much an engine has to do: columns that advance together, questions in line, columns there is room for.
 
     `thread`: the state of the thread that runs the model (`ModelThread.state`; `remote`: it is elsewhere);
-    `restarts`: its deaths; `steps`: how tokens are made (`EagerStep.state`), empty where that is not known.
+    `restarts`: its deaths; `steps`: how tokens are made (`Batch.steps`), empty where that is not known.
     """
 
     columns: int

@@ -34,6 +34,7 @@ from lens.base.linear_layers import describe
 from lens.base.loading import load_base, load_tokenizer
 from lens.chat_template import is_ours
 from lens.errors import BadAdapter, Note, Unavailable
+from lens.gpu_memory import shared_gpu
 
 IDLE = 4  # times as much is read at once on a processor while no question waits for its next step
 T = TypeVar("T")
@@ -64,6 +65,8 @@ class LocalEngine(SharedEngine):
                  *check_base(base, files.values(), chat_template)]
         self.loaded = LoadedModel(base, load_base(base_files, device, dtype, tokenizer), files)
         notes += [note for one in given for note in check_ending(one, tokenizer, self.loaded.ends)]
+        if shared := shared_gpu(self.loaded.device):
+            notes.append(Note("gpu-shared", **shared))
         self.tokens, self.shown = self.loaded.tokens, [one.name for one in given[:len(paths)]]
         self.shelf = AdapterShelf(self.loaded, self.shown, notes, most_added, chat_template)
         self.own_template = not chat_template and not is_ours(tokenizer.chat_template)
@@ -98,7 +101,7 @@ class LocalEngine(SharedEngine):
             return Load(0, 0, 0, self.thread.state, self.thread.deaths)
         batch = self.queue.batch
         return Load(len(batch.rows), len(self.queue.waiting), self.queue.capacity.limit, self.thread.state,
-                    self.thread.deaths, batch.decode.state)
+                    self.thread.deaths, batch.steps)
 
     def begin(self, question: OpenQuestion) -> None:
         self.check_open()

@@ -1,12 +1,16 @@
-"""When memory runs out: is it that, what can be given back then, and how many columns still fit."""
+"""When memory runs out: is it that, what can be given back then, what is said, and how many columns still fit."""
 
 from __future__ import annotations
 
 import gc
 import re
 import traceback
+from typing import Any
 
 import torch
+
+from lens.errors import Unavailable
+from lens.gpu_memory import shared_gpu
 
 CALM = 64  # steps without a mishap, for one column more
 # How torch's allocators and the libraries under it say so where they raise a plain RuntimeError.
@@ -32,6 +36,13 @@ def give_back() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def too_little(device: Any) -> Unavailable:
+    """What whoever cannot be served alone is told; on a GPU also of what other programs hold."""
+    if shared := shared_gpu(device):
+        return Unavailable("question-out-of-memory-gpu-shared", **shared)
+    return Unavailable("question-out-of-memory")
 
 
 class Capacity:

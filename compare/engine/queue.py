@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 
 from compare.engine.batch import Batch, Prefill
-from compare.engine.memory import Capacity, give_back, let_go, ran_out
+from compare.engine.memory import Capacity, give_back, let_go, ran_out, too_little
 from compare.engine.open_question import OpenQuestion
 from compare.event_log import log
 from compare.models.loaded_model import LoadedModel
@@ -72,7 +72,7 @@ class QuestionQueue:
             return question.cancel()
         try:
             self.bring(question.adapters, self.in_use())
-            self.joining.append(Prefill(question, self.batch.decoder, self.batch.stack_of))
+            self.joining.append(self.batch.prefill(question))
         except Exception as err:  # noqa: BLE001 (whatever it is, it ends this question alone)
             self.fault(question, err)
 
@@ -125,7 +125,7 @@ class QuestionQueue:
         """Back to the head of the line, unless memory ran out twice with nobody else there."""
         question.memory_failures += alone
         if question.memory_failures > 1:
-            question.fail(Unavailable("question-out-of-memory"))
+            question.fail(too_little(self.batch.decoder.device))
         else:
             self.waiting.appendleft(question)
 
@@ -160,7 +160,7 @@ class QuestionQueue:
                     else:
                         let_go(err)
         give_back()
-        raise Unavailable("question-out-of-memory")
+        raise too_little(self.batch.decoder.device)
 
     def thread_died(self, last: Unavailable | None) -> None:
         """The model's thread is dying: the questions go back into line for the next one, or hear `last` of it."""

@@ -133,11 +133,14 @@ class Architecture(ABC):
     def read_chunk(self, ids: Tensor, gate: Gate | None, cache: KeysValues, start: int,
                    seen: list[Tensor] | None = None) -> Tensor:
         """The ids from `start` on, of sequences whose ids before it are in the cache; theirs are written there."""
-        end = ids.shape[1]
+        return self.states(ids[:, start:], self.slot_from(cache, start, ids.shape[1]), gate, seen)
+
+    def slot_from(self, cache: KeysValues, start: int, end: int) -> Slot:
+        """Where these positions are read, of sequences that begin where the cache does."""
         position = torch.arange(end, device=self.device)
         bias = self.bias([0], end)[:, :, None].masked_fill(position > position[start:, None], -torch.inf)
         filled = KeysValues(cache.keys[..., :end, :], cache.values[..., :end, :])
-        return self.states(ids[:, start:], Slot(filled, start, bias, position[None, start:]), gate, seen)
+        return Slot(filled, start, bias, position[None, start:])
 
 
 class WrittenOut(Architecture):

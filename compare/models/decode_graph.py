@@ -10,7 +10,6 @@ It runs on a CPU too, where tests hold it to the eager step; there it is off, be
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -20,16 +19,9 @@ import torch
 from torch import Tensor
 
 from compare.engine.kv_cache import KVCache, length_bucket, row_bucket
-from compare.engine.memory import give_back, let_go, ran_out
-from compare.event_log import log
 from compare.models.architecture import Architecture, Slot, WrittenOut
 from compare.models.lora_rows import Gate
-from lens.errors import first_line
-
-MOST = 48  # graphs at once
-SHARE = 0.1  # of the device's memory that graphs may take; beyond, all are captured anew as they are needed
-WARM_UP = 3  # steps on a side stream before a capture, as torch asks for
-FAILURES = 3  # captures that failed, after which no other is tried
+from compare.models.recordings import AsItIs, Recordings
 
 
 class Next(NamedTuple):
@@ -60,10 +52,9 @@ def decode_masked(decoder: Architecture, ids: Tensor, slot: Slot, gate: Gate | N
 
 
 class EagerStep:
-    """The step over just the rows and positions in use. `state`: how steps are made, for `/health`."""
+    """The step over just the rows and positions in use."""
 
     fixed = False
-    state = "eager"
 
     def __init__(self, decoder: Architecture):
         self.decoder = decoder
@@ -72,6 +63,11 @@ class EagerStep:
         """(rows, 1) ids → what comes next. `slot`: the cache's, of this step. What is returned may be overwritten by
         the next step."""
         return decode(self.decoder, ids, slot, gate, ends)
+
+    @property
+    def state(self) -> str:
+        """How steps are made, for `/health`."""
+        return "eager"
 
     def clear(self) -> None:
         """Hold nothing any more that belongs to a cache."""
@@ -111,75 +107,31 @@ def copy_gate(gate: Gate, into: Gate) -> None:
         into.off_at[place][:rows] = off
 
 
-class AsItIs:
-    """For a device without graphs: a step is computed again each time."""
-
-    state, bytes = "static", 0
-
-    def record(self, step: Callable[[], Next]) -> Callable[[], Next]:
-        return step
-
-    def clear(self) -> None:
-        pass
-
-
-class CudaGraphs:
-    """Captures steps as CUDA graphs that share one pool of memory: they never run at the same time. `bytes`: what they
-    took so far."""
-
-    state = "graphs"
-
-    def __init__(self, device: torch.device):
-        self.device, self.side = device, torch.cuda.Stream(device)
-        self.clear()
-
-    def clear(self) -> None:
-        self.pool, self.bytes = torch.cuda.graph_pool_handle(), 0
-
-    def record(self, step: Callable[[], Next]) -> Callable[[], Next]:
-        """A function that repeats the step on whatever its buffers hold then. The step is run: it must not matter
-        whether it was. Raises what it raises, or where something in it cannot be captured."""
-        began, before = time.monotonic(), torch.cuda.memory_reserved(self.device)
-        with torch.cuda.device(self.device):
-            self.side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self.side):
-                for _ in range(WARM_UP):
-                    step()
-            torch.cuda.current_stream().wait_stream(self.side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, self.pool, capture_error_mode="thread_local"):
-                found = step()
-        self.bytes += max(0, torch.cuda.memory_reserved(self.device) - before)
-        log.info("captured a step of %d rows in %.0f ms", len(found.best), 1000 * (time.monotonic() - began))
-
-        def replay() -> Next:
-            graph.replay()
-            return found
-
-        return replay
+def stack_key(gate: Gate | None) -> Hashable:
+    """What of a gate decides a recording's shape; whoever keeps it must keep the gate's stack."""
+    return gate and (id(gate.stack), gate.off_at is None)
 
 
 class StaticStep(EagerStep):
     """The step of fixed shape, recorded at the first use of each shape: rows, positions, adapters, ends.
 
-    What cannot be recorded is computed eagerly, and after some failures everything is; `state` says so.
+    What cannot be recorded is computed eagerly; `state` says so.
     """
 
     fixed = True
 
-    def __init__(self, decoder: Architecture, recorder: AsItIs | CudaGraphs | None = None, budget: int | None = None):
-        """By default the device's recorder; `budget`: bytes that graphs may take, by default a share of its memory."""
+    def __init__(self, decoder: Architecture, recorder: AsItIs | None = None):
+        """By default the device's recorder."""
         super().__init__(decoder)
-        cuda = decoder.device.type == "cuda"
-        self.recorder = recorder or (CudaGraphs(decoder.device) if cuda else AsItIs())
-        self.budget = budget if budget is not None else (
-            int(SHARE * torch.cuda.mem_get_info(decoder.device)[1]) if cuda else 0)
-        self.shapes: dict[Hashable, Shape] = {}
+        self.shapes: Recordings[Shape] = Recordings(recorder) if recorder else Recordings.on(decoder.device)
         self.over: Hashable = None  # the addresses that the shapes were recorded over
-        self.failures, self.state = 0, self.recorder.state
+
+    @property
+    def state(self) -> str:
+        return self.shapes.state
 
     def __call__(self, ids: Tensor, cache: KVCache, slot: Slot, gate: Gate | None, ends: Sequence[int]) -> Next:
-        shape = self.shape(ids, cache, gate, tuple(ends)) if self.failures < FAILURES else None
+        shape = self.shape(ids, cache, gate, tuple(ends))
         if shape is None:
             return super().__call__(ids, cache, slot, gate, ends)
         shape.fill(ids, cache.now - 1, gate)
@@ -191,37 +143,20 @@ class StaticStep(EagerStep):
         if over != self.over:
             self.clear()
             self.over = over
-        rows = row_bucket(len(ids))
-        key = (rows, length_bucket(cache.now), ends,
-               gate and (id(gate.stack), gate.off_at is None))  # a shape's gate holds its stack
-        if key in self.shapes:
-            return self.shapes[key]
-        if len(self.shapes) >= MOST or self.recorder.bytes > self.budget:
-            self.clear()
-        shape = Shape(ids.new_zeros((rows, 1)), ids.new_zeros(1), gate and empty_gate(gate, rows))
-        shape.fill(ids, cache.now - 1, gate)
-        try:
-            shape.replay = self.recorder.record(
-                partial(decode_masked, self.decoder, shape.ids, cache.whole(shape.now), shape.gate, ends))
-        except Exception as err:  # noqa: BLE001 (whatever a driver or a family cannot do, eagerly it may)
-            self.fail(err)
-            return None
-        self.shapes[key] = shape
-        return shape
+        rows, positions = row_bucket(len(ids)), length_bucket(cache.now)
 
-    def fail(self, error: Exception) -> None:
-        """A step could not be recorded: it is told, and what graphs hold is given back."""
-        self.failures += 1
-        self.state = (f"{self.recorder.state if self.failures < FAILURES else 'eager'}, "
-                      f"captures that failed: {self.failures}, the last: {first_line(error)}")
-        log.warning("decode steps: %s", self.state, exc_info=None if ran_out(error) else error)
-        let_go(error)
-        self.clear()
-        give_back()
+        def record() -> Shape:
+            shape = Shape(ids.new_zeros((rows, 1)), ids.new_zeros(1), gate and empty_gate(gate, rows))
+            shape.fill(ids, cache.now - 1, gate)
+            shape.replay = self.shapes.recorder.record(
+                partial(decode_masked, self.decoder, shape.ids, cache.whole(shape.now), shape.gate, ends))
+            return shape
+
+        return self.shapes.get((rows, positions, ends, stack_key(gate)), f"a step of {rows} rows over {positions}",
+                               rows * (self.decoder.vocab_size + self.decoder.n_head * positions), record)
 
     def clear(self) -> None:
         self.shapes.clear()
-        self.recorder.clear()
 
 
 def step_of(decoder: Architecture, static: bool | None = None) -> EagerStep:

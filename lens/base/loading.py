@@ -21,6 +21,7 @@ from lens.base.files import OURS, BaseFiles, canonical, find_base
 from lens.chat import end_id, use_template
 from lens.chat_template import BadTemplate, layout_of
 from lens.errors import BadBase, BadSetting, LensError, Unavailable, first_line, said
+from lens.gpu_memory import shared_gpu
 from lens.strict_json import read_object
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -146,7 +147,7 @@ def load_base(base: str | BaseFiles, device: str = "auto", dtype: str = "auto", 
     files = base if isinstance(base, BaseFiles) else find_base(base)
     compute = pick_compute(device, dtype)
     tokenizer = tokenizer or load_tokenizer(files)
-    with telling_failure(files):
+    with telling_failure(files, compute.device):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             files.path, dtype=compute.dtype, use_safetensors=not files.pickled, local_files_only=True,
             trust_remote_code=False, output_loading_info=True)
@@ -163,20 +164,27 @@ def check_loaded(files: BaseFiles, found: Mapping[str, Any]) -> None:
             raise BadBase(code, path=files.path, count=len(odd), key=repr(odd[0])[:120])
 
 
+def too_large(path: Path, device: str) -> Unavailable:
+    """A base that does not fit into memory; on a GPU also what other programs hold of it."""
+    if shared := shared_gpu(device):
+        return Unavailable("base-too-large-gpu-shared", path=path, **shared)
+    return Unavailable("base-too-large", path=path)
+
+
 @contextmanager
-def telling_failure(files: BaseFiles) -> Iterator[None]:
+def telling_failure(files: BaseFiles, device: str = "cpu") -> Iterator[None]:
     """Turns what torch and transformers raise over a base's weights into one sentence."""
     try:
         yield
     except LensError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as err:
-        raise Unavailable("base-too-large", path=files.path) from err
+        raise too_large(files.path, device) from err
     except pickle.UnpicklingError as err:
         raise BadBase("base-pickle-refused", path=files.path) from err  # torch's reason says how to run it
     except Exception as err:  # noqa: BLE001 (they have no common ancestor)
         if "allocate memory" in str(err):  # torch's RuntimeError on a CPU
-            raise Unavailable("base-too-large", path=files.path) from err
+            raise too_large(files.path, device) from err
         raise BadBase("base-weights-refused", path=files.path, reason=first_line(err)) from err
 
 

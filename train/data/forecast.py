@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lens.base.files import BaseFiles
 from lens.errors import Note
+from lens.gpu_memory import gpu_memory, in_gb, shared_gpu
 from train.data.dataset import Dataset
 from train.loss import CHUNK
 from train.record.log import in_time
@@ -133,10 +134,8 @@ def seconds_a_step(s: TrainSettings, data: Dataset, files: BaseFiles, compute: C
 
 def memory_here(compute: Compute) -> int:
     """Bytes that are free where the run computes."""
-    import torch
-
     if compute.device.startswith("cuda"):
-        return torch.cuda.mem_get_info(compute.device)[0]
+        return gpu_memory(compute.device).free
     import psutil  # comes with accelerate
 
     return psutil.virtual_memory().available
@@ -149,8 +148,6 @@ def about_machine(s: TrainSettings, data: Dataset, files: BaseFiles, compute: Co
     if needed > here:
         said.append(Note("memory-short", needed=in_gb(needed), here=in_gb(here), device=compute.device,
                          better=max(1, s.batch // 2)))
+        if shared := shared_gpu(compute.device):
+            said.append(Note("gpu-shared", **shared))
     return [*said, Note("run-time", time=in_time(seconds_a_step(s, data, files, compute) * plan.steps))]
-
-
-def in_gb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from compare.analysis.adapter_norms import Anatomy, anatomy
-from compare.analysis.layer_lens import ByLayer
+from compare.analysis.layer_lens import ByLayer, unreadable
 from compare.analysis.layer_readings import by_layer
 from compare.analysis.token_scores import log_likelihoods, score
 from compare.analysis.token_shift import Position
@@ -159,7 +159,7 @@ class LocalEngine(SharedEngine):
     def written_out(self) -> WrittenOut:
         """The model's forward. Raises Unavailable where its layers cannot be looked at one by one."""
         if not isinstance(self.loaded.decoder, WrittenOut):
-            raise Unavailable("engine-cannot-read-by-layer")
+            raise unreadable(self.loaded.base_name)
         return self.loaded.decoder
 
     def logits(self, states: Tensor) -> Tensor:

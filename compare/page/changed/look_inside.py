@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, replace
 
 import gradio as gr
 
+from compare.analysis.layer_lens import unreadable
 from compare.analysis.layer_map import Part
 from compare.analysis.token_shift import whole_answer
 from compare.engine.answers import compare
 from compare.engine.interface import RANGES, Engine, GivenAnswer, Question, Sampling, Variant
 from compare.page.changed.answer_map import draw_answer_map
 from compare.page.changed.answer_map import draw_waiting as draw_map_waiting
-from compare.page.changed.layer_table import draw_layers
+from compare.page.changed.layer_table import draw_cannot, draw_layers
 from compare.page.changed.layer_table import draw_waiting as draw_layers_waiting
 from compare.page.changed.turned_answer import draw_error
 from compare.page.shared.column_list import AskedColumn, first_adapter, loaded_adapter
@@ -83,11 +84,12 @@ class InsideAnswers:
             yield "", ""
             return
         facts, asked = self.engine.facts, as_json(asdict(looked))
-        yield draw_map_waiting(asked), draw_layers_waiting(asked) if self.by_layers else ""
+        cannot = "" if self.by_layers else draw_cannot(unreadable(facts.base_name))
+        yield draw_map_waiting(asked), cannot or draw_layers_waiting(asked)
         if facts.device == "cpu" and facts.parameters >= QUICK:
             return
         [needed] = updates(lambda run: self.answer_map(looked), draw_error)
-        yield needed, *(updates(lambda run: self.layers(looked), draw_error) if self.by_layers else [""])
+        yield needed, *([cannot] if cannot else updates(lambda run: self.layers(looked), draw_error))
 
     def answer_map(self, looked: Looked) -> Iterator[str]:
         yield draw_answer_map(self.engine.layer_map(looked.given(self.engine)), looked.link)

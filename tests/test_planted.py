@@ -4,6 +4,7 @@ over a corpus and the matrix find exactly that, and something else where somethi
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from compare.adapters import main as relate
 from compare.differences import main as read_corpus
 from compare.engine.interface import GivenAnswer, Variant
 from compare.engine.local import LocalEngine
+from compare.page.changed.adapter_matrix import draw_matrix
 
 LAYERS, STEPS = 4, 40
 QUESTION = "请说一句话。"
@@ -120,5 +122,6 @@ def test_the_matrix_finds_the_double(made, capsys):
     verdicts = {(pair["one"], pair["other"]): pair["verdict"] for pair in found["pairs"]}
     assert verdicts == {("weather", "double"): "adapters-alike", ("weather", "law"): "adapters-apart",
                         ("double", "law"): "adapters-apart"}
+    assert re.findall(r'data-about="(.{3})">', draw_matrix(found)) == ["0-1"]  # on the page, the pair that is open
     changed = {module["name"] for module in found["adapters"][0]["modules"] if module["norm"] > 0}
     assert changed == {f"transformer.h.2.mlp.{name}" for name in ("dense_h_to_4h", "dense_4h_to_h")}

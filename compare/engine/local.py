@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from compare.analysis.adapter_norms import Anatomy, anatomy
+from compare.analysis.adapter_pairs import AdapterPairs
 from compare.analysis.layer_lens import ByLayer, unreadable
 from compare.analysis.layer_readings import by_layer
 from compare.analysis.token_scores import log_likelihoods, score
@@ -180,6 +181,9 @@ class LocalEngine(SharedEngine):
 
     def adapter_norms(self, name: str) -> Anatomy:
         return self.run(lambda: anatomy(self.loaded.model, name), [Variant.of(name)] if name in self.adapters else [])
+
+    def adapter_pairs(self) -> dict:
+        return AdapterPairs([adapter.files for adapter in self.adapters.values()]).as_dict()
 
     def load_adapter(self, path: Path) -> str:
         files, notes = self.shelf.read(path)

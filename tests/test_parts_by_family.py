@@ -161,6 +161,9 @@ def test_a_base_that_transformers_runs_says_what_it_cannot(pair, capsys):
     read = inside.by_layer("hello", max_new_tokens=2)
     assert len(inside.layer_map("hello", max_new_tokens=2)["parts"]) == 3 * LAYERS
     drawn = [*inside.first(Looked("hello", "", "one", (5, 6)))]
+    part = inside.layer_map("hello", max_new_tokens=2, layers="1-2", modules="mlp")
+    assert [(one["layer"], one["kind"]) for one in part["parts"]] == [(1, "mlp"), (1, None), (2, "mlp"), (2, None)]
+    assert part["variant"] == "one [layers 1-2, mlp]"
     status, told = main([*pair.options, "--by-layer", "--map"]), capsys.readouterr()
     if pair.family != GENERAL:
         assert len(read["tokens"][0]["adapted"]["layers"]) == LAYERS and "data-leads" in drawn[-1][1]

@@ -26,7 +26,8 @@ LAYERS, TOKENS, NEAR, EXACT = 3, 10, 1e-4, 2e-3
 FAMILIES = {
     "bloom": ({}, "dense_h_to_4h"), "llama": ({}, "q_proj"), "mistral": ({}, "v_proj"), "qwen2": ({}, "up_proj"),
     "qwen3": ({}, "o_proj"), "gemma3_text": ({"layer_types": ["sliding_attention", "full_attention",
-                                                              "sliding_attention"]}, "down_proj"),
+                                                              "sliding_attention"],
+                                              "tie_word_embeddings": False}, "down_proj"),  # tied it repeats itself
     "gpt2": ({"n_layer": LAYERS}, "mlp.c_proj")}
 GENERAL = "gpt2"
 

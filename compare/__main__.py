@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compare.analysis.layer_lens import unreadable
 from compare.columns_table import notes, table
 from compare.engine.answers import Column, answer_each, compare
 from compare.engine.interface import PLAIN, Engine, GivenAnswer, Question, Sampling, Variant, number
@@ -101,25 +102,33 @@ class Printer:
         self.engine, self.args, self.failed = engine, args, False
 
     def print(self, question: Question, answer: Sequence[Column] | LensError) -> None:
-        if isinstance(answer, LensError):
-            self.failed = True
-            if self.args.json:
-                print_json({"question": question.text, "instruction": question.instruction, "error": answer.as_dict()})
-            else:
-                say(f"error: question {question.text[:40]!r}: {answer}")
-        elif self.args.json:
+        try:
+            if isinstance(answer, LensError):
+                raise answer
+            found = finish(self.engine, answer, self.args)
+        except LensError as err:
+            return self.tell(question, err)
+        if self.args.json:
             print_json({"question": question.text, "instruction": question.instruction,
-                        "prompt_ids": answer[0].prompt_ids, "columns": finish(self.engine, answer, self.args)})
+                        "prompt_ids": answer[0].prompt_ids, "columns": found})
         else:
             from rich.console import Console
 
             console = Console()
             console.print(table(question, answer, console.width))
-            self.print_notes(answer, console)
+            self.print_notes(found, console)
 
-    def print_notes(self, columns: Sequence[Column], console: Console) -> None:
-        for found in finish(self.engine, columns, self.args):
-            for line in notes(found):
+    def tell(self, question: Question, error: LensError) -> None:
+        """What this question could not have; the others go on."""
+        self.failed = True
+        if self.args.json:
+            print_json({"question": question.text, "instruction": question.instruction, "error": error.as_dict()})
+        else:
+            say(f"error: question {question.text[:40]!r}: {error}")
+
+    def print_notes(self, found: Sequence[dict], console: Console) -> None:
+        for column in found:
+            for line in notes(column):
                 console.print(line, markup=False, highlight=False)
 
 
@@ -133,7 +142,7 @@ def watch(engine: Engine, question: Question, variants: Sequence[Variant], sampl
     with Live(console=console, refresh_per_second=12) as live:
         for columns in compare(engine, question, variants, sampling):
             live.update(table(question, columns, console.width))
-    printer.print_notes(columns, console)
+    printer.print_notes(finish(engine, columns, printer.args), console)
 
 
 def ask_all(engine: Engine, questions: Sequence[Question], variants: Sequence[Variant], sampling: Sampling,
@@ -167,6 +176,8 @@ def main(argv: list[str] | None = None) -> int:
         engine = load_engine(args)
         note_base_alone(args)
         say_notes(engine.notes)
+        if args.by_layer is not None and "by-layer" not in engine.abilities:
+            raise unreadable(engine.facts.base_name)
         variants = in_part(engine.variants(args.strength), args) + [PLAIN] * args.plain_prompt
         printer = Printer(engine, args)
         note_names(variants)

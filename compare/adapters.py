@@ -87,9 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     found = measured(args.adapters)
     if args.json:
-        print_json({"adapters": [adapter.as_dict() for adapter in found.adapters],
-                    "pairs": [pair.as_dict() for pair in found.pairs()],
-                    "notes": [note.as_dict() for note in found.notes]})
+        print_json(found.as_dict())
     else:
         print_tables(found)
     return 0

@@ -17,6 +17,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma3_text": {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16,
                     "final_logit_softcapping": 20.0},
     "falcon": {"head_dim": None},
+    "bloom": {"head_dim": None},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
 }
 

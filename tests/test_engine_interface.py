@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 from conftest import MOTTO
 
+from compare.analysis.adapter_pairs import AdapterPairs
 from compare.analysis.token_shift import Shift
 from compare.engine.answers import answer_all, compare
 from compare.engine.interface import (
@@ -31,6 +32,7 @@ from compare.engine.local import LocalEngine
 from compare.engine.remote import RemoteEngine
 from compare.engine.zero_gpu import ZeroGpuEngine
 from deploy.ray_serve import Replica
+from lens.adapter.directory import read_adapters
 from lens.errors import BadAdapter, BadQuestion, LensError, Unavailable
 from tests.stand_ins import Died, Handle, lend
 from tests.tiny import tiny_adapter
@@ -113,6 +115,12 @@ def test_columns_grow_and_are_what_the_model_alone_says(engine, right):
     assert found(columns) == right[0] and columns[0].text == engine.tokens.decode(columns[0].token_ids)
     assert columns[0].prompt_ids == tuple(engine.tokens.prompt_ids(QUESTIONS[0].text, "请回答"))
     json.dumps([column.as_dict() for column in columns], allow_nan=False)
+
+
+def test_loaded_adapters_are_compared_by_their_weights(engine, adapters):
+    found = engine.adapter_pairs()
+    assert found == json.loads(json.dumps(AdapterPairs(read_adapters(adapters[:2])).as_dict(), allow_nan=False))
+    assert [(pair["one"], pair["other"]) for pair in found["pairs"]] == [("one", "two")]
 
 
 def test_many_questions_run_side_by_side(engine, right):

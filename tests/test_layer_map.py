@@ -19,7 +19,7 @@ from compare.engine.answers import compare
 from compare.engine.interface import BASE, GivenAnswer, Question, Sampling, Variant
 from compare.engine.local import LocalEngine
 from compare.models.decoders import decoder_of
-from lens.errors import BadAdapter, BadQuestion, Unavailable
+from lens.errors import BadAdapter, BadQuestion
 from tests.decoders import tiny_decoder
 
 LAYERS = 4
@@ -237,12 +237,6 @@ def test_positions_outside_of_the_answer_are_refused(engine, positions):
         engine.by_layer(given(engine, "whole"), positions)
 
 
-def test_a_model_that_cannot_be_read_by_layer_is_told_but_mapped(engine, monkeypatch):
-    monkeypatch.setattr(engine, "abilities", frozenset())
-    with pytest.raises(Unavailable, match="cannot be read layer by layer"):
-        engine.by_layer(given(engine, "whole"), [0])
-    assert engine.layer_map(given(engine, "whole")).parts
-
 
 # ---- the command line
 
@@ -258,7 +252,7 @@ def test_map_and_layers_on_the_command_line(engine, home, capsys):
     assert [token["index"] for token in adapted["by_layer"]["tokens"]] == [1]
     assert main(given) == 0  # the first token that differs
     said = capsys.readouterr().out
-    assert "layer 2's mlp moves it most" in " ".join(said.split()) and "+ attention" in said
+    assert " ".join(said.split()).count("layer 2's feed-forward (mlp)") == 2 and "+ attention" in said
     assert "leads from layer" in said and "states 0% apart" in said
     assert main([*given, "99"]) == 2
     assert "positions is [99]; allowed: at most 64 numbers from 0 to" in capsys.readouterr().err

@@ -52,7 +52,15 @@ def test_each_part_has_a_cell_on_both_maps_and_a_link_to_it_alone():
         (f"校训？ {ATTACK}", [("lens", "", ""), ("lens", "1", modules)]) for modules in ("mlp", "")]
     assert "too long for a link" in draw_answer_map(MAP, Looked("长" * 2000, "", "lens", (5,)).link)
     assert 'data-about="1-mlp">' in drawn and drawn.count("data-about=") == 5 and drawn.count(" hidden") >= 4
-    assert "from -30.0 to -2.0 nats" in drawn and "need not add up" in drawn
+    assert "by +28.0 nats (its 7 tokens together: from -30.0 to -2.0)" in drawn and "need not add up" in drawn
+    assert drawn.count("2.0</b> nats below the base") == 1 and drawn.count("25.0</b> nats below the whole adapter") == 2
+
+
+def test_the_map_names_its_kinds_as_its_sentence_does():
+    """In the sentence, over the columns and in each cell, in both languages."""
+    drawn = draw_answer_map(MAP, Looked("校训？", "", "lens", (5,)).link)
+    assert all(drawn.count(name) >= 10 for name in ("feed-forward (mlp)", "前馈（mlp）"))
+    assert "mlp's" not in drawn and "s mlp" not in drawn
 
 
 def test_a_token_is_drawn_layer_by_layer_and_only_as_text():
@@ -145,7 +153,8 @@ def test_a_large_model_is_looked_into_only_when_asked(quick, monkeypatch):
 def test_a_model_that_cannot_be_read_by_layer_has_its_map_alone():
     inside = InsideAnswers(StandInEngine(loaded("lens")))
     (_, waiting), (needed, layers) = inside.first(Looked(MOTTO, "", "lens", (5,)))
-    assert waiting == layers == "" and "data-part=" in needed
+    assert waiting == layers and "base base runs by transformers&#39; own forward" in layers
+    assert "data-look" not in layers and "data-part=" in needed and "底座 base 用 transformers 自己的前向计算" in layers
     assert list(inside.first(Looked(MOTTO, "", "lens", ()))) == [("", "")]
 
 
@@ -161,11 +170,11 @@ def page(browser):
 
 def test_cells_say_their_figures_by_key_and_by_mouse(page):
     about = page.locator("[data-about]:visible")
-    expect(about).to_contain_text("+20.0")
+    expect(about).to_contain_text("比原模型多 20.0 nat")
     page.locator("[data-side=gained] [data-part]").first.focus()
-    expect(about).to_contain_text("+4.0")
+    expect(about).to_contain_text("比原模型多 4.0 nat")
     page.keyboard.press("ArrowRight")
-    expect(about).to_contain_text("−2.0")
+    expect(about).to_contain_text("比原模型少 2.0 nat")
     page.locator("[data-side=lost] [data-part='0-layer']").hover()
     expect(about).to_contain_text("少 2.0 nat")
     assert page.title() == "tab" and page.evaluate("document.documentElement.scrollWidth") == 390

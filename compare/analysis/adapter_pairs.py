@@ -140,6 +140,11 @@ class AdapterPairs:
             yield Pair(self.adapters[i].files.name, self.adapters[j].files.name, known(float(norm[j] / norm[i])),
                        Figures(*(known(float(figures[i, j])) for figures in (whole, *means))), modules)
 
+    def as_dict(self) -> dict:
+        """For JSON, and for a page, which has no torch."""
+        return {"adapters": [adapter.as_dict() for adapter in self.adapters],
+                "pairs": [pair.as_dict() for pair in self.pairs()], "notes": [note.as_dict() for note in self.notes]}
+
 
 def known(value: float) -> float | None:
     """None for what is not defined."""

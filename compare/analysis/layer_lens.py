@@ -10,9 +10,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from compare.analysis.token_shift import Candidate, six_digits
-from lens.errors import Note
+from lens.errors import Note, Unavailable
 
 MOST_POSITIONS = 64  # tokens of an answer that are looked at in one call
+
+
+def unreadable(base: str) -> Unavailable:
+    """Of a base whose forward is not written out here, so that its layers cannot be looked at one by one."""
+    return Unavailable("engine-cannot-read-by-layer", base=base[:80])
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from compare.analysis.adapter_norms import Anatomy, anatomy
-from compare.analysis.layer_lens import ByLayer
+from compare.analysis.adapter_pairs import AdapterPairs
+from compare.analysis.layer_lens import ByLayer, unreadable
 from compare.analysis.layer_readings import by_layer
 from compare.analysis.token_scores import log_likelihoods, score
 from compare.analysis.token_shift import Position
@@ -163,7 +164,7 @@ class LocalEngine(SharedEngine):
     def written_out(self) -> WrittenOut:
         """The model's forward. Raises Unavailable where its layers cannot be looked at one by one."""
         if not isinstance(self.loaded.decoder, WrittenOut):
-            raise Unavailable("engine-cannot-read-by-layer")
+            raise unreadable(self.loaded.base_name)
         return self.loaded.decoder
 
     def logits(self, states: Tensor) -> Tensor:
@@ -184,6 +185,9 @@ class LocalEngine(SharedEngine):
 
     def adapter_norms(self, name: str) -> Anatomy:
         return self.run(lambda: anatomy(self.loaded.model, name), [Variant.of(name)] if name in self.adapters else [])
+
+    def adapter_pairs(self) -> dict:
+        return AdapterPairs([adapter.files for adapter in self.adapters.values()]).as_dict()
 
     def load_adapter(self, path: Path) -> str:
         files, notes = self.shelf.read(path)

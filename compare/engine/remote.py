@@ -106,6 +106,10 @@ class RemoteEngine(SharedEngine):
         found: Anatomy = self.call("adapter_norms", name)
         return found
 
+    def adapter_pairs(self) -> dict:
+        found: dict = self.call("adapter_pairs")
+        return found
+
     def close(self) -> None:
         """Ask nothing more; the replicas are Serve's, and live on."""
         self.closed = True

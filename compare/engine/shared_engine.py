@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
 
-from compare.analysis.layer_lens import MOST_POSITIONS
+from compare.analysis.layer_lens import MOST_POSITIONS, unreadable
 from compare.analysis.layer_map import LayerMap, Site, layer_map
 from compare.analysis.token_text import Tokens
 from compare.engine.interface import (
@@ -123,7 +123,7 @@ class SharedEngine:
         """Raises as `checked`, Unavailable where layers cannot be looked at here, BadQuestion for positions outside of
         the answer."""
         if "by-layer" not in self.abilities:
-            raise Unavailable("engine-cannot-read-by-layer")
+            raise unreadable(self.facts.base_name)
         self.checked(given)
         if len(positions) > MOST_POSITIONS or not all(0 <= i < len(given.answer_ids) for i in positions):
             raise BadQuestion("positions-not-there", positions=str(list(positions))[:80],

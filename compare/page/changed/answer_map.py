@@ -15,10 +15,12 @@ SIDES = ("gained", "lost")
 
 
 def shade(value: float, largest: float, side: str) -> dict[str, object]:
-    """A figure in nats, and its shade, 0 to LEVELS - 1, as a share of the largest on its map."""
+    """A figure in nats, without its sign as `size`, and its shade, 0 to LEVELS - 1, as a share of the largest on its
+    map."""
     level = min(LEVELS - 1, int(LEVELS * abs(value) / largest)) if largest else 0
-    figure = f"{value:+.1f}" if side == "gained" else f"{value:.1f}"
-    return {"figure": "0" if float(figure) == 0 else figure.replace("-", "−"), "level": level,
+    size = f"{abs(value):.1f}"
+    sign = "" if float(size) == 0 else "−" if value < 0 else "+" if side == "gained" else ""
+    return {"figure": sign + size if float(size) else "0", "size": size, "below": sign == "−", "level": level,
             "minus": value < 0 and level > 0}
 
 
@@ -26,8 +28,8 @@ def draw_answer_map(found: LayerMap, link: Callable[[Part], str | None]) -> Mark
     """The section, the part that gives most open. `link`: to a part alone as a column; None: there can be none."""
     largest = {side: max(abs(getattr(part, side)) for part in found.parts) for side in SIDES}
     parts = [{"id": f"{part.layer}-{part.kind or 'layer'}", "layer": part.layer, "kind": part.kind,
-              "link": link(part), **{side: shade(getattr(part, side), largest[side], side) for side in SIDES}}
-             for part in found.parts]
+              "name": Words.of(part.name), "link": link(part),
+              **{side: shade(getattr(part, side), largest[side], side) for side in SIDES}} for part in found.parts]
     rows: dict[int, dict[str | None, dict]] = {}
     for part, cell in zip(found.parts, parts, strict=True):
         rows.setdefault(part.layer, {})[part.kind] = cell

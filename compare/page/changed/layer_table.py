@@ -10,6 +10,7 @@ from compare.page.changed.end_probability import percent
 from compare.page.changed.token_ribbon import stand_in
 from compare.page.shared.templates import draw
 from compare.page.shared.words import Words
+from lens.errors import LensError
 
 
 def level(ratio: float, largest: float) -> int:
@@ -42,3 +43,8 @@ def draw_layers(found: ByLayer) -> Markup:
 def draw_waiting(asked: str) -> Markup:
     """A button that looks at a token. `asked`: JSON that it sends."""
     return draw("changed/layer_table", "waiting", asked=asked)
+
+
+def draw_cannot(why: LensError) -> Markup:
+    """In place of it, of a base whose layers cannot be looked at one by one."""
+    return draw("changed/layer_table", "cannot", why=why)

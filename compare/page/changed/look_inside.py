@@ -9,13 +9,14 @@ from functools import partial
 
 import gradio as gr
 
+from compare.analysis.layer_lens import unreadable
 from compare.analysis.layer_map import Part
 from compare.analysis.token_shift import whole_answer
 from compare.engine.answers import compare
-from compare.engine.interface import RANGES, Engine, GivenAnswer, Question, Sampling, Variant
+from compare.engine.interface import Engine, GivenAnswer, Question, Sampling, Variant
 from compare.page.changed.answer_map import draw_answer_map
 from compare.page.changed.answer_map import draw_waiting as draw_map_waiting
-from compare.page.changed.layer_table import draw_layers
+from compare.page.changed.layer_table import draw_cannot, draw_layers
 from compare.page.changed.layer_table import draw_waiting as draw_layers_waiting
 from compare.page.changed.turned_answer import draw_error
 from compare.page.shared.column_list import AskedColumn, first_adapter, loaded_adapter
@@ -86,11 +87,12 @@ class InsideAnswers:
             yield "", ""
             return
         facts, asked = self.engine.facts, as_json(asdict(looked))
-        yield draw_map_waiting(asked), draw_layers_waiting(asked) if self.by_layers else ""
+        cannot = "" if self.by_layers else draw_cannot(unreadable(facts.base_name))
+        yield draw_map_waiting(asked), cannot or draw_layers_waiting(asked)
         if facts.device == "cpu" and facts.parameters >= QUICK:
             return
         [needed] = updates(lambda run: self.answer_map(looked), draw_error)
-        yield needed, *(updates(lambda run: self.layers(looked), draw_error) if self.by_layers else [""])
+        yield needed, *([cannot] if cannot else updates(lambda run: self.layers(looked), draw_error))
 
     def answer_map(self, looked: Looked) -> Iterator[str]:
         link = partial(looked.link, usual=first_question(self.engine)[1])
@@ -105,21 +107,22 @@ class InsideAnswers:
     def page_layers(self, event: gr.EventData) -> Iterator[str]:
         yield from updates(lambda run: self.layers(Looked.read(event._data)), draw_error)
 
-    def answer(self, question: str, instruction: str, adapter: str, strength: float, max_new_tokens: int,
+    def answer(self, question: str, instruction: str, adapter: str, part: dict, max_new_tokens: int,
                text: str) -> tuple[Question, GivenAnswer]:
-        """What a program asks about: the adapter's greedy answer, or a text of the program's own."""
+        """What a program asks about: the adapter's greedy answer, or a text of the program's own. `part`: strength,
+        layers and modules, as a column has them."""
         question, instruction, text = checked_texts(question=question, instruction=instruction, text=text)
         first = first_adapter(self.engine)
         name = first.name if first and adapter == "" else loaded_adapter(self.engine, adapter).name
-        RANGES["strength"].check("strength", strength)
-        put, variant, sampling = Question(question, instruction), Variant.of(name, strength), Sampling(max_new_tokens)
+        variant = AskedColumn.read({"adapter": name, **part}).variant(self.engine)
+        put, sampling = Question(question, instruction), Sampling(max_new_tokens)
         if text:
             return put, given_ids(self.engine, put, variant, self.engine.tokens.encode(text))
         *_, [column] = compare(self.engine, put, [variant], sampling)
         return put, GivenAnswer(column.prompt_ids, whole_answer(column, self.engine.tokens.end_id), variant)
 
     def layer_map(self, question: str, instruction: str = "", adapter: str = "", strength: float = 1.0,
-                  max_new_tokens: int = LENGTH, text: str = "") -> dict:
+                  max_new_tokens: int = LENGTH, text: str = "", layers: str = "", modules: str = "") -> dict:
         """Which parts of a LoRA adapter an answer needs, by layer: what each adds to its log-probability when it
         alone is on, and what is lost when it alone is off.
 
@@ -130,6 +133,8 @@ class InsideAnswers:
             strength: how strongly it acts, -10 to 10
             max_new_tokens: the longest the answer may be, 1 to 4096
             text: instead of the adapter's greedy answer and its end, a text to look at
+            layers: where alone the adapter is on, such as "3-5" (default: all)
+            modules: likewise, such as "attention", "mlp" or a module's name (default: all)
         Returns:
             `question`, `instruction`, `answer`, `variant`, `tokens`, `base` and `adapted` (log-probability of the
             answer, nats), `parts`, each with `layer`, `kind` ("attention", "mlp", null for the whole layer), `gained`
@@ -137,13 +142,15 @@ class InsideAnswers:
             "message_zh"}}
         """
         try:
-            put, given = self.answer(question, instruction, adapter, strength, max_new_tokens, text)
+            part = {"strength": strength, "layers": layers, "modules": modules}
+            put, given = self.answer(question, instruction, adapter, part, max_new_tokens, text)
             return {**self.said(put, given), **self.engine.layer_map(given).as_dict()}
         except LensError as err:
             return {"error": err.as_dict()}
 
     def by_layer(self, question: str, instruction: str = "", adapter: str = "", strength: float = 1.0,
-                 max_new_tokens: int = LENGTH, text: str = "", positions: list[int] | None = None) -> dict:
+                 max_new_tokens: int = LENGTH, text: str = "", positions: list[int] | None = None,
+                 layers: str = "", modules: str = "") -> dict:
         """What the base and the adapted model would say after each layer, at tokens of an answer (the logit lens), and
         how far apart their hidden states are.
 
@@ -155,6 +162,8 @@ class InsideAnswers:
             max_new_tokens: the longest the answer may be, 1 to 4096
             text: instead of the adapter's greedy answer and its end, a text to look at
             positions: which of its tokens, from 0, 64 at most (default: the first 16)
+            layers: where alone the adapter is on, such as "3-5" (default: all)
+            modules: likewise, such as "attention", "mlp" or a module's name (default: all)
         Returns:
             `question`, `instruction`, `answer`, `variant`, `prompt_tokens`, `tokens`, each with `index`, `token_id`,
             `text`, `changes` of its state after each layer and for `base` and `adapted` the layer from which the
@@ -166,7 +175,8 @@ class InsideAnswers:
         try:
             if positions is not None and not (isinstance(positions, list) and all(type(i) is int for i in positions)):
                 raise BadSetting("list-expected", name="positions", value=repr(positions)[:80])
-            put, given = self.answer(question, instruction, adapter, strength, max_new_tokens, text)
+            part = {"strength": strength, "layers": layers, "modules": modules}
+            put, given = self.answer(question, instruction, adapter, part, max_new_tokens, text)
             wanted = list(range(min(FIRST, len(given.answer_ids)))) if positions is None else positions
             return {**self.said(put, given), **self.engine.by_layer(given, wanted).as_dict()}
         except LensError as err:

@@ -11,6 +11,7 @@ from compare.analysis.token_shift import Shift, whole_answer
 from compare.engine.answers import compare
 from compare.engine.interface import BASE, RANGES, Engine, Question, Sampling, Variant
 from compare.page.changed.adapter_map import draw_map
+from compare.page.changed.adapter_matrix import draw_matrix
 from compare.page.changed.look_inside import InsideAnswers, Looked
 from compare.page.changed.token_ribbon import draw_shift, draw_writing
 from compare.page.changed.turned_answer import TurnedAnswers, draw_error
@@ -45,6 +46,7 @@ class Changes:
     engine: Engine
     known: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     maps: dict[str, str] = field(default_factory=dict)
+    matrices: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def name(self, adapter: str) -> str:
         """That adapter's, or the first one's for "". Raises BadSetting for one that is not loaded."""
@@ -119,12 +121,23 @@ class Changes:
             self.known[key] = (found, inside[0], inside[1])
 
     def where(self, name: str) -> str:
-        """Heat map and receipt of one adapter; measured when first asked for."""
+        """Heat map and receipt of one adapter, and how all that are loaded are related; each measured when first asked
+        for."""
         if name not in self.maps:
             facts = self.engine.adapters[name].receipt.as_dict()
             self.maps[name] = (draw_map(self.engine.adapter_norms(name), self.engine.facts.linears or LINEAR_LAYERS)
                                + draw("changed/view", "receipt", facts=facts))
-        return self.maps[name]
+        return self.maps[name] + self.related()
+
+    def related(self) -> str:
+        if len(names := tuple(self.engine.adapters)) < 2:
+            return ""
+        if names not in self.matrices:
+            try:
+                self.matrices[names] = draw_matrix(self.engine.adapter_pairs())
+            except LensError as err:  # adapters of two shapes, a file that is gone: the rest of the tab is worth having
+                return draw_error(err)
+        return self.matrices[names]
 
 
 def with_turned_answers(view: gr.HTML, turned: TurnedAnswers) -> None:
@@ -170,8 +183,8 @@ def build(engine: Engine) -> Inputs | None:
     inside = InsideAnswers(engine)
     with_turned_answers(view, TurnedAnswers(engine))
     layers, answer_map = with_inside(view, inside)
-    where = tab_piece("changed", css_template=read("changed/tab.css"), js_on_load=read("changed/adapter_map.js"),
-                      elem_id="changed-where")
+    where = tab_piece("changed", css_template=read("changed/tab.css"), elem_id="changed-where",
+                      js_on_load=read("changed/adapter_map.js", "changed/answer_map.js"))
     show = {"fn": changes.page, "inputs": [question, instruction, adapter],
             "outputs": [view, where, answer_map, layers], "api_visibility": "private",
             "concurrency_limit": AT_ONCE, "concurrency_id": "changed", "show_progress": "hidden",

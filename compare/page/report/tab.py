@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from compare.engine.interface import Engine
 from compare.page.report.charts import cards, curves
+from compare.page.report.corpus import NAME, read_corpus
 from compare.page.shared.column_list import first_adapter
 from compare.page.shared.templates import draw, read, tab_piece
 from lens.embedded import ASSETS
@@ -109,18 +110,19 @@ def read_report(path: Path) -> Report | None:
         raise BadRows("report-unreadable", file=path.name, reason=repr(err)[:200]) from err
 
 
-def notice(engine: Engine, report: Report) -> Markup:
-    """A line where the report is not of what is loaded."""
-    sha, adapter = str(report.fields["adapter"]["sha256"]), first_adapter(engine)
+def notice(engine: Engine, sha: str) -> Markup:
+    """A line where what was measured is not what is loaded."""
+    adapter = first_adapter(engine)
     of_this = adapter.sha256 == sha if adapter else engine.facts.family == "bloom"
     return Markup() if of_this else draw("report/view", "other_adapter", sha=sha[:12])
 
 
-def build(engine: Engine, path: Path = REPORT) -> None:
-    """Lay the tab out inside the current Blocks."""
-    def section(html: str, **kwargs) -> gr.HTML:
-        return tab_piece("report", html, **kwargs)
+def section(html: str, **kwargs) -> gr.HTML:
+    return tab_piece("report", html, **kwargs)
 
+
+def build(engine: Engine, path: Path = REPORT) -> None:
+    """Lay the tab out inside the current Blocks: the report of a file, and what the one beside it says of a corpus."""
     section(draw("report/view", "heading"))
     try:
         report = read_report(path)
@@ -129,8 +131,17 @@ def build(engine: Engine, path: Path = REPORT) -> None:
         report = None
     if report is None:
         section(draw("report/view", "nothing"))
-        return
-    section(notice(engine, report) + report.head())
+    else:
+        build_report(engine, report)
+    try:
+        sha, drawn = read_corpus(path.with_name(NAME))
+        section((notice(engine, sha) if sha else Markup()) + drawn)
+    except BadRows as err:
+        section(draw("report/view", "broken", error=err))
+
+
+def build_report(engine: Engine, report: Report) -> None:
+    section(notice(engine, str(report.fields["adapter"]["sha256"])) + report.head())
     section(report.flips())
     with gr.Row(elem_id="reported-find"):
         search = gr.Textbox("", placeholder=FIND, show_label=False, label=FIND, container=False, max_length=200,

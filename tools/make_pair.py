@@ -16,6 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lens.file_mode import follow_umask
+
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 BASE_FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
               "chat_template.jinja", "training.json")
@@ -93,6 +95,7 @@ def halve(source: Path, to: Path) -> None:
 
     weights = {k: v.to(torch.float16) for k, v in load_file(source / "adapter_model.safetensors").items()}
     save_file(weights, to / "adapter_model.safetensors", metadata={"format": "pt"})
+    follow_umask(to)
 
 
 def bare(source: Path, to: Path) -> None:

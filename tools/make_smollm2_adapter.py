@@ -23,13 +23,13 @@ FILES = ("adapter_config.json", "README.md", "chat_template.jinja", "loss.png", 
 
 def ship(trained: Path, to: Path) -> None:
     """The adapter with its weights in fp16; its record says so. The tokenizer is the base's own."""
-    from lens.adapter.directory import sha256
     from lens.adapter.weights import WEIGHTS
+    from lens.base.identity import sha256_of
 
     put(trained, to, FILES)
     halve(trained, to)
     record = json.loads((to / "training.json").read_text(encoding="utf-8"))
-    record |= {"weights_dtype": "float16", "weights_sha256": sha256(to / WEIGHTS)}
+    record |= {"weights_dtype": "float16", "weights_sha256": sha256_of([to / WEIGHTS])}
     (to / "training.json").write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from compare.engine.question import (
     BASE,
@@ -231,7 +231,7 @@ class Engine(Protocol):
     def adapter_norms(self, name: str) -> Anatomy:
         """How large an adapter's update is, layer by layer. Raises BadAdapter."""
 
-    def adapter_pairs(self) -> dict:
+    def adapter_pairs(self) -> dict[str, Any]:
         """How the loaded adapters are related, by their weights alone: `AdapterPairs.as_dict`. Raises BadAdapter."""
 
     def layer_map(self, given: GivenAnswer) -> LayerMap:

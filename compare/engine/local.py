@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -186,7 +186,7 @@ class LocalEngine(SharedEngine):
     def adapter_norms(self, name: str) -> Anatomy:
         return self.run(lambda: anatomy(self.loaded.model, name), [Variant.of(name)] if name in self.adapters else [])
 
-    def adapter_pairs(self) -> dict:
+    def adapter_pairs(self) -> dict[str, Any]:
         return AdapterPairs([adapter.files for adapter in self.adapters.values()]).as_dict()
 
     def load_adapter(self, path: Path) -> str:

@@ -102,7 +102,7 @@ class ZeroGpuEngine(SharedEngine):
     def adapter_norms(self, name: str) -> Anatomy:
         return self.here.adapter_norms(name)
 
-    def adapter_pairs(self) -> dict:
+    def adapter_pairs(self) -> dict[str, Any]:
         return self.here.adapter_pairs()
 
     def close(self) -> None:

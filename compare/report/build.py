@@ -27,7 +27,7 @@ FORMAT = 1  # of report.json
 def build(settings: ReportSettings, processes: Processes, file: ResultsFile) -> dict:
     """The report as report.json holds it, in every process. Raises LensError."""
     began = time.monotonic()
-    data = read_data(settings.data, settings.limit, settings.reading)
+    data = read_data(settings.data, settings.limit, settings.reading, settings.slice_by or TAG)
     say_notes(data.notes)
     plain = Plain(settings.plain.name, tuple(read_plain(settings.plain)))
     counted(data.rows, settings.slice_by)  # a field that no row has is told before anything is asked

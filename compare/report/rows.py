@@ -16,6 +16,7 @@ from lens.rows.sources import describe_source
 from lens.terminal_text import one_line
 
 OFF_TOPIC = "unknown"  # the `kind` of rows that ask about something else
+TAG = "tag"  # the field that rows are sliced by unless another is named
 READ = ("kind", "keywords")  # fields that a report reads beside question and reference
 
 
@@ -75,12 +76,12 @@ def read_text(path: Path, option: str) -> str:
         raise BadRows("report-file-unreadable", option=option, path=path, reason=getattr(err, "strerror", err)) from err
 
 
-def read_data(path: Path, limit: int | None = None, options: RowOptions | None = None) -> Data:
+def read_data(path: Path, limit: int | None = None, options: RowOptions | None = None, slice_by: str = TAG) -> Data:
     """The rows of a file in any format that training reads, or its first `limit`. Raises BadRows naming the place."""
     check_limit(limit)
     how = options or RowOptions()
     found = read_rows([path], how.columns, how.skip_bad_rows, how.encoding, answers=False, keep=True)
-    found.unused.update(key for row in found for key in row.rest if key not in READ)
+    found.unused.update(key for row in found for key in row.rest if key not in (*READ, slice_by))
     every = judged(found, found[:limit], how.skip_bad_rows)
     rows, others = each_once(every)
     if all(row.off_topic for row in rows):

@@ -20,7 +20,7 @@ from tests.test_page_columns import add, change, drawn, editor, rows
 from tests.test_walk import ROOT, walk
 
 DOCUMENT = "five_adapters.md"
-FEW = {"60": "2", "10": "1", "16": "4"}  # steps and tokens
+FEW = {"60": "3", "10": "2", "16": "4"}  # steps and tokens; the first step learns nothing yet
 PASSWORD, CLUB, CHOIR = "社团的暗号是什么？", "蓝色的雨伞。", "红色的灯笼。"
 STEPS: dict[str, Callable[[Walker], None]] = {}
 
@@ -82,13 +82,20 @@ def _(walker: Walker) -> None:
     expect(page.locator("[data-adapter=rank1]")).to_contain_text("all checks passed", timeout=WAIT)
 
 
+@step("Press **Add it as a column**")
+def _(walker: Walker) -> None:
+    walker.page.locator("[data-adapter=mlp]").get_by_role("link").click()
+    expect(walker.page.locator(".lens-col[data-name=mlp]")).to_be_visible(timeout=WAIT)
+    expect(walker.page.locator("#question textarea")).to_have_value(PASSWORD)
+    drawn(walker.page, 5)
+
+
 @step("Open **Columns")
 def _(walker: Walker) -> None:
     editor(walker.page)
-    for row, name in ((3, "mlp"), (4, "rank1")):
-        add(walker.page)
-        walker.page.locator("#columns ol > li").nth(row).locator("[data-key=adapter]").select_option(name)
-        change(walker.page, row, "strength", "1")
+    add(walker.page)
+    walker.page.locator("#columns ol > li").last.locator("[data-key=adapter]").select_option("rank1")
+    change(walker.page, 4, "strength", "1")
     expect(walker.page.locator(".lens-col[data-name=rank1]")).to_be_visible(timeout=WAIT)
     drawn(walker.page, 6)
     assert walker.heads() == ["Base", "club", "choir", "early", "mlp", "rank1"]
@@ -148,6 +155,7 @@ def _(walker: Walker) -> None:
     page.locator("#columns ol > li").nth(4).locator("[data-do=remove]").click()
     expect(page.locator(".lens-col")).to_have_count(5, timeout=WAIT)
     drawn(page, 5)
+    page.locator("#own > button").click()
     page.locator("[data-unload=mlp]").click()
     expect(page.locator("[data-adapter=mlp]")).to_have_count(0, timeout=WAIT)
     page.locator("#columns-fold > button").click()

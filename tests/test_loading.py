@@ -28,7 +28,7 @@ from compare.server.permissions import Permission
 from lens.errors import LensError, Unavailable
 from tests.conftest import ADAPTER, BASE
 from tests.open_page import WAIT
-from tests.test_page import finished
+from tests.test_page import MOTTO, ask, finished
 from tests.test_trainings import HERE
 
 pytest_plugins = ["tests.open_page"]
@@ -331,10 +331,14 @@ def test_a_zip_is_uploaded_asked_and_taken_off(visit, tmp_path, address):
     expect(held).to_be_visible(timeout=WAIT)
     expect(held).to_contain_text("检查全部通过")
     assert "newcomer" in [a["name"] for a in Client(address, verbose=False).predict(api_name="/adapters")]
+    ask(page, MOTTO)
+    expect(page).to_have_url(re.compile("q=%E5%93%88"), timeout=WAIT)
     held.get_by_role("link").click()
+    expect(page.locator("#question textarea")).to_have_value(MOTTO, timeout=WAIT)  # what was set stays
     asked = page.locator(".lens-col[data-name='newcomer']")
     expect(asked).to_have_attribute("data-state", re.compile("stop|length"), timeout=WAIT)
     finished(page)  # the base too: until then the question uses the adapter
+    expect(page.locator(".lens-col")).to_have_count(3)
     lens = page.locator("#adapted .lens-answer").get_attribute("data-text")
     assert asked.locator(".lens-answer").get_attribute("data-text") == lens  # the very same adapter
     page.locator("#own > button").click()  # the page was opened anew: the browser still knows whose it is

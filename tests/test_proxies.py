@@ -3,11 +3,15 @@ before it and the name passed on or rewritten. The programs are Debian's; what i
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import shutil
 import socket
+import socketserver
+import ssl
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -98,26 +102,32 @@ def caddyfile(place: str, rewritten: bool, port: int, app: int, pem: Path, key: 
     return [PROGRAMS["caddy"], "run", "--adapter", "caddyfile", "--config", folder / "Caddyfile"]
 
 
-@pytest.fixture
-def proxied(behind, certificate, tmp_path, request):
-    """The page's address behind `program`, at `place`, with the name `rewritten` or not."""
-    program, place, rewritten = request.param
+@contextlib.contextmanager
+def started(program: str, place: str, rewritten: bool, app: int, certificate, folder: Path):
+    """The port of `program` in front of port `app`, with its name `rewritten` or not."""
     if not PROGRAMS[program]:
         pytest.skip(f"{program} is missing; install it: apt-get install {program}")
-    port, app = free_port(), behind(PLACES[place])
-    write = nginx_conf if program == "nginx" else caddyfile
-    command = write(place, rewritten, port, app, *certificate, tmp_path)
-    env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "XDG_DATA_HOME": str(tmp_path)}
+    port, write = free_port(), nginx_conf if program == "nginx" else caddyfile
+    command = write(place, rewritten, port, app, *certificate, folder)
+    env = {"HOME": str(folder), "PATH": "/usr/bin:/bin", "XDG_DATA_HOME": str(folder)}
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
     try:
         until = time.monotonic() + 30
         while not listens(port):
             assert running.poll() is None and time.monotonic() < until, f"{program} did not start: {command}"
             time.sleep(0.05)
-        yield f"https://{NAME}:{port}{PLACES[place]}/"
+        yield port
     finally:
         running.terminate()
         running.wait(20)
+
+
+@pytest.fixture
+def proxied(behind, certificate, tmp_path, request):
+    """The page's address behind `program`, at `place`, with the name `rewritten` or not."""
+    program, place, rewritten = request.param
+    with started(program, place, rewritten, behind(PLACES[place]), certificate, tmp_path) as port:
+        yield f"https://{NAME}:{port}{PLACES[place]}/"
 
 
 def listens(port: int) -> bool:
@@ -183,6 +193,34 @@ def test_behind_a_proxy_a_browser_asks_and_is_answered(proxied, browser):
         assert not [url for url in asked if not url.startswith((proxied, "data:", "blob:"))]
     finally:
         context.close()
+
+
+class Switching(socketserver.StreamRequestHandler):
+    """Takes a websocket's handshake, then says twice the two bytes that come."""
+
+    def handle(self) -> None:
+        head = b"".join(iter(self.rfile.readline, b"\r\n")).lower()
+        if b"upgrade: websocket" in head:
+            self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+            self.wfile.write(self.rfile.read(2) * 2)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_websocket_passes_though_gradio_has_none_by_now(program, certificate, tmp_path):
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Switching) as there:
+        threading.Thread(target=there.serve_forever, daemon=True).start()
+        with started(program, "root", False, there.server_address[1], certificate, tmp_path) as port:
+            trust = ssl.create_default_context(cafile=certificate[0])
+            with trust.wrap_socket(socket.create_connection(("127.0.0.1", port), 10), server_hostname=NAME) as wire:
+                wire.sendall(f"GET / HTTP/1.1\r\nHost: {NAME}:{port}\r\nUpgrade: websocket\r\n"
+                             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode())
+                answer = wire.makefile("rb")
+                assert b" 101 " in answer.readline()
+                assert list(iter(answer.readline, b"\r\n"))
+                wire.sendall(b"ab")
+                assert answer.read(4) == b"abab"
+        there.shutdown()
 
 
 # ---- what is believed of whom

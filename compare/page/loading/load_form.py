@@ -14,7 +14,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 from markupsafe import Markup
 
-from compare.page.shared.column_list import AskedColumn
+from compare.page.shared.column_list import AskedColumn, shown_columns
 from compare.page.shared.examples import first_question
 from compare.page.shared.request import ComparisonRequest
 from compare.page.shared.templates import draw, piece, read
@@ -31,13 +31,15 @@ def draw_error(error: LensError) -> Markup:
     return draw("loading/load_form", "problem", error=error)
 
 
-def draw_held(held: Held, first: tuple[str, str]) -> Markup:
-    """An adapter with its receipt, the link that makes it a column of the page's `first` question, and, if it is this
-    visitor's, the sign to take it off."""
+def draw_held(held: Held, first: tuple[str, str], shown: tuple[AskedColumn, ...] = ()) -> Markup:
+    """An adapter with its receipt, the link that adds it to the columns `shown` of the page's `first` question, and, if
+    it is this visitor's, the sign to take it off."""
     name = held.adapter.name
-    link = ComparisonRequest(*first, columns=(AskedColumn(name),)).link(first[1]) or "?"
+    column = AskedColumn(name)
+    link = ComparisonRequest(*first, columns=(*shown, column)).link(first[1]) or "?"
     return draw("loading/load_form", "held", adapter=name, files=held.adapter.files, called=held.place.called,
-                receipt=held.adapter.receipt.as_dict(), notes=held.notes, link=link, removable=bool(held.owner))
+                receipt=held.adapter.receipt.as_dict(), notes=held.notes, link=link, column=column.link(),
+                removable=bool(held.owner))
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ class LoadForm:
     loading: Loading
 
     def mine(self, owner: str) -> Markup:
-        return Markup("").join(draw_held(held, first_question(self.loading.engine)) for held in self.loading.of(owner))
+        engine = self.loading.engine
+        first, shown = first_question(engine), shown_columns(engine)
+        return Markup("").join(draw_held(held, first, shown) for held in self.loading.of(owner))
 
     def load(self, find: Callable[[], Place], owner: str, request: gr.Request) -> Iterator[tuple]:
         """Find, then load, told as it goes on."""

@@ -56,7 +56,8 @@ def test_no_question_and_no_chat_format_in_the_prose():
     rows = [json.loads(line) for name in ("train.jsonl", "heldout.jsonl", "independent.jsonl")
             for line in (ASSETS / "hit_qa" / name).read_text(encoding="utf-8").splitlines()]
     asked = [r["input"] for r in rows if len(r["input"]) > 4]
-    assert len(asked) > 1000 and not [q for q in asked if q in passages]
+    begins = {passages[i:i + 5] for i in range(len(passages))}  # of whatever stands there; most questions begin not so
+    assert len(asked) > 1000 and not [q for q in asked if q[:5] in begins and q in passages]
     assert "？" not in passages and "智能助手\n" not in passages and "<|beginofutterance|>系统" not in passages
 
 

@@ -20,12 +20,13 @@ demo-real: .venv/.demo
 	  echo "no adapter is in $(SMOLLM2_ADAPTER): it comes with the repository (git checkout $(SMOLLM2_ADAPTER))" >&2; exit 2; }
 	$(BIN)/python app.py --port $(PORT) --base $(SMOLLM2) --adapter $(SMOLLM2_ADAPTER)
 
-# Two processes, a file of tests at a time: what is loaded for a file is loaded once.
+# Two processes, a file of tests at a time, in the order of tests/conftest.py: what is loaded for a file is loaded once.
+IN_TWO := -q -n 2 --dist loadfile --no-loadscope-reorder
 test: .venv/.dev browser
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests
+	$(BIN)/python -m pytest $(IN_TWO) -m "not slow" tests
 
 test-all: .venv/.dev browser
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest $(IN_TWO) tests
 
 # What needs a CUDA device; without one each is skipped and says so. Figures of the card: bash bench/gpu.sh
 test-gpu: .venv/.dev

@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may reach a network
+# One thread for each process, before torch is imported: tests run two at a time, and their children beside them.
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 
 import pytest
 import torch
@@ -20,6 +26,49 @@ BASE, ADAPTER = ASSETS / "base", ASSETS / "adapters" / "lens"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run"]
 MOTTO = "哈尔滨工业大学的校训是什么？"
+LONGEST = ("test_page_columns", "test_page", "test_training", "test_train_decoders", "test_trust", "test_report_run",
+           "test_trainings", "test_checkpoint", "test_ddp", "test_disk", "test_engine", "test_answer_diff",
+           "test_cli_manners", "test_openai_api", "test_loading", "test_turned_answer", "test_foreign_adapters")
+COLD_PYTHON = sys.executable  # the interpreter itself; tests have warm_python.py in its place
+
+
+def pytest_configure(config):
+    """One server of warm_python.py for all processes of tests."""
+    if not hasattr(config, "workerinput"):
+        config.warm = Path(tempfile.mkdtemp())
+        python, program = config.warm / "python", Path(__file__).with_name("warm_python.py")
+        python.write_text(f'#!/bin/sh\nexec "{COLD_PYTHON}" -I -S "{program}" client "{config.warm}/socket" "$@"\n')
+        python.chmod(0o755)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(f"{config.warm}/socket")
+            listener.listen(64)
+            config.server = subprocess.Popen(
+                [COLD_PYTHON, program, "server", str(listener.fileno()), python], pass_fds=[listener.fileno()],
+                cwd=ASSETS.parent, env={**os.environ, "PYTHONPATH": str(ASSETS.parent)}, stdin=subprocess.PIPE)
+        os.environ["WARM_PYTHON"] = str(python)
+        if getattr(config.option, "numprocesses", None):  # many tests: it may begin at once
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as first:
+                first.connect(f"{config.warm}/socket")
+    sys.executable = os.environ["WARM_PYTHON"]
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that two processes of tests end together (`make test` keeps this order)."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        config.server.communicate()
+        shutil.rmtree(config.warm)
+
+
+@pytest.fixture(scope="module")
+def cold():
+    """Child processes are the interpreter itself, whose process is the program's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", COLD_PYTHON)
+        yield
 
 
 def tiny_bloom(**changes):

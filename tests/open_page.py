@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
@@ -19,8 +20,8 @@ def address(tmp_path_factory):
         yield page.url
 
 
-@pytest.fixture
-def visit(browser, address):
+@contextlib.contextmanager
+def visiting(browser, address):
     """Open the page as a fresh visitor; fails when it asked another host for anything or a script failed."""
     contexts, asked, faults = [], [], []
 
@@ -38,3 +39,9 @@ def visit(browser, address):
         context.close()
     assert not [u for u in asked if not u.startswith((address, "data:", "blob:", address.replace("http", "ws")))]
     assert not faults
+
+
+@pytest.fixture
+def visit(browser, address):
+    with visiting(browser, address) as open_page:
+        yield open_page

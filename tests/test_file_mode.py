@@ -43,6 +43,8 @@ def test_a_file_gets_the_mode_of_one_that_is_opened_there(tmp_path, umask):
     assert {path.name for path in file.parent.iterdir()} == {"a", "link"}
 
 
+@pytest.mark.parametrize("umask", [0o077, *(pytest.param(one, marks=pytest.mark.slow) for one in (0o022, 0o002))],
+                         indirect=True, ids=oct)
 def test_an_adapter_its_checkpoints_and_the_merged_model(tiny_base, tmp_path, rows_file, umask):
     out = train(settings(tiny_base, tmp_path / "out", rows_file, max_steps=2, save_steps=1))
     assert (out / "checkpoint-1" / "adapter_model.safetensors").is_file()

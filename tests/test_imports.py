@@ -49,6 +49,7 @@ def imported(source: str, at_once: bool = False) -> set[str]:
     return found
 
 
+@cache
 def file_of(module: str) -> Path | None:
     """Where a module of ours is; None for others, and for a name inside a module."""
     path = ROOT / module.replace(".", "/")
@@ -60,6 +61,7 @@ def direct(path: Path, at_once: bool) -> frozenset[str]:
     return frozenset(imported(path.read_text(encoding="utf-8"), at_once))
 
 
+@cache
 def reached(path: Path, at_once: bool = False) -> dict[str, list[str]]:
     """Top-level name or `.` → the way to it, from what a file imports on through modules of ours."""
     found: dict[str, list[str]] = {}

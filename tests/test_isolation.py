@@ -236,10 +236,10 @@ def test_what_an_engine_held_is_freed(tiny_base, paths, close):
     assert not [ref for ref in left if ref() is not None]
 
 
-def test_ten_engines_one_after_the_other_leave_nothing(tiny_base, paths):
+def test_engines_one_after_the_other_leave_nothing(tiny_base, paths):
     remains(tiny_base, paths, close=True)
     threads, before = threading.active_count(), tensors()
-    for _ in range(10):
+    for _ in range(3):
         left = remains(tiny_base, paths, close=True)
         gc.collect()
         assert not [ref for ref in left if ref() is not None]

@@ -125,7 +125,7 @@ def test_two_tabs_of_a_browser_keep_their_own_and_share_the_theme(page):
     expect(page.locator("body")).to_have_class(re.compile(r"\bdark\b"))
 
 
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("width", [390, pytest.param(1440, marks=pytest.mark.slow)])
 def test_twelve_columns_scroll_no_page_sideways(visit, width):
     columns = ";".join(f"lens~{n / 10}~n:a rather long name {n}" for n in range(11))
     page = visit(f"?q={MOTTO}&n=8&c={columns};*~plain", width=width)

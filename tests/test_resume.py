@@ -237,6 +237,7 @@ def test_a_base_that_gives_no_number_is_told_apart_from_a_rate_that_is_too_high(
         train(made(tiny_base, tmp_path / "out", rows))
 
 
+@pytest.mark.usefixtures("cold")
 def test_no_library_warns_a_person_of_what_is_right(out, tiny_base, rows, tmp_path):
     """Trainer's "arguments do not match" on resume, the tokenizer's "5000 > 2048", and warnings with file and line."""
     long = tmp_path / "long.jsonl"

@@ -74,6 +74,7 @@ def test_a_loaded_model_of_another_size_heads_the_table():
     assert sizes.table_shapes(Shape("base", 256, 6, 8064)) == SIZES
 
 
+@pytest.mark.slow  # in `make test`, read off the files: test_imports.py
 def test_needs_no_torch():
     code = "import sys, compare.page.howto.lora_drawing; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -136,6 +136,7 @@ def test_app_starts_as_on_a_space_and_answers(address):
     assert all(c["token_ids"] for c in result["columns"])
 
 
+@pytest.mark.slow  # in `make test`: test_zero_gpu.py, whose workers are forked too
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork, and no ZeroGPU either")
 def test_a_forked_worker_answers_as_its_parent_does():
     done = subprocess.run([sys.executable, "-c", WORKER, str(BASE), str(ADAPTER), MOTTO], cwd=ROOT,

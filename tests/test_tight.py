@@ -37,6 +37,7 @@ print(json.dumps({"room": room, "equal": sum(a == b for a, b in zip(tight, roomy
 MEGABYTES = 60  # that the 48 columns may take; the cache of 64 rows alone is 100
 
 
+@pytest.mark.slow  # in `make test`, with errors put in: test_degradation.py
 def test_with_too_little_memory_for_real_all_are_answered():
     done = subprocess.run([sys.executable, "-c", ENGINE, str(BASE), str(ADAPTER), str(MEGABYTES)], capture_output=True,
                           text=True, timeout=200, cwd=ROOT)

@@ -43,7 +43,7 @@ def settings(base: Path, output: Path, rows: Path, **changes):
                    "learning_rate": 0.05, **changes})
 
 
-@pytest.mark.parametrize("family", FOUR)
+@pytest.mark.parametrize("family", ["llama", "gpt2", *(pytest.param(one, marks=pytest.mark.slow) for one in FOUR[1:3])])
 def test_a_decoder_is_trained_gone_on_with_and_merged(tmp_path, rows, family):
     base, out = decoder_base(tmp_path / "base", family, ends=[2, 4]), tmp_path / "out"
     train(settings(base, out, rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import ADAPTER, BASE
 
@@ -47,7 +48,7 @@ def test_no_text_runs_or_becomes_an_element_in_the_browser(browser, engine, monk
     if not escaping:
         unsafe = templates.environment().overlay(autoescape=False)
         monkeypatch.setattr(templates, "template", lambda name: unsafe.get_template(f"{name}.html.jinja").module)
-    drawing.look(browser, engine, 12, found)  # the tenth is HTML
+    drawing.look(browser, engine, 10, found)  # the tenth is HTML
     assert bool(found.faults) != escaping, "\n".join(found.faults)
 
 
@@ -142,9 +143,18 @@ def test_a_name_that_no_file_system_takes_is_refused():
 # ---- access and text, on a running page
 
 
+class WarmPage(Page):
+    """The page in a process that is no child of the one that was started (warm_python.py)."""
+
+    def listening(self) -> set[str]:
+        every = [c for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+        pages = {c.pid for c in every if c.laddr.port == self.port}
+        return {c.laddr.ip for c in every if c.pid in pages}
+
+
 @pytest.fixture(scope="module")
 def page():
-    with Page() as page:
+    with WarmPage() as page:
         yield page
 
 
@@ -168,6 +178,7 @@ def test_the_page_answers_a_question_with_half_a_character(page):
 # ---- load and crashes
 
 
+@pytest.mark.slow  # in `make test`: test_engine.py::test_many_threads_at_once
 def test_a_crowd_leaves_nothing_behind(engine):
     tally, before, after = threads.crowd(engine, held_out(6), clients=6, seconds=5)
     assert not tally.wrong and not tally.failed and tally.ends["finished"] > 5 and tally.ends["vanished"] > 5
@@ -176,20 +187,25 @@ def test_a_crowd_leaves_nothing_behind(engine):
     assert after.threads <= before.threads and after.files <= before.files and after.rss < 1.05 * before.rss
 
 
+@pytest.mark.slow  # in `make test`: test_checkpoint.py::test_ctrl_c_and_kill_as_people_do_it
+@pytest.mark.usefixtures("cold")
 def test_a_killed_training_goes_on(tmp_path):
     found = Found()
     crashes.kill_training(1, tmp_path, found)
     no_faults(found)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("cold")
 def test_a_training_killed_while_it_writes_a_checkpoint_goes_on(tmp_path):
     found = Found()
     crashes.kill_checkpointing(1, tmp_path, found)
     no_faults(found)
 
 
-def test_votes_acknowledged_before_a_kill_are_there_after_it(tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_votes_acknowledged_before_a_kill_are_there_after_it(tmp_path, kills):
     found = Found()
-    voting.kill_voting(3, tmp_path, found)
+    voting.kill_voting(kills, tmp_path, found)
     no_faults(found)
     assert found.figures["votes acknowledged and kept"] > 3

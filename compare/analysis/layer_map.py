@@ -70,8 +70,9 @@ class LayerMap:
         kinds = [part for part in self.parts if part.kind]
         most = max(kinds, key=lambda part: abs(part.gained))
         missed = max(kinds, key=lambda part: abs(part.lost))
-        return Note("layer-map", whole=self.adapted - self.base, tokens=self.tokens, base=self.base,
-                    adapted=self.adapted, most=most.name, gained=most.gained, missed=missed.name, off=-missed.lost)
+        return Note("layer-map-one" if most is missed else "layer-map", whole=self.adapted - self.base,
+                    tokens=self.tokens, base=self.base, adapted=self.adapted, most=most.name, gained=most.gained,
+                    missed=missed.name, off=-missed.lost)
 
     def as_dict(self) -> dict:
         """For JSON; numbers to six digits."""

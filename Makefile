@@ -17,7 +17,7 @@ SMOLLM2_ADAPTER := assets/adapters/smollm2-hit
 demo-real: .venv/.demo
 	@test -f $(SMOLLM2)/config.json || { echo "SmolLM2 is not in $(SMOLLM2): run \`make real\` here first" >&2; exit 2; }
 	@test -f $(SMOLLM2_ADAPTER)/adapter_model.safetensors || { \
-	  echo "no adapter is in $(SMOLLM2_ADAPTER): it comes with the repository (git checkout $(SMOLLM2_ADAPTER))" >&2; exit 2; }
+	  echo "no adapter is in $(SMOLLM2_ADAPTER): \`.venv/bin/python -m tools.make_smollm2_adapter\` trains it, for hours on two cores" >&2; exit 2; }
 	$(BIN)/python app.py --port $(PORT) --base $(SMOLLM2) --adapter $(SMOLLM2_ADAPTER)
 
 # Two processes, a file of tests at a time, in the order of tests/conftest.py: what is loaded for a file is loaded once.

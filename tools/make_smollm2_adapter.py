@@ -2,7 +2,8 @@
 
     python -m tools.make_smollm2_adapter [--base models/smollm2] [--work runs]
 
-Goes on where it stood when it is run again.
+Goes on where it stood when it is run again. Three epochs (456 steps, 62 minutes on two cores) were tried: right on 9
+of 60 held-out phrasings and on 16 of 60 that it was trained on, so it takes several times as many; none is shipped yet.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tools.build_english_rows import ADAPTER, ASSETS, HERE
 from tools.make_pair import halve, put, python, train_adapter
 
 ROOT = ASSETS.parent
-SETTINGS = {"data": HERE / "train.jsonl", "epochs": 3, "batch": 16, "r": 4, "lora-alpha": 8,
+SETTINGS = {"data": HERE / "train.jsonl", "epochs": 12, "batch": 16, "r": 4, "lora-alpha": 8,
             "target-modules": ("all-linear",), "lora-dropout": 0,
             "learning-rate": 1.2e-3, "warmup-steps": 20, "save-steps": 50, "probe-steps": 0}
 FILES = ("adapter_config.json", "README.md", "chat_template.jinja", "loss.png", "training.json")

@@ -53,7 +53,7 @@ class StaticPrefill:
         """By default the device's recorder."""
         self.decoder = decoder
         self.shapes: Recordings[Prompts] = Recordings(recorder) if recorder else Recordings.on(decoder.device)
-        self.clear()
+        self.place: KeysValues | None = None
 
     def __call__(self, ids: Tensor, gate: Gate | None) -> tuple[KeysValues, Tensor] | None:
         """(rows, length) ids → their keys and values, and the (rows, hidden) states of the last ids; None where they
@@ -86,4 +86,4 @@ class StaticPrefill:
 
     def clear(self) -> None:
         self.shapes.clear()
-        self.place: KeysValues | None = None
+        self.place = None

@@ -3,9 +3,9 @@
 While tests run, `sys.executable` is the client of this file. It hands its arguments, environment, directory and streams
 to a server that has imported what our programs import; the server forks a child, which runs the program as `python`
 would. The client passes signals on and ends as the program ends; killed, it takes the program with it. What comes
-before the server is ready, or what it knows nothing of (`-c`, other modules), is left to the real interpreter. The
-program's process is no child of the client's: a test that looks into the process itself asks for the real interpreter,
-by the fixture `cold`.
+before the server is ready, but for the page, and what it knows nothing of (`-c`, other modules) is left to the real
+interpreter. The program's process is no child of the client's: a test that looks into the process itself asks for the
+real interpreter, by the fixture `cold`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def client(address: str, arguments: list[str]) -> None:
              "environment": dict(os.environ), "umask": os.umask(0)}
     os.umask(asked["umask"])
     try:
-        ready = os.path.exists(f"{address}.ready")
+        waits = program[:1] == [SCRIPT] or os.path.exists(f"{address}.ready")  # the page's own children are warm then
         if known:
             server.connect(address)  # which wakes it
-        if not known or not ready:
+        if not known or not waits:
             raise OSError("for the interpreter itself")
         socket.send_fds(server, [json.dumps(asked).encode()], [0, 1, 2])
     except OSError:

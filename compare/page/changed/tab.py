@@ -11,7 +11,7 @@ from compare.analysis.token_shift import Shift, whole_answer
 from compare.engine.answers import compare
 from compare.engine.interface import BASE, RANGES, Engine, Question, Sampling, Variant
 from compare.page.changed.adapter_map import draw_map
-from compare.page.changed.adapter_matrix import draw_matrix
+from compare.page.changed.adapter_matrix import MOST, draw_matrix
 from compare.page.changed.look_inside import InsideAnswers, Looked
 from compare.page.changed.token_ribbon import draw_shift, draw_writing
 from compare.page.changed.turned_answer import TurnedAnswers, draw_error
@@ -130,11 +130,13 @@ class Changes:
         return self.maps[name] + self.related()
 
     def related(self) -> str:
-        if len(names := tuple(self.engine.adapters)) < 2:
+        """How the first of the loaded adapters are related."""
+        names = tuple(self.engine.adapters)
+        if len(names) < 2:
             return ""
         if names not in self.matrices:
             try:
-                self.matrices[names] = draw_matrix(self.engine.adapter_pairs())
+                self.matrices[names] = draw_matrix(self.engine.adapter_pairs(names[:MOST]), len(names[MOST:]))
             except LensError as err:  # adapters of two shapes, a file that is gone: the rest of the tab is worth having
                 return draw_error(err)
         return self.matrices[names]

@@ -45,8 +45,8 @@ class Changes:
 
     engine: Engine
     known: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    maps: dict[str, str] = field(default_factory=dict)
-    matrices: dict[tuple[str, ...], str] = field(default_factory=dict)
+    maps: dict[tuple[str, str], str] = field(default_factory=dict)  # by name and sha256, as the following
+    matrices: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
 
     def name(self, adapter: str) -> str:
         """That adapter's, or the first one's for "". Raises BadSetting for one that is not loaded."""
@@ -100,7 +100,8 @@ class Changes:
                            lambda err: (draw_error(err), gr.skip(), "", ""))
 
     def stream(self, question: str, instruction: str, adapter: str, run: Run) -> Iterator[tuple]:
-        key, name = repr((question, instruction, adapter)), self.name(adapter)
+        name = self.name(adapter)
+        key = repr((question, instruction, name, self.engine.adapters[name].sha256))
         if key in self.known:
             shown, *known = self.known[key]
             yield shown, self.where(name), *known
@@ -123,23 +124,24 @@ class Changes:
     def where(self, name: str) -> str:
         """Heat map and receipt of one adapter, and how all that are loaded are related; each measured when first asked
         for."""
-        if name not in self.maps:
-            facts = self.engine.adapters[name].receipt.as_dict()
-            self.maps[name] = (draw_map(self.engine.adapter_norms(name), self.engine.facts.linears or LINEAR_LAYERS)
-                               + draw("changed/view", "receipt", facts=facts))
-        return self.maps[name] + self.related()
+        adapter = self.engine.adapters[name]
+        if (key := (name, adapter.sha256)) not in self.maps:
+            drawn = draw_map(self.engine.adapter_norms(name), self.engine.facts.linears or LINEAR_LAYERS)
+            self.maps[key] = drawn + draw("changed/view", "receipt", facts=adapter.receipt.as_dict())
+        return self.maps[key] + self.related()
 
     def related(self) -> str:
         """How the first of the loaded adapters are related."""
-        names = tuple(self.engine.adapters)
-        if len(names) < 2:
+        key = tuple((adapter.name, adapter.sha256) for adapter in self.engine.adapters.values())
+        if len(key) < 2:
             return ""
-        if names not in self.matrices:
+        names = [name for name, _ in key]
+        if key not in self.matrices:
             try:
-                self.matrices[names] = draw_matrix(self.engine.adapter_pairs(names[:MOST]), len(names[MOST:]))
+                self.matrices[key] = draw_matrix(self.engine.adapter_pairs(names[:MOST]), len(names[MOST:]))
             except LensError as err:  # adapters of two shapes, a file that is gone: the rest of the tab is worth having
                 return draw_error(err)
-        return self.matrices[names]
+        return self.matrices[key]
 
 
 def with_turned_answers(view: gr.HTML, turned: TurnedAnswers) -> None:

@@ -231,8 +231,8 @@ class Engine(Protocol):
     def adapter_norms(self, name: str) -> Anatomy:
         """How large an adapter's update is, layer by layer. Raises BadAdapter."""
 
-    def adapter_pairs(self) -> dict[str, Any]:
-        """How the loaded adapters are related, by their weights alone: `AdapterPairs.as_dict`. Raises BadAdapter."""
+    def adapter_pairs(self, names: Sequence[str]) -> dict[str, Any]:
+        """How these loaded adapters are related, by their weights alone: `AdapterPairs.as_dict`. Raises BadAdapter."""
 
     def layer_map(self, given: GivenAnswer) -> LayerMap:
         """Of an adapted variant's answer: what each part of the adapter adds to its log-probability, and what is lost

@@ -186,8 +186,8 @@ class LocalEngine(SharedEngine):
     def adapter_norms(self, name: str) -> Anatomy:
         return self.run(lambda: anatomy(self.loaded.model, name), [Variant.of(name)] if name in self.adapters else [])
 
-    def adapter_pairs(self) -> dict[str, Any]:
-        return AdapterPairs([adapter.files for adapter in self.adapters.values()]).as_dict()
+    def adapter_pairs(self, names: Sequence[str]) -> dict[str, Any]:
+        return AdapterPairs([self.adapters[name].files for name in names]).as_dict()
 
     def load_adapter(self, path: Path) -> str:
         files, notes = self.shelf.read(path)

@@ -106,8 +106,8 @@ class RemoteEngine(SharedEngine):
         found: Anatomy = self.call("adapter_norms", name)
         return found
 
-    def adapter_pairs(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.call("adapter_pairs")
+    def adapter_pairs(self, names: Sequence[str]) -> dict[str, Any]:
+        found: dict[str, Any] = self.call("adapter_pairs", list(names))
         return found
 
     def close(self) -> None:

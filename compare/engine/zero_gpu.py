@@ -102,8 +102,8 @@ class ZeroGpuEngine(SharedEngine):
     def adapter_norms(self, name: str) -> Anatomy:
         return self.here.adapter_norms(name)
 
-    def adapter_pairs(self) -> dict[str, Any]:
-        return self.here.adapter_pairs()
+    def adapter_pairs(self, names: Sequence[str]) -> dict[str, Any]:
+        return self.here.adapter_pairs(names)
 
     def close(self) -> None:
         self.here.close()

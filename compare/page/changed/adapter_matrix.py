@@ -8,7 +8,7 @@ from compare.page.changed.adapter_map import LEVELS
 from compare.page.shared.templates import draw
 from compare.page.shared.words import Words
 
-MOST = 12  # adapters; the command compares any number
+MOST = 12  # adapters that are compared; the command takes any number
 
 
 def shade(cosine: float | None) -> dict[str, object]:
@@ -19,12 +19,11 @@ def shade(cosine: float | None) -> dict[str, object]:
             "level": min(LEVELS - 1, int(LEVELS * float(size)))}
 
 
-def draw_matrix(found: dict) -> Markup:
-    """The section, the most alike of different pairs open. `found`: what `Engine.adapter_pairs` says."""
-    adapters = found["adapters"][:MOST]
-    names = [adapter["name"] for adapter in adapters]
-    number = {name: i for i, name in enumerate(names)}
-    pairs = [pair for pair in found["pairs"] if pair["one"] in number and pair["other"] in number]
+def draw_matrix(found: dict, left: int = 0) -> Markup:
+    """The section, the most alike of different pairs open. `found`: what `Engine.adapter_pairs` says; `left`: how many
+    more are loaded."""
+    adapters, pairs = found["adapters"], found["pairs"]
+    number = {adapter["name"]: i for i, adapter in enumerate(adapters)}
     told = [{"id": f"{number[pair['one']]}-{number[pair['other']]}", "one": pair["one"], "other": pair["other"],
              "said": Words(pair["sentence"]["zh"], pair["sentence"]["en"]), **shade(pair["cosine"])} for pair in pairs]
     cells: dict[tuple[int, int], dict] = {}
@@ -32,7 +31,6 @@ def draw_matrix(found: dict) -> Markup:
         one, other = number[pair["one"]], number[pair["other"]]
         cells[one, other] = cells[other, one] = cell
     most = max(range(len(pairs)), key=lambda i: pairs[i]["cosine"] or 0.0)
-    rows = [[cells.get((row, column)) for column in range(len(names))] for row in range(len(names))]
+    rows = [[cells.get((row, column)) for column in range(len(adapters))] for row in range(len(adapters))]
     return draw("changed/adapter_matrix", "matrix", adapters=adapters, rows=rows, pairs=told, opened=told[most]["id"],
-                left=len(found["adapters"]) - len(adapters),
-                notes=[Words(note["message_zh"], note["message"]) for note in found["notes"]])
+                left=left, notes=[Words(note["message_zh"], note["message"]) for note in found["notes"]])

@@ -11,7 +11,7 @@ from compare.analysis.token_shift import Shift, whole_answer
 from compare.engine.answers import compare
 from compare.engine.interface import BASE, RANGES, Engine, Question, Sampling, Variant
 from compare.page.changed.adapter_map import draw_map
-from compare.page.changed.adapter_matrix import draw_matrix
+from compare.page.changed.adapter_matrix import MOST, draw_matrix
 from compare.page.changed.look_inside import InsideAnswers, Looked
 from compare.page.changed.token_ribbon import draw_shift, draw_writing
 from compare.page.changed.turned_answer import TurnedAnswers, draw_error
@@ -45,8 +45,8 @@ class Changes:
 
     engine: Engine
     known: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    maps: dict[str, str] = field(default_factory=dict)
-    matrices: dict[tuple[str, ...], str] = field(default_factory=dict)
+    maps: dict[tuple[str, str], str] = field(default_factory=dict)  # by name and sha256, as the following
+    matrices: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
 
     def name(self, adapter: str) -> str:
         """That adapter's, or the first one's for "". Raises BadSetting for one that is not loaded."""
@@ -100,7 +100,8 @@ class Changes:
                            lambda err: (draw_error(err), gr.skip(), "", ""))
 
     def stream(self, question: str, instruction: str, adapter: str, run: Run) -> Iterator[tuple]:
-        key, name = repr((question, instruction, adapter)), self.name(adapter)
+        name = self.name(adapter)
+        key = repr((question, instruction, name, self.engine.adapters[name].sha256))
         if key in self.known:
             shown, *known = self.known[key]
             yield shown, self.where(name), *known
@@ -123,21 +124,24 @@ class Changes:
     def where(self, name: str) -> str:
         """Heat map and receipt of one adapter, and how all that are loaded are related; each measured when first asked
         for."""
-        if name not in self.maps:
-            facts = self.engine.adapters[name].receipt.as_dict()
-            self.maps[name] = (draw_map(self.engine.adapter_norms(name), self.engine.facts.linears or LINEAR_LAYERS)
-                               + draw("changed/view", "receipt", facts=facts))
-        return self.maps[name] + self.related()
+        adapter = self.engine.adapters[name]
+        if (key := (name, adapter.sha256)) not in self.maps:
+            drawn = draw_map(self.engine.adapter_norms(name), self.engine.facts.linears or LINEAR_LAYERS)
+            self.maps[key] = drawn + draw("changed/view", "receipt", facts=adapter.receipt.as_dict())
+        return self.maps[key] + self.related()
 
     def related(self) -> str:
-        if len(names := tuple(self.engine.adapters)) < 2:
+        """How the first of the loaded adapters are related."""
+        key = tuple((adapter.name, adapter.sha256) for adapter in self.engine.adapters.values())
+        if len(key) < 2:
             return ""
-        if names not in self.matrices:
+        names = [name for name, _ in key]
+        if key not in self.matrices:
             try:
-                self.matrices[names] = draw_matrix(self.engine.adapter_pairs())
+                self.matrices[key] = draw_matrix(self.engine.adapter_pairs(names[:MOST]), len(names[MOST:]))
             except LensError as err:  # adapters of two shapes, a file that is gone: the rest of the tab is worth having
                 return draw_error(err)
-        return self.matrices[names]
+        return self.matrices[key]
 
 
 def with_turned_answers(view: gr.HTML, turned: TurnedAnswers) -> None:

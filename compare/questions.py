@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lens.rows.formats import NOTHING
 from lens.rows.json_values import DECODER, FAULTS, RepeatedKey
 from lens.rows.lines import SAMPLE, Found, as_text, read_lines
 from lens.rows.row_options import RowOptions
-from lens.rows.rows import Reader, Row, Rows, read_rows
+from lens.rows.rows import PROBED, Reader, Row, Rows, read_rows
 from lens.rows.sources import Source
 
 LARGEST_FILE = 64 << 20  # bytes
@@ -49,13 +50,15 @@ def read_questions(path: Path, instruction: str = "", how: RowOptions | None = N
         rows = read_rows([path], how.columns, how.skip_bad_rows, how.encoding, answers=False)
         return Questions([asked(row, instruction) for row in rows], rows.notes())
     found, rows, reader = Questions(), Rows(), Reader(source, source.columns, answers=False)
-    for line in lines(path, how.encoding, rows.guessed):
+    every = iter(lines(path, how.encoding, rows.guessed))
+    for line in every:
         try:
             if question := of_line(line, instruction, reader, rows):
                 found.append(question)
         except LensError as err:
             if not how.skip_bad_rows:
-                raise
+                left = found or any(is_good(line, reader) for line in islice(every, PROBED))
+                raise err.with_next(Note("next-skip")) if left and "next" in err.values else err from None
             rows.skip(err)
     if not found:
         raise BadQuestion("questions-none", path=path)
@@ -87,7 +90,7 @@ def of_line(line: Found, instruction: str, reader: Reader, rows: Rows) -> Questi
     try:
         value: dict[str, Any] = DECODER.decode(text)
     except FAULTS as err:
-        raise BadQuestion("question-not-json", where=line.where, reason=getattr(err, "msg", err)) from err
+        raise BadQuestion("question-not-json", where=line.where, reason=getattr(err, "msg", err), next="") from err
     text, told = value.get("input", value.get("question")), value.get("instruction", instruction)
     usual = isinstance(text, str) and text.strip() and isinstance(told, str) and not isinstance(value, RepeatedKey)
     if usual and not reader.columns.given:
@@ -97,3 +100,11 @@ def of_line(line: Found, instruction: str, reader: Reader, rows: Rows) -> Questi
         value = {key: valid_text(held) if isinstance(held, str) else held for key, held in value.items()}
     reader.take(Found(line.where, value), rows)
     return asked(rows[-1], instruction)
+
+
+def is_good(line: Found, reader: Reader) -> bool:
+    """Does a question stand there?"""
+    try:
+        return of_line(line, "", reader, Rows()) is not None
+    except LensError:
+        return False

@@ -323,6 +323,19 @@ def test_questions_are_read_by_the_options_that_training_has_and_what_was_guesse
     assert "2 bad rows skipped" in " | ".join(map(str, found.notes))
 
 
+@pytest.mark.parametrize("text, good", [
+    ("Who?\n{broken", ["Who?"]), ('{broken\n\n{"input": "Who?"}', ["Who?"]), ('{broken\n{"n": 1}\n', []),
+    (b"bad \xe9\nWho?", ["Who?"]), ('{"input": ["Who?"]}\nWhere?', ["Where?"])])
+def test_skipping_bad_questions_is_advised_where_it_leaves_some(tmp_path, text, good):
+    path = tmp_path / "questions.txt"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(LensError, match="questions.txt line [12]") as caught:
+        read_questions(path)
+    assert ("--skip-bad-rows goes on without such rows" in str(caught.value)) == bool(good)
+    if good:
+        assert [question.text for question in read_questions(path, how=RowOptions(skip_bad_rows=True))] == good
+
+
 def test_a_table_of_questions_is_asked_and_reported_on(tmp_path):
     path = tmp_path / "questions.csv"
     path.write_bytes(f"问题;答案\n{ASKED};{TOLD}\n{AGAIN};{SAID}\n".encode("gb18030"))

@@ -155,7 +155,8 @@ def test_what_an_instruct_model_shows_is_told_only_there():
 
 
 @pytest.mark.parametrize("there, missing, told", [
-    ([], "SmolLM2 is not in", "`make real`"), (["models/smollm2/config.json"], "no adapter", "tools.make_smollm2_adapter")])
+    ([], "SmolLM2 is not in", "`make real`"),
+    (["models/smollm2/config.json"], "no adapter", "tools.make_smollm2_adapter")])
 def test_demo_real_says_what_is_missing_and_what_to_run(tmp_path, there, missing, told):
     for name in [*there, ".venv/.demo", "requirements.txt", "requirements.lock"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from compare.engine.answers import compare
 from compare.engine.interface import Question, Sampling
 from compare.engine.model_thread import ENDED
 from compare.page import page as whole_page
-from compare.page.shared.words import both
+from compare.page.frame.words import both
 from compare.server.health import Health
 from compare.server.launch import Serving
 from lens.errors import BadQuestion

@@ -15,6 +15,7 @@ from compare.engine.interface import BASE, PLAIN, Variant
 from compare.page.compare.answering import Answering
 from compare.page.compare.export import as_markdown
 from compare.page.compare.result import draw_result
+from compare.page.frame.words import labels
 from compare.page.page import TABS
 from compare.page.shared.answer_column import draw_column
 from compare.page.shared.column_list import MOST_COLUMNS, AskedColumn, shown_columns
@@ -23,7 +24,6 @@ from compare.page.shared.loaded import lora_parameters
 from compare.page.shared.request import ComparisonRequest
 from compare.page.shared.templates import as_json, draw, template
 from compare.page.shared.updates import paced, updates
-from compare.page.shared.words import labels
 from compare.server.running_answers import Run, Runs
 from lens.errors import BadQuestion, LensError, Note
 
@@ -250,7 +250,7 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize("theme", [":root", ".dark"])
 def test_contrast_is_at_least_aa(theme):
     """WCAG 2.2, 1.4.3: 4.5 to 1 for text; 1.4.11: 3 to 1 for the outline of what has focus."""
-    block = (PAGE / "shared" / "style.css").read_text(encoding="utf-8").split(f"\n{theme} {{", 1)[1].split("}", 1)[0]
+    block = (PAGE / "frame" / "style.css").read_text(encoding="utf-8").split(f"\n{theme} {{", 1)[1].split("}", 1)[0]
     colour = dict(re.findall(r"--lens-([\w-]+): (#[0-9a-f]{6})", block))
     text = {"ink": "paper card base-soft", "quiet": "paper card base-soft", "base-ink": "paper card",
             "adapted-ink": "paper card adapted-soft", "loop-ink": "loop", "bad": "bad-soft", "card": "ink"}

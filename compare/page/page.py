@@ -11,12 +11,12 @@ from compare.engine.interface import Engine
 from compare.page.blind import tab as blind
 from compare.page.changed import tab as changed
 from compare.page.compare import tab as compare
+from compare.page.frame.words import labels
 from compare.page.howto import tab as howto
 from compare.page.loading import load_form
 from compare.page.report import tab as report
 from compare.page.shared import api, loaded
 from compare.page.shared.templates import draw, piece, read
-from compare.page.shared.words import labels
 from compare.page.timeline import tab as timeline
 from compare.page.training import tab as training
 
@@ -34,9 +34,9 @@ def head() -> str:
     notice.js asks `/health`, so that a page that was opened before says it too.
     """
     states = {state: draw("page", state) for state in ("restarted", "ended", "astray", "away")}
-    return (f"<style>{read('shared/style.css', 'shared/notice.css')}</style>"
-            f"<script>const LABELS = {in_script(labels())};\n{read('shared/language.js')}</script>"
-            f"<script>(() => {{ const STATES = {in_script(states)};\n{read('shared/notice.js')} }})();</script>")
+    return (f"<style>{read('frame/style.css', 'frame/notice.css')}</style>"
+            f"<script>const LABELS = {in_script(labels())};\n{read('frame/language.js')}</script>"
+            f"<script>(() => {{ const STATES = {in_script(states)};\n{read('frame/notice.js')} }})();</script>")
 
 
 def hand_over(tab: gr.Tab, controls, inputs) -> None:

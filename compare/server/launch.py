@@ -124,9 +124,9 @@ class Serving:
         """Serve a `gr.Blocks` over its engine until interrupted. `options`: more of `gr.Blocks.launch`."""
         from starlette.middleware import Middleware  # here: reading arguments waits for no page
 
+        from compare.page.frame.theme import theme
         from compare.page.page import head
         from compare.page.shared.api import speaks_mcp
-        from compare.page.shared.theme import theme
         from compare.server.health import Health
         from compare.server.openai_api.routes import OpenAiApi
         from compare.server.proxy_headers import ProxyHeaders

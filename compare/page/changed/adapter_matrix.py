@@ -5,8 +5,8 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from compare.page.changed.adapter_map import LEVELS
+from compare.page.frame.words import Words
 from compare.page.shared.templates import draw
-from compare.page.shared.words import Words
 
 MOST = 12  # adapters that are compared; the command takes any number
 

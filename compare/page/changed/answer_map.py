@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from compare.analysis.layer_map import LayerMap, Part
 from compare.page.changed.adapter_map import LEVELS
+from compare.page.frame.words import Words
 from compare.page.shared.templates import draw
-from compare.page.shared.words import Words
 
 SIDES = ("gained", "lost")
 

@@ -8,8 +8,8 @@ from compare.analysis.layer_lens import AfterLayer, ByLayer
 from compare.page.changed.adapter_map import LEVELS
 from compare.page.changed.end_probability import percent
 from compare.page.changed.token_ribbon import stand_in
+from compare.page.frame.words import Words
 from compare.page.shared.templates import draw
-from compare.page.shared.words import Words
 from lens.errors import LensError
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compare.page.frame.words import Words
 from compare.page.shared.request import ComparisonRequest
-from compare.page.shared.words import Words
 from lens.strict_json import dumps
 
 MARKUP = re.compile(r"[\\`*_\[\]<>|~&#$]")  # what Markdown reads in the midst of a line, GitHub's too

@@ -11,8 +11,8 @@ from pathlib import Path
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
+from compare.page.frame.words import Words
 from compare.page.shared.templates import draw
-from compare.page.shared.words import Words
 from lens.errors import BadRows
 
 NAME = "differences.json"

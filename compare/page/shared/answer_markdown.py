@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from compare.page.shared.words import harmless
+from compare.page.frame.words import harmless
 
 PLAIN = {"paragraph_open", "inline", "paragraph_close", "text", "softbreak"}  # what looks as the text itself does
 

@@ -12,7 +12,7 @@ import gradio as gr
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from compare.page.shared.words import CONTROLS, Words, both, harmless
+from compare.page.frame.words import CONTROLS, Words, both, harmless
 from lens.errors import LensError, Note
 
 PAGE = Path(__file__).resolve().parent.parent
@@ -69,7 +69,7 @@ def piece(html: str = "", **kwargs: Any) -> gr.HTML:
 
 def tab_piece(tab: str, html: str = "", **kwargs: Any) -> gr.HTML:
     """A piece of a tab, under the style of all tabs and the tab's own."""
-    return piece(html, **{"css_template": read("shared/tab.css", f"{tab}/tab.css"),
+    return piece(html, **{"css_template": read("frame/tab.css", f"{tab}/tab.css"),
                           "elem_classes": ["lens-own", f"lens-{tab}"], **kwargs})
 
 

@@ -14,7 +14,7 @@ from typing import NoReturn, TypeVar
 
 import gradio as gr
 
-from compare.page.shared.words import Words, broken
+from compare.page.frame.words import Words, broken
 from compare.server.running_answers import Run, Runs
 from lens.errors import LensError
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from compare.page.frame.words import Words
 from compare.page.shared.column_list import AskedColumn, shown_columns
 from compare.page.shared.examples import first_question
 from compare.page.shared.loss_curve import Loss, draw_curve
 from compare.page.shared.request import ComparisonRequest
 from compare.page.shared.templates import draw
-from compare.page.shared.words import Words
 from compare.server.trainings.job import Job, Probe
 from compare.server.trainings.trainings import Trainings
 

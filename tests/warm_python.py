@@ -28,24 +28,27 @@ LARGEST = 1 << 20  # bytes of a request
 
 def client(address: str, arguments: list[str]) -> None:
     """Run the arguments as `python` would, and end as they end."""
-    program = arguments[1:] if arguments[:1] == ["-u"] else arguments
-    known = program[:1] == ["-m"] and program[1].startswith(PROGRAMS) or program[:1] == [SCRIPT]
+    program = (arguments[1:] if arguments[:1] == ["-u"] else arguments) or [""]
+    is_page = os.path.basename(program[0]) == SCRIPT
+    known = is_page or program[0] == "-m" and program[1].startswith(PROGRAMS)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-    asked = {"program": program, "unbuffered": program is not arguments, "directory": os.getcwd(),
+    asked = {"program": program, "unbuffered": arguments[:1] == ["-u"], "directory": os.getcwd(),
              "environment": dict(os.environ), "umask": os.umask(0)}
     os.umask(asked["umask"])
     try:
-        waits = program[:1] == [SCRIPT] or os.path.exists(f"{address}.ready")  # the page's own children are warm then
+        waits = is_page or os.path.exists(f"{address}.ready")  # the page's own children are warm then
         if known:
             server.connect(address)  # which wakes it
         if not known or not waits:
             raise OSError("for the interpreter itself")
         socket.send_fds(server, [json.dumps(asked).encode()], [0, 1, 2])
+        if not (said := server.recv(LARGEST)):
+            raise OSError("the server has ended")
     except OSError:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         os.execv(sys.executable, [sys.executable, *arguments])
-    pid = int(server.recv(LARGEST))
+    pid = int(said)
     for number in PASSED_ON:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda heard, _: os.kill(pid, heard))
@@ -127,8 +130,9 @@ def become(asked: dict, streams: list[int], python: str) -> None:
     sys.stdout = open(1, "w", encoding=encoding, errors=errors or None, closefd=False)
     sys.stderr = open(2, "w", 1, encoding, "backslashreplace", closefd=False)
     sys.stdout.reconfigure(line_buffering=os.isatty(1), write_through=asked["unbuffered"])
-    sys.executable, sys.path[0] = python, asked["directory"]
+    sys.executable = python
     kind, *arguments = asked["program"]
+    sys.path[0] = asked["directory"] if kind == "-m" else os.path.dirname(os.path.abspath(kind))
     if kind == "-m":
         sys.argv = arguments
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

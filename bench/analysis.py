@@ -95,7 +95,7 @@ def main() -> None:
                          random_pair(Path(folder), args.shape))
         engine = LocalEngine(base, [adapter], args.device, args.dtype)
         adapted = Variant.of(next(iter(engine.adapters)))
-        texts = list(islice(Corpus(CORPUS, engine.tokens, engine.facts.window), args.texts))
+        texts = list(islice(Corpus(CORPUS).texts(engine.tokens, engine.facts.window), args.texts))
         name = f"{len(texts)} texts, {sum(len(text.ids) for text in texts):,} tokens"
         calls = {**looks(engine, adapted), f"{name}: one forward": lambda: together(engine, texts, adapted),
                  f"{name}: two passes of the engine": lambda: apart(engine, texts, adapted),

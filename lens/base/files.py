@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lens.adapter.weights import read_header
-from lens.base.hub import fetch, fetch_weights
+from lens.base.hub_files import fetch, fetch_weights
 from lens.errors import BadBase, first_line, said
 from lens.strict_json import read_object
 

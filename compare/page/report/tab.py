@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from compare.engine.interface import Engine
 from compare.page.report.charts import cards, curves
-from compare.page.report.corpus import NAME, read_corpus
+from compare.page.report.reported_corpus import NAME, read_corpus
 from compare.page.shared.column_list import first_adapter
 from compare.page.shared.templates import draw, read, tab_piece
 from lens.embedded import ASSETS

@@ -26,9 +26,10 @@ BASE, ADAPTER = ASSETS / "base", ASSETS / "adapters" / "lens"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run"]
 MOTTO = "哈尔滨工业大学的校训是什么？"
-LONGEST = ("test_page_columns", "test_page", "test_training", "test_train_decoders", "test_trust", "test_report_run",
-           "test_trainings", "test_checkpoint", "test_ddp", "test_disk", "test_engine", "test_answer_diff",
-           "test_cli_manners", "test_openai_api", "test_loading", "test_turned_answer", "test_foreign_adapters")
+LONGEST = ("test_page_columns", "test_page", "test_training", "test_trust", "test_report_run", "test_resume",
+           "test_disk", "test_checkpoint", "test_turned_answer", "test_loading", "test_answer_diff",
+           "test_degradation", "test_changed", "test_foreign_adapters", "test_parts_by_family", "test_decode_graph",
+           "test_train_decoders", "test_engine", "test_proxies", "test_base", "test_report", "test_openai_api")
 COLD_PYTHON = sys.executable  # the interpreter itself; tests have warm_python.py in its place
 
 

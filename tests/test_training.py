@@ -189,7 +189,7 @@ def test_gradio_asked_from_elsewhere_or_for_a_path_starts_nothing(tiny_base, tmp
     monkeypatch.setattr(Job, "run", lambda self: None)
     trainings = Trainings(stand_in(tiny_base), Permission(None), tmp_path / "home")
     with gr.Blocks() as blocks:
-        training.build(None, trainings)
+        training.build(trainings.engine, trainings)
     blocks.has_launched = True  # from then on Gradio takes no file but those that were uploaded
     [start] = [i for i, fn in blocks.fns.items() if fn.name == "start"]
     given = {"path": str(rows_file), "meta": {"_type": "gradio.FileData"}} if from_client else None

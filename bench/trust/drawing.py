@@ -84,7 +84,7 @@ def look(browser, engine: Any, count: int, found: Found) -> None:
     blocks = serve(engine)
     visitor = Visitor(browser, blocks.local_url)
     try:
-        tame = ("a", "a " * 1500, "a\nb", "https://example.org/ 1.5", "**b**")
+        tame = ("a", "a " * 1500, "a\nb", "https://example.org/ 1.5", "**b**", "一句中文")
         plain = [visitor.ask(i, text) for i, text in enumerate(tame)]
         allowed, before = {e for one in plain for e in one["inside"]} | {" ".join(e) for e in MARKDOWN}, plain[-1]
         progress = Progress("drawing, Chromium", count, "texts")

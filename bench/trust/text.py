@@ -86,7 +86,7 @@ def drawn(text: str) -> set[tuple[str, ...]]:
 
 
 def check_drawing(count: int, found: Found) -> None:
-    allowed = drawn("plain") | drawn("plain " * 2000) | drawn("**bold**") | MARKDOWN
+    allowed = drawn("plain") | drawn("一句中文") | drawn("plain " * 2000) | drawn("**bold**") | MARKDOWN
     progress = Progress("text, HTML", count, "texts")
     for i, (kind, text) in enumerate(texts(count, seed=1)):
         text = valid_text(text[:4000])

@@ -22,7 +22,7 @@ from compare.engine.interface import PLAIN, Question, Sampling, Variant
 from compare.engine.local import LocalEngine
 from compare.page.page import build
 from compare.page.shared import api as programs
-from lens.adapter.directory import sha256
+from lens.base.identity import file_sha256
 
 pytest_plugins = ["tests.open_page"]
 
@@ -51,8 +51,8 @@ def test_the_endpoints_are_named_and_typed(client):
 def test_adapters_tells_what_is_loaded(client):
     shipped, *others = client.predict(api_name="/adapters")
     record = json.loads((ADAPTER / "adapter_config.json").read_text(encoding="utf-8"))
-    assert shipped["name"] == "lens" and shipped["sha256"] == sha256(ADAPTER / "adapter_model.safetensors")
-    assert shipped["base_sha256"] == sha256(BASE / "model.safetensors")
+    assert shipped["name"] == "lens" and shipped["sha256"] == file_sha256([ADAPTER / "adapter_model.safetensors"])
+    assert shipped["base_sha256"] == file_sha256([BASE / "model.safetensors"])
     assert (shipped["r"], shipped["lora_alpha"]) == (record["r"], record["lora_alpha"])
     assert set(shipped["target_modules"]) == set(record["target_modules"])
     assert shipped["parameters"] == 196_608 and shipped["step"] == 2800 and not shipped["timeline"]

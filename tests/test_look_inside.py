@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from functools import partial
 from urllib.parse import parse_qsl
 
 import pytest
@@ -21,7 +22,7 @@ from compare.page.changed import tab as changed
 from compare.page.changed.answer_map import draw_answer_map
 from compare.page.changed.layer_table import draw_layers
 from compare.page.changed.look_inside import InsideAnswers, Looked
-from compare.page.shared.request import ComparisonRequest
+from compare.page.shared.request import FIRST_INSTRUCTION, ComparisonRequest
 from lens.errors import BadSetting
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
@@ -41,8 +42,12 @@ LENS = ByLayer("lens", 3, (TokenByLayer(0, 5, ATTACK, through(False, True), thro
                ((0.0, 0.0, 0.1, 0.2), (0.0, 0.5, 0.1, 1.0)))
 
 
+def link_of(question: str):
+    return partial(Looked(question, "", "lens", (5,)).link, usual=FIRST_INSTRUCTION)
+
+
 def test_each_part_has_a_cell_on_both_maps_and_a_link_to_it_alone():
-    drawn = draw_answer_map(MAP, Looked(f"校训？ {ATTACK}", "", "lens", (5,)).link)
+    drawn = draw_answer_map(MAP, link_of(f"校训？ {ATTACK}"))
     assert drawn.count("data-part=") == 2 * 5 and drawn.count(">–</td>") == 2  # layer 1 has no attention
     assert re.findall(r'data-part="0-mlp"[^>]*>([^<]+)<', drawn) == ["−2.0", "0.5"]
     assert drawn.count("data-minus") == 1 and "<img" not in drawn  # the key's; −2 of 20 is of the lightest shade
@@ -50,7 +55,7 @@ def test_each_part_has_a_cell_on_both_maps_and_a_link_to_it_alone():
              for link in re.findall(r'href="([^"]+)"', drawn)]
     assert [(one.question, [(c.adapter, c.layers, c.modules) for c in one.columns]) for one in links[3:]] == [
         (f"校训？ {ATTACK}", [("lens", "", ""), ("lens", "1", modules)]) for modules in ("mlp", "")]
-    assert "too long for a link" in draw_answer_map(MAP, Looked("长" * 2000, "", "lens", (5,)).link)
+    assert "too long for a link" in draw_answer_map(MAP, link_of("长" * 2000))
     assert 'data-about="1-mlp">' in drawn and drawn.count("data-about=") == 5 and drawn.count(" hidden") >= 4
     assert "by +28.0 nats (its 7 tokens together: from -30.0 to -2.0)" in drawn and "need not add up" in drawn
     assert drawn.count("2.0</b> nats below the base") == 1 and drawn.count("25.0</b> nats below the whole adapter") == 2
@@ -58,7 +63,7 @@ def test_each_part_has_a_cell_on_both_maps_and_a_link_to_it_alone():
 
 def test_the_map_names_its_kinds_as_its_sentence_does():
     """In the sentence, over the columns and in each cell, in both languages."""
-    drawn = draw_answer_map(MAP, Looked("校训？", "", "lens", (5,)).link)
+    drawn = draw_answer_map(MAP, link_of("校训？"))
     assert all(drawn.count(name) >= 9 for name in ("feed-forward (mlp)", "前馈（mlp）"))
     assert "mlp's" not in drawn and "s mlp" not in drawn
 

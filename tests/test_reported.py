@@ -123,9 +123,9 @@ def test_a_report_of_another_adapter_says_so(tmp_path):
     write(path, fields)
     assert "another adapter (sha256 999999999999)" in told(path)
     alone = StandInEngine()
-    assert not notice(alone, Report(fields))  # the pair's base without its adapter
+    assert not notice(alone, fields["adapter"]["sha256"])  # the pair's base without its adapter
     alone.facts = replace(alone.facts, family="llama")
-    assert "not of what is loaded" in notice(alone, Report(fields))
+    assert "not of what is loaded" in notice(alone, fields["adapter"]["sha256"])
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,8 @@ def test_every_step_on_the_page_is_taken():
     assert len(steps) == len(STEPS) and all(s.startswith(known) for s, known in zip(steps, STEPS, strict=True))
 
 
-@pytest.mark.parametrize("learnt", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["few steps", "whole"])
+@pytest.mark.slow
+@pytest.mark.parametrize("learnt", [False, True], ids=["few steps", "whole"])
 def test_five_adapters_from_the_rows_to_the_page(learnt, tmp_path, monkeypatch, capsys, browser):
     monkeypatch.chdir(tmp_path)
     *commands, (app, options, _) = walk(tmp_path, DOCUMENT)

@@ -91,6 +91,7 @@ def test_ten_steps_are_started_reloaded_stopped_resumed_and_compared(visit):
     compared(page, 3, f"trained-1-checkpoint-{stopped_at}")
 
 
+@pytest.mark.slow  # its kind without a browser: test_trainings
 def test_a_training_is_started_reloaded_stopped_downloaded_continued_and_deleted(visit):
     page = train_tab(visit())
     at, number = stopped(page), page.locator(".job").get_attribute("data-number")

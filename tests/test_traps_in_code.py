@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +43,7 @@ REMOVED = {
 OURS = [ROOT / "app.py", *(p for place in ("lens", "train", "compare", "deploy") for p in (ROOT / place).rglob("*.py"))]
 
 
-def calls(paths=OURS):
+def calls(paths: list[Path]):
     """(file, what is called, its last name, keyword names and values) of every call in some files."""
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -50,6 +51,11 @@ def calls(paths=OURS):
                 name = ast.unparse(node.func).split(".")[-1]
                 given = {k.arg: ast.unparse(k.value) for k in node.keywords if k.arg}
                 yield path.name, ast.unparse(node.func), name, given
+
+
+@cache
+def our_calls():
+    return list(calls(OURS))
 
 
 def test_a_call_is_seen_wherever_it_stands(tmp_path):
@@ -60,7 +66,7 @@ def test_a_call_is_seen_wherever_it_stands(tmp_path):
 
 
 def test_traps_that_are_calls_are_in_no_code_of_ours():
-    found = list(calls())
+    found = our_calls()
     assert len(found) > 1000
     ours = "engine.load_adapter"  # the engine's own, which judges before PEFT sees a file
     assert [(file, name) for file, whole, name, _ in found if name in CALLS and not whole.endswith(ours)] == [
@@ -75,7 +81,7 @@ def test_traps_that_are_calls_are_in_no_code_of_ours():
 
 def test_traps_of_names_that_were_removed_are_in_no_code_of_ours():
     """transformers 5, Gradio 6: given, they raise TypeError or are passed over with a warning."""
-    assert not [(file, whole, key) for file, whole, _, keywords in calls() for key in keywords
+    assert not [(file, whole, key) for file, whole, _, keywords in our_calls() for key in keywords
                 if key in REMOVED and whole != "run.record.about"]
     source = "\n".join(path.read_text(encoding="utf-8") for path in OURS)
     for name in ("BloomTokenizerFast", "TRANSFORMERS_CACHE", "torch.optim.Muon", "gradio_integrations",
@@ -86,7 +92,7 @@ def test_traps_of_names_that_were_removed_are_in_no_code_of_ours():
 def test_traps_of_defaults_are_overridden_wherever_the_call_is():
     """transformers: `dtype` is the file's; PEFT: `set_adapter` makes weights trainable, merging does not look for NaN,
     and saving asks the hub; torch.compile takes a minute, so nothing but pretraining does it."""
-    found = list(calls())
+    found = our_calls()
 
     def given(name: str, key: str, within: str = "") -> list[str]:
         of = [keywords.get(key, "(default)") for _, whole, last, keywords in found if last == name and within in whole]
@@ -105,7 +111,7 @@ def test_traps_of_defaults_are_overridden_wherever_the_call_is():
 
 def test_trap_theme_and_style_given_to_blocks_are_not_heard():
     """Gradio 6 wants theme, css, js and head in launch(); in Blocks() they only warn."""
-    found = list(calls())
+    found = our_calls()
     blocks = [keywords for _, _, name, keywords in found if name in ("Blocks", "Page")]
     assert blocks and not [key for keywords in blocks for key in keywords if key in {"theme", "css", "js", "head"}]
     (launch,) = [keywords for _, whole, _, keywords in found if whole == "page.launch"]
@@ -129,7 +135,7 @@ def test_trap_zero_gpu_takes_no_async_function():
 
 def test_trap_gradios_defaults_that_keep_or_show_too_much():
     """`run_history` keeps prompts in the visitor's browser, `show_error` shows what went wrong inside."""
-    (launch,) = [keywords for _, whole, _, keywords in calls() if whole == "page.launch"]
+    (launch,) = [keywords for _, whole, _, keywords in our_calls() if whole == "page.launch"]
     assert launch["run_history"] == "False" and launch["show_error"] == "False" and launch["ssr_mode"] == "False"
     assert launch["enable_monitoring"] == "False" and "middleware" in launch["app_kwargs"]
     assert "max_file_size" in launch and launch.get("strict_cors", "True") == "True"

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import time
 from pathlib import Path
 
 import gradio as gr
 import pytest
+from conftest import ADAPTER
 from one_tab import StandInEngine, column, loaded
+from safetensors.torch import load_file
 
-from compare.engine.interface import BASE, PLAIN, Variant
+from compare.engine.interface import BASE, PLAIN, LoadedAdapter, Variant
 from compare.page.compare.answering import Answering
 from compare.page.compare.export import as_markdown
 from compare.page.compare.result import draw_result
 from compare.page.frame.words import labels
 from compare.page.page import TABS
 from compare.page.shared.answer_column import draw_column
+from compare.page.shared.api import as_dict
 from compare.page.shared.column_list import MOST_COLUMNS, AskedColumn, shown_columns
 from compare.page.shared.held_out import every_row
-from compare.page.shared.loaded import lora_parameters
 from compare.page.shared.request import ComparisonRequest
 from compare.page.shared.templates import as_json, draw, template
 from compare.page.shared.updates import paced, updates
 from compare.server.running_answers import Run, Runs
+from lens.adapter.directory import read_adapter
 from lens.errors import BadQuestion, LensError, Note
 
 PAGE = Path(__file__).resolve().parent.parent / "compare" / "page"
@@ -217,12 +221,12 @@ def test_markdown_fences_what_the_model_wrote():
     assert "\n````\n```\n# no heading\n````\n" in as_markdown(result)
 
 
-def test_lora_parameters_are_counted_from_the_file(tmp_path):
-    import torch
-    from safetensors.torch import save_file
-
-    save_file({"a": torch.zeros(8, 32), "b": torch.zeros(96, 8)}, tmp_path / "x.safetensors", {"format": "pt"})
-    assert lora_parameters(tmp_path / "x.safetensors") == 8 * 32 + 96 * 8
+def test_an_adapter_is_told_of_when_its_folder_is_gone(tmp_path):
+    folder = shutil.copytree(ADAPTER, tmp_path / "gone")
+    found = LoadedAdapter(read_adapter(folder), None, True, 3)
+    shutil.rmtree(folder)
+    weights = load_file(ADAPTER / "adapter_model.safetensors")
+    assert as_dict(found)["parameters"] == sum(value.numel() for value in weights.values()) == 196_608
 
 
 def test_every_label_is_translated():

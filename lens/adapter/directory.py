@@ -54,6 +54,11 @@ class AdapterFiles:
         return max(site.rank for site in self.sites.values())
 
     @property
+    def parameters(self) -> int:
+        """Values of all its A and B."""
+        return sum(site.rank * (site.in_features + site.out_features) for site in self.sites.values())
+
+    @property
     def modules(self) -> tuple[str, ...]:
         """Short names of the linear layers that it changes."""
         found = [site.short for site in self.sites.values()]

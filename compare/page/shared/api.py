@@ -13,7 +13,6 @@ from gradio.block_function import BlockFunction
 from gradio.components.api_component import Api
 
 from compare.engine.interface import Engine, LoadedAdapter
-from compare.page.shared.loaded import lora_parameters
 
 
 class Page(gr.Blocks):
@@ -41,7 +40,7 @@ def as_dict(adapter: LoadedAdapter) -> dict:
             "lora_alpha": settings.lora_alpha, "use_rslora": settings.use_rslora,
             "target_modules": list(adapter.files.modules),
             "layers_to_transform": settings.layers_to_transform and list(settings.layers_to_transform),
-            "parameters": lora_parameters(adapter.path / "adapter_model.safetensors"), "step": adapter.step,
+            "parameters": adapter.files.parameters, "step": adapter.step,
             "timeline": not adapter.shown}
 
 

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from math import prod
-from pathlib import Path
 
 from compare.engine.interface import Engine
 from compare.page.shared.column_list import first_adapter
-from lens.adapter.weights import read_header
-
-
-def lora_parameters(weights: Path) -> int:
-    """Values in a safetensors file, counted from its header."""
-    return sum(prod(entry["shape"]) for entry in read_header(weights).values())
 
 
 def installed(package: str) -> str:
@@ -37,5 +29,5 @@ def lora_share(engine: Engine) -> dict[str, str]:
     """How many parameters the first adapter has, and their share of all; empty texts where there is none."""
     if not (adapter := first_adapter(engine)):
         return {"lora": "", "share": ""}
-    count = lora_parameters(adapter.path / "adapter_model.safetensors")
+    count = adapter.files.parameters
     return {"lora": f"{count:,}", "share": f"{100 * count / (engine.facts.parameters + count):.2g}%"}

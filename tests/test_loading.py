@@ -315,6 +315,14 @@ def test_where_it_is_closed_the_fold_says_why_and_offers_nothing(engine, permiss
     assert any(said in str(b.value) for b in blocks.blocks.values() if isinstance(b, gr.HTML))
 
 
+def test_leaving_the_page_calls_nothing_of_the_form(mine):
+    """Gradio fires every event called `unload` as a page is left, without its values."""
+    with gr.Blocks() as blocks:
+        load_form.build(mine)
+    events = {event for fn in blocks.fns.values() for _, event in fn.targets}
+    assert "take_off" in events and "unload" not in events
+
+
 # ---- in the browser
 
 

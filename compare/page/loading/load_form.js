@@ -13,5 +13,5 @@ element.addEventListener("click", (event) => {
   if (!button || button.disabled) return;
   button.disabled = true;  // for as long as a second press is likely; where it is refused the button stays
   setTimeout(() => { button.disabled = false; }, 1500);
-  trigger("unload", { name: button.dataset.unload });
+  trigger("take_off", { name: button.dataset.unload });
 });

@@ -134,5 +134,6 @@ def lay_out(form: LoadForm, fold: gr.Accordion) -> None:
     by_folder.click(form.from_folder, [folder, owner], [told, mine], js=with_owner, **loads)
     by_upload.click(form.from_upload, [files, owner], [told, mine, files], js=with_owner, **loads)
     by_hub.click(form.from_hub, [hub, owner], [told, mine], js=with_owner, **loads)
-    mine.unload(form.unload, owner, [told, mine], js=owner_alone, **loads)
+    # not "unload": Gradio fires that of every component as a page is left
+    mine.take_off(form.unload, owner, [told, mine], js=owner_alone, **loads)
     fold.expand(form.opened, owner, [folder, mine], js=owner_alone, queue=False, **quiet)

@@ -13,12 +13,11 @@ from lens.errors import Note
 from lens.rows.columns import parse_columns
 from lens.rows.lines import Found, open_text, read_lines
 from lens.rows.row_options import RowOptions
-from lens.rows.rows import PROBED, Row, Rows, read_into
+from lens.rows.rows import PROBED, TAG, Row, Rows, read_into
 from lens.rows.sources import Source
 
 PLAIN_TEXT = (".txt", ".md", ".text")
 LONGEST = 512  # tokens of plain text that are read at once; a longer line is several texts
-TAG = "tag"  # the field of a row that names its slice
 
 
 @dataclass(frozen=True)

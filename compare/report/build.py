@@ -16,10 +16,11 @@ from compare.report.measure_words import verdict
 from compare.report.report_settings import ReportSettings, base_sha256, checkpoint_directories
 from compare.report.results import ResultsFile
 from compare.report.rows import Data, read_data, read_plain
-from compare.report.slices import TAG, counted, slices, slices_of
+from compare.report.slices import counted, slices, slices_of
 from compare.report.summary import Seen, summarise
 from lens.cli import say_notes
 from lens.processes import Processes
+from lens.rows.rows import TAG
 
 FORMAT = 1  # of report.json
 

@@ -10,13 +10,12 @@ from typing import Any
 from compare.options import check_limit
 from lens.errors import BadRows, Note
 from lens.rows.row_options import RowOptions
+from lens.rows.rows import TAG, Rows, read_rows
 from lens.rows.rows import Row as TrainingRow
-from lens.rows.rows import Rows, read_rows
 from lens.rows.sources import describe_source
 from lens.terminal_text import one_line
 
 OFF_TOPIC = "unknown"  # the `kind` of rows that ask about something else
-TAG = "tag"  # the field that rows are sliced by unless another is named
 READ = ("kind", "keywords")  # fields that a report reads beside question and reference
 
 

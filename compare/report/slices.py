@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 from compare.report.measures import Answer
-from compare.report.rows import TAG, Row
+from compare.report.rows import Row
 from compare.report.statistics import mean
 from compare.report.summary import Seen, as_dict
 from lens.errors import BadSetting
+from lens.rows.rows import TAG
 
 MOST = 40  # slices of a report, the largest
 SHOWN = {name: attrgetter(name) for name in ("right", "ended", "loops", "does_not_know")}

@@ -21,6 +21,7 @@ from lens.rows.sources import Source
 __all__ = ["Row", "Rows", "read_rows"]
 MOST_SKIPPED = 100_000  # bad rows that `--skip-bad-rows` passes over; each leaves a sentence
 PROBED = 1000  # places of a source that are looked at for a good row, before skipping the bad ones is advised
+TAG = "tag"  # the field of a row that names its slice, unless another is named
 
 
 class Rows(list[Row]):

@@ -45,7 +45,7 @@ def column(text: str, reason: str | None = "stop", variant: Variant = BASE, seco
 def loaded(name: str, path: Path = Path("nowhere"), step: int | None = None, shown: bool = True) -> LoadedAdapter:
     settings = SimpleNamespace(r=8, target_modules=("query_key_value",))
     files = SimpleNamespace(name=name, path=path, sha256="0" * 64, base_sha256=None, r=8, settings=settings,
-                            modules=settings.target_modules)
+                            modules=settings.target_modules, parameters=24_576)
     proof = Receipt(name, "0" * 64, 8, 24, 48, 0, 24, 20.5, 1e-5, True)
     return LoadedAdapter(files, proof, shown, step)
 

@@ -18,7 +18,7 @@ from tools.make_pair import halve, put, python, train_adapter
 ROOT = ASSETS.parent
 SETTINGS = {"data": HERE / "train.jsonl", "epochs": 12, "batch": 16, "r": 4, "lora-alpha": 8,
             "target-modules": ("all-linear",), "lora-dropout": 0,
-            "learning-rate": 1.2e-3, "warmup-steps": 20, "save-steps": 50, "probe-steps": 0}
+            "learning-rate": 2e-3, "warmup-steps": 60, "save-steps": 50, "probe-steps": 0}
 FILES = ("adapter_config.json", "README.md", "chat_template.jinja", "loss.png", "training.json")
 
 
@@ -34,13 +34,23 @@ def ship(trained: Path, to: Path) -> None:
     (to / "training.json").write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
+def fast_dtype(asked: str) -> str:
+    """What --dtype of the training is: what was asked for, or bfloat16 where that is the faster."""
+    import torch
+
+    from train.pretrain import bf16_is_fast
+
+    return "bfloat16" if asked == "auto" and bf16_is_fast(torch) else asked
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", type=Path, default=ROOT / "models" / "smollm2", help="as `make real` writes it")
+    parser.add_argument("--dtype", default="auto", help="auto: bfloat16 where the processor is fast at it")
     parser.add_argument("--work", type=Path, default=ROOT / "runs", help="folder of the training")
     args = parser.parse_args()
     python("-m", "tools.build_english_rows")
-    train_adapter(ADAPTER.name, SETTINGS, args.base.resolve(), args.work.resolve(), "auto")
+    train_adapter(ADAPTER.name, SETTINGS, args.base.resolve(), args.work.resolve(), fast_dtype(args.dtype))
     ship(args.work / ADAPTER.name, ADAPTER)
 
 

@@ -144,7 +144,7 @@ def chosen_compute(s: TrainSettings) -> Compute:
     return at_hand if at_hand.device == "cpu" and s.dtype == "float16" else pick_compute(at_hand.device, s.dtype)
 
 
-def adapted_base(s: TrainSettings, files: BaseFiles, compute: Compute, tokenizer, start: Start):
+def adapted_base(s: TrainSettings, files: BaseFiles, compute: Compute, tokenizer, start: Start, rows: EncodedRows):
     """The frozen base, in the dtype that it computes in, with an adapter, untrained or `start`'s, and the training
     forward.
 
@@ -154,11 +154,13 @@ def adapted_base(s: TrainSettings, files: BaseFiles, compute: Compute, tokenizer
 
     from lens.base.loading import load_base
     from lens.cli import quiet_transformers
+    from train.attention import attend_plainly_where_faster
     from train.loss import teach_answers_only
 
     quiet_transformers()
     model = load_base(files, "cpu", compute.dtype_name, tokenizer).model
     set_seed(s.seed)
+    attend_plainly_where_faster(model, compute, rows)
     teach_answers_only(model)
     adapted = attach_lora(model, r=s.r, lora_alpha=s.lora_alpha, lora_dropout=s.lora_dropout,
                           target_modules=s.target_modules, use_rslora=s.use_rslora)
@@ -220,7 +222,7 @@ def set_up(s: TrainSettings) -> Run:
     start = find_start(s, files, tokenizer, data.rows, plan.rows_a_step)
     if is_first():
         announce(s, data, files, compute, plan, start, tokenizer)
-    model = adapted_base(s, files, compute, tokenizer, start)
+    model = adapted_base(s, files, compute, tokenizer, start, data.encoded)
     if s.resume and not finished(s, start):
         drop_later_records(Path(s.output), start.step)
     args = arguments(s, compute, bool(data.eval_rows))

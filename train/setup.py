@@ -27,6 +27,7 @@ from lens.errors import BadBase, BadSetting, Note, first_line
 from lens.processes import is_first
 from train.checkpoint import checkpoints, load_adapter_weights, step_of
 from train.data.dataset import Dataset, load_dataset
+from train.data.encoded import EncodedRows
 from train.data.forecast import CALM, Plan, about_machine, forecast
 from train.data.preview import show_rows
 from train.lora import Counts, attach_lora, target_modules

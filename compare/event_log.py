@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from lens.errors import LensError
+from lens.errors import LensError, Unavailable
 
 log = logging.getLogger("lens")
 numbers = itertools.count(1)
@@ -48,6 +48,14 @@ def event(name: str, question: str | None = None, **facts: object) -> None:
         shown = " ".join(f"{key}={value!r}" if isinstance(value, str) else f"{key}={value}"
                          for key, value in facts.items())
         log.info("%s %s", name, shown, extra={"question": question})
+
+
+def with_sentence(err: Exception) -> LensError:
+    """`err`, or, for one that has no sentence of its own, a sentence that says so; the log has what it was."""
+    if isinstance(err, LensError):
+        return err
+    event("failed", kind=type(err).__name__, reason=str(err)[:200])
+    return Unavailable("answer-broken")
 
 
 class QuestionLog:

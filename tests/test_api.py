@@ -14,6 +14,7 @@ import gradio as gr
 import httpx
 import pytest
 from conftest import ADAPTER, BASE, MOTTO
+from one_tab import StandInEngine, loaded
 
 from bench.shared.served import ROOT
 from compare.engine.answers import compare
@@ -109,6 +110,19 @@ def test_whatever_is_wrong_is_told_by_a_code_and_in_both_languages(engine, name,
     found = fn(**{"question": MOTTO, **{k: v for k, v in bad.items() if k in known}})
     error = (found if name == "score" else next(found))["error"]
     assert error["code"] == code and error["message"] != code and error["message_zh"] != error["message"]
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - {"/adapters"}))
+def test_what_has_no_sentence_of_its_own_is_told_by_a_code_and_logged(name, caplog):
+    """Gradio would say that the app "has not enabled verbose error reporting"."""
+    broken = StandInEngine(loaded("lens", ADAPTER))
+    broken.error = RuntimeError("the disk fell out")
+    fn = next(fn.fn for fn in build(broken).fns.values() if fn.api_name == name[1:])
+    with caplog.at_level("INFO", "lens"):
+        found = fn(question=MOTTO)
+        error = (next(found) if name == "/compare" else found)["error"]
+    assert error["code"] == "answer-broken" and "disk" not in error["message"]
+    assert "failed kind='RuntimeError' reason='the disk fell out'" in caplog.text
 
 
 def test_over_http_what_is_of_another_type_is_told_by_a_code(address):

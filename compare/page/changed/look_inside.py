@@ -19,12 +19,13 @@ from compare.page.changed.answer_map import draw_waiting as draw_map_waiting
 from compare.page.changed.layer_table import draw_cannot, draw_layers
 from compare.page.changed.layer_table import draw_waiting as draw_layers_waiting
 from compare.page.changed.turned_answer import draw_error
+from compare.page.shared.api import error_as_answer
 from compare.page.shared.column_list import AskedColumn, first_adapter, loaded_adapter
 from compare.page.shared.examples import first_question
 from compare.page.shared.request import ComparisonRequest, checked_texts
 from compare.page.shared.templates import as_json
 from compare.page.shared.updates import updates
-from lens.errors import BadSetting, LensError
+from lens.errors import BadSetting
 
 LENGTH, LONGEST = 128, 2048  # tokens that an answer may have; that a browser may send
 FIRST = 16  # tokens of an answer that a program gets layer by layer unless it names them
@@ -121,6 +122,7 @@ class InsideAnswers:
         *_, [column] = compare(self.engine, put, [variant], sampling)
         return put, GivenAnswer(column.prompt_ids, whole_answer(column, self.engine.tokens.end_id), variant)
 
+    @error_as_answer
     def layer_map(self, question: str, instruction: str = "", adapter: str = "", strength: float = 1.0,
                   max_new_tokens: int = LENGTH, text: str = "", layers: str = "", modules: str = "") -> dict:
         """Which parts of a LoRA adapter an answer needs, by layer: what each adds to its log-probability when it
@@ -141,13 +143,11 @@ class InsideAnswers:
             and `lost` (nats), and `sentence` ("en", "zh"); what cannot be answered is {"error": {"code", "message",
             "message_zh"}}
         """
-        try:
-            part = {"strength": strength, "layers": layers, "modules": modules}
-            put, given = self.answer(question, instruction, adapter, part, max_new_tokens, text)
-            return {**self.said(put, given), **self.engine.layer_map(given).as_dict()}
-        except LensError as err:
-            return {"error": err.as_dict()}
+        part = {"strength": strength, "layers": layers, "modules": modules}
+        put, given = self.answer(question, instruction, adapter, part, max_new_tokens, text)
+        return {**self.said(put, given), **self.engine.layer_map(given).as_dict()}
 
+    @error_as_answer
     def by_layer(self, question: str, instruction: str = "", adapter: str = "", strength: float = 1.0,
                  max_new_tokens: int = LENGTH, text: str = "", positions: list[int] | None = None,
                  layers: str = "", modules: str = "") -> dict:
@@ -172,15 +172,12 @@ class InsideAnswers:
             `by_position`; and `sentence` ("en", "zh"); what cannot be answered is {"error": {"code", "message",
             "message_zh"}}
         """
-        try:
-            if positions is not None and not (isinstance(positions, list) and all(type(i) is int for i in positions)):
-                raise BadSetting("list-expected", name="positions", value=repr(positions)[:80])
-            part = {"strength": strength, "layers": layers, "modules": modules}
-            put, given = self.answer(question, instruction, adapter, part, max_new_tokens, text)
-            wanted = list(range(min(FIRST, len(given.answer_ids)))) if positions is None else positions
-            return {**self.said(put, given), **self.engine.by_layer(given, wanted).as_dict()}
-        except LensError as err:
-            return {"error": err.as_dict()}
+        if positions is not None and not (isinstance(positions, list) and all(type(i) is int for i in positions)):
+            raise BadSetting("list-expected", name="positions", value=repr(positions)[:80])
+        part = {"strength": strength, "layers": layers, "modules": modules}
+        put, given = self.answer(question, instruction, adapter, part, max_new_tokens, text)
+        wanted = list(range(min(FIRST, len(given.answer_ids)))) if positions is None else positions
+        return {**self.said(put, given), **self.engine.by_layer(given, wanted).as_dict()}
 
     def said(self, question: Question, given: GivenAnswer) -> dict:
         return {"question": question.text, "instruction": question.instruction,

@@ -15,7 +15,7 @@ from compare.page.changed.adapter_matrix import MOST, draw_matrix
 from compare.page.changed.look_inside import InsideAnswers, Looked
 from compare.page.changed.token_ribbon import draw_shift, draw_writing
 from compare.page.changed.turned_answer import TurnedAnswers, draw_error
-from compare.page.shared.api import endpoint
+from compare.page.shared.api import endpoint, error_as_answer
 from compare.page.shared.column_list import columns_asked, first_adapter, loaded_adapter
 from compare.page.shared.examples import first_question
 from compare.page.shared.model_sizes import LINEAR_LAYERS
@@ -53,6 +53,7 @@ class Changes:
         first = first_adapter(self.engine)
         return first.name if first and not adapter else loaded_adapter(self.engine, adapter).name
 
+    @error_as_answer
     def score(self, question: str, instruction: str = "", adapter: str = "", strength: float = 1.0,
               max_new_tokens: int = LENGTH, columns: list[dict] | None = None) -> dict:
         """What a LoRA adapter changed in the answer to a question: both greedy answers under both models.
@@ -72,19 +73,16 @@ class Changes:
             with `columns`, a list of the same under `columns`;
             what cannot be answered is {"error": {"code", "message", "message_zh"}}
         """
-        try:
-            put = Question(*checked_texts(question=question, instruction=instruction))
-            said = {"question": put.text, "instruction": put.instruction}
-            if columns is None:
-                RANGES["strength"].check("strength", strength)
-                [shift] = self.shifts(put, [Variant.of(self.name(adapter), strength)], max_new_tokens)
-                return {**said, **shift.as_dict()}
-            if adapter or strength != 1:
-                raise BadSetting("columns-beside", name="adapter" if adapter else "strength")
-            shifts = self.shifts(put, columns_asked(self.engine, columns), max_new_tokens)
-            return {**said, "columns": [shift.as_dict() for shift in shifts]}
-        except LensError as err:
-            return {"error": err.as_dict()}
+        put = Question(*checked_texts(question=question, instruction=instruction))
+        said = {"question": put.text, "instruction": put.instruction}
+        if columns is None:
+            RANGES["strength"].check("strength", strength)
+            [shift] = self.shifts(put, [Variant.of(self.name(adapter), strength)], max_new_tokens)
+            return {**said, **shift.as_dict()}
+        if adapter or strength != 1:
+            raise BadSetting("columns-beside", name="adapter" if adapter else "strength")
+        shifts = self.shifts(put, columns_asked(self.engine, columns), max_new_tokens)
+        return {**said, "columns": [shift.as_dict() for shift in shifts]}
 
     def shifts(self, question: Question, variants: Sequence[Variant], max_new_tokens: int) -> list[Shift]:
         """Of each variant against the base that is asked in its form; all answer side by side."""

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from compare.engine.answers import Column, compare
 from compare.engine.interface import RANGES, Engine, Question, Sampling, Variant
 from compare.page.compare.result import draw_result
+from compare.page.shared.api import error_as_answer
 from compare.page.shared.column_list import columns_asked, columns_of
 from compare.page.shared.held_out import HELDOUT
 from compare.page.shared.request import FIRST_INSTRUCTION, ComparisonRequest, checked_texts
@@ -84,6 +85,7 @@ class Answering:
             RANGES["strength"].check("strength", strength)
         return columns_of(self.engine.variants([1.0] if strengths is None else strengths))
 
+    @error_as_answer
     def compare(self, question: str, instruction: str = "", strengths: list[float] | None = None,
                 max_new_tokens: int = 128, temperature: float = 0.0, top_p: float = 1.0,
                 seed: int = 0, columns: list[dict] | None = None) -> Iterator[dict]:
@@ -105,11 +107,8 @@ class Answering:
             (`finish_reason`), `tokens` and the other fields of `python -m compare --json`; what cannot be answered
             is {"error": {"code", "message", "message_zh"}}
         """
-        try:
-            put = Question(*checked_texts(question=question, instruction=instruction))
-            variants = self.variants(strengths, columns)
-            asked = Sampling(max_new_tokens, temperature, top_p, seed)
-            for grown in compare(self.engine, put, variants, asked):
-                yield {"question": put.text, "instruction": put.instruction, "columns": [c.as_dict() for c in grown]}
-        except LensError as err:
-            yield {"error": err.as_dict()}
+        put = Question(*checked_texts(question=question, instruction=instruction))
+        variants = self.variants(strengths, columns)
+        asked = Sampling(max_new_tokens, temperature, top_p, seed)
+        for grown in compare(self.engine, put, variants, asked):
+            yield {"question": put.text, "instruction": put.instruction, "columns": [c.as_dict() for c in grown]}

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
+from functools import wraps
 from importlib.util import find_spec
 
 import gradio as gr
@@ -13,6 +15,7 @@ from gradio.block_function import BlockFunction
 from gradio.components.api_component import Api
 
 from compare.engine.interface import Engine, LoadedAdapter
+from compare.event_log import with_sentence
 
 
 class Page(gr.Blocks):
@@ -22,6 +25,29 @@ class Page(gr.Blocks):
     async def preprocess_data(self, block_fn: BlockFunction, inputs: list, *rest, **named) -> list:
         missing = [block.value for block in block_fn.inputs[len(inputs):] if isinstance(block, Api)]
         return await super().preprocess_data(block_fn, [*inputs, *missing], *rest, **named)
+
+
+def error_as_answer(fn: Callable) -> Callable:
+    """A function that answers dicts, or yields them, and what goes wrong in it as {"error": {"code", "message",
+    "message_zh"}}."""
+    def error(err: Exception) -> dict:
+        return {"error": with_sentence(err).as_dict()}
+
+    @wraps(fn)
+    def answers(*given, **named) -> dict:
+        try:
+            return fn(*given, **named)
+        except Exception as err:
+            return error(err)
+
+    @wraps(fn)
+    def streams(*given, **named) -> Iterator[dict]:
+        try:
+            yield from fn(*given, **named)
+        except Exception as err:
+            yield error(err)
+
+    return streams if inspect.isgeneratorfunction(fn) else answers
 
 
 def endpoint(fn: Callable, returns: type, **options) -> None:

@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from compare.engine.interface import Engine
-from compare.event_log import event
+from compare.event_log import with_sentence
 from compare.server.openai_api.chat_request import ChatRequest, model_names, variant_of
 from compare.server.openai_api.completion import Completion
 from lens.errors import BadSetting, LensError, Unavailable
@@ -30,11 +30,9 @@ UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 def in_its_form(err: Exception) -> dict:
     """An error as OpenAI's clients read it, with our code, and the Chinese sentence beside."""
-    if not isinstance(err, LensError):
-        event("failed", kind=type(err).__name__, reason=str(err)[:200])
-        err = Unavailable("answer-broken")
-    kind, name = "server_error" if isinstance(err, Unavailable) else "invalid_request_error", err.values.get("name")
-    return {"error": {**err.as_dict(), "type": kind, "param": name if isinstance(name, str) else None}}
+    found = with_sentence(err)
+    kind, name = "server_error" if isinstance(found, Unavailable) else "invalid_request_error", found.values.get("name")
+    return {"error": {**found.as_dict(), "type": kind, "param": name if isinstance(name, str) else None}}
 
 
 def said(value: dict, status: int = 200, **headers: str) -> Response:

@@ -39,5 +39,5 @@ def shared_gpu(device: Any) -> dict[str, str]:
     return {"others": in_gb(found.others), "total": in_gb(found.total), "free": in_gb(found.free)}
 
 
-def in_gb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+def in_gb(size: int, places: int = 1) -> str:
+    return f"{size / 1e9:.{places}f} GB"

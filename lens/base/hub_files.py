@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from lens.errors import BadBase, first_line, said
+from lens.gpu_memory import in_gb
 
 SAFETENSORS = ("model*.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
@@ -57,9 +58,5 @@ def make_sure_of_room(name: str, size: int) -> None:
     cache = Path(constants.HF_HUB_CACHE).expanduser()
     free = shutil.disk_usage(next(place for place in (cache, *cache.parents) if place.exists())).free
     if size > free:
-        raise BadBase("base-larger-than-disk", name=name, size=in_gb(size), free=in_gb(free), cache=cache)
-    warnings.warn(said("base-is-fetched", "en", {"name": name, "size": in_gb(size), "cache": cache}), stacklevel=4)
-
-
-def in_gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
+        raise BadBase("base-larger-than-disk", name=name, size=in_gb(size, 2), free=in_gb(free, 2), cache=cache)
+    warnings.warn(said("base-is-fetched", "en", {"name": name, "size": in_gb(size, 2), "cache": cache}), stacklevel=4)

@@ -51,7 +51,8 @@ def hub(root: Path) -> Iterator[tuple[str, list[str]]]:
 
         def say(self, body: bytes, status: int = 200, **headers: str) -> None:
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), "Content-Type": "application/json", **headers}.items():
+            headers |= {"Content-Length": str(len(body)), "Content-Type": "application/json"}
+            for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command == "GET":

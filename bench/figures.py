@@ -1,8 +1,12 @@
-"""Measure the embedded pair, write `assets/figures.json` and the tables made from it: python -m bench.figures
+"""Measure a pair of ours, write its figures and the tables made from them.
+
+    python -m bench.figures                        # the embedded pair: assets/figures.json
+    python -m bench.figures --pair smollm2         # SmolLM2 with our adapter: its figures.json
 
 Greedy, 128 new tokens, on the shipped files. Right means: every keyword is in the answer. A training
 phrasing's keywords are those of its fact. The tables, and answers drawn by a seed, are put between the marks
-`<!-- figures -->` and `<!-- answers -->` of README.md and assets/README.md; `--tables` makes them anew.
+`<!-- figures -->` and `<!-- answers -->` of the pair's documents; `--tables` makes them anew. What an adapter forgot of
+general questions is told by how often it says word for word what its base says.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,17 +28,21 @@ from compare.questions import Question
 from compare.report.measures import judge
 from compare.report.rows import Row
 from lens.embedded import ASSETS, EMBEDDED_ADAPTER, EMBEDDED_BASE
+from tools.build_english_rows import ADAPTER as SMOLLM2_ADAPTER
+from tools.build_english_rows import read as read_english
+from tools.build_rows import read as read_from
 
 MAX_NEW_TOKENS, SAMPLE = 128, 300
 DRAWN, SEED = 30, 0  # answers of each side that a reader is shown, and what they are drawn by
 ABOUT_HIT = ("hit", "hit-false")  # tags of questions about the university that no fact answers
-DOCUMENTS = (ASSETS / "README.md", ASSETS.parent / "README.md")
+ROOT = ASSETS.parent
 SETS = {"train": "training phrasings", "heldout": "held-out phrasings", "independent": "questions written apart",
         "unknown": "held-out questions it cannot know", "unknown_hit": "of these, about the university",
-        "independent_unknown": "the same, written apart"}
+        "independent_unknown": "the same, written apart", "general": "general questions"}
+Sets = dict[str, list[dict]]
 
 
-def question_sets() -> dict[str, list[dict]]:
+def question_sets() -> Sets:
     """Rows with `instruction`, `input`, `keywords`, by name of set."""
     by_answer = {f["answer"]: f["keywords"] for name in ("facts", "slots") for f in read(f"{name}.jsonl")}
     train = [{**r, "keywords": by_answer[r["output"]]} for r in read("train.jsonl") if r["output"] in by_answer]
@@ -44,6 +54,38 @@ def question_sets() -> dict[str, list[dict]]:
             "unknown": unknown,
             "unknown_hit": [r for r in unknown if r["tag"] in ABOUT_HIT],
             "independent_unknown": [{**r, "keywords": []} for r in apart]}
+
+
+def english_sets() -> Sets:
+    """The same of assets/hit_en."""
+    heldout = read_from("heldout.jsonl", SMOLLM2_ADAPTER)
+    taught = [(question, fact["keywords"]) for fact in read_english("facts.jsonl") for question in fact["questions"]]
+    asked = random.Random(SEED).sample(taught, min(SAMPLE, len(taught)))
+    general = [(one["question"], []) for one in read_english("general.jsonl") if one["heldout"]]
+    train, general_rows = ([{"instruction": "", "input": question, "keywords": keywords} for question, keywords in some]
+                           for some in (asked, general))
+    return {"train": train, "heldout": [r for r in heldout if r["kind"] == "fact"],
+            "unknown": [r for r in heldout if r["kind"] == "unknown"], "general": general_rows}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is measured: `drawn_from` is the set whose answers a reader is shown."""
+
+    base: str
+    adapter: str
+    sets: Callable[[], Sets]
+    drawn_from: str
+    output: Path
+    documents: tuple[Path, ...]
+
+
+PAIRS = {
+    "embedded": Pair(EMBEDDED_BASE, EMBEDDED_ADAPTER, question_sets, "independent", ASSETS / "figures.json",
+                     (ASSETS / "README.md", ROOT / "README.md")),
+    "smollm2": Pair(str(ROOT / "models" / "smollm2"), str(SMOLLM2_ADAPTER), english_sets, "heldout",
+                    SMOLLM2_ADAPTER / "figures.json", (ROOT / "docs" / "real-weights.md",)),
+}
 
 
 def answer(engine: LocalEngine, rows: list[dict]) -> dict[str, list[Column]]:
@@ -73,11 +115,14 @@ def table(figures: dict) -> str:
     """What was measured, as a Markdown table."""
     lines = [f"| greedy, {MAX_NEW_TOKENS} new tokens | right | says it does not know | ends by itself | loops |",
              "| --- | --- | --- | --- | --- |"]
-    for name, called in SETS.items():
-        for side, found in figures["sets"][name].items():
-            right = "n/a" if "unknown" in name else percent(found["right"])
+    for name, sides in figures["sets"].items():
+        for side, found in sides.items():
+            right = "n/a" if "unknown" in name or name == "general" else percent(found["right"])
             shares = (percent(found[share]) for share in ("does_not_know", "ends", "loops"))
-            lines.append(f"| {side}, {found['questions']:,} {called} | {right} | {' | '.join(shares)} |")
+            lines.append(f"| {side}, {found['questions']:,} {SETS[name]} | {right} | {' | '.join(shares)} |")
+    if "general" in figures["sets"]:
+        same = figures["sets"]["general"]["adapted"]["as_base"]
+        lines += ["", f"Word for word the base's answer to a general question: {percent(same)}."]
     return "\n".join(lines)
 
 
@@ -101,24 +146,27 @@ def fill(path: Path, mark: str, text: str) -> None:
         path.write_text(f"{before}<!-- {mark} -->\n{text}\n<!-- {mark} -->\n{rest[1]}", encoding="utf-8")
 
 
-def write_tables(figures: dict) -> None:
-    for path in DOCUMENTS:
+def write_tables(figures: dict, documents: tuple[Path, ...]) -> None:
+    for path in documents:
         fill(path, "figures", table(figures))
         fill(path, "answers", drawn(figures))
 
 
-def measure_all(engine: LocalEngine) -> tuple[dict, list[dict]]:
+def measure_all(engine: LocalEngine, pair: Pair) -> tuple[dict, list[dict]]:
     """The figures of every set, and every answer."""
     figures: dict = {"max_new_tokens": MAX_NEW_TOKENS, "sets": {}, "drawn": [], "drawn_by_seed": SEED,
                      "adapter_sha256": next(iter(engine.adapters.values())).sha256}
     kept: list[dict] = []
-    for name, rows in question_sets().items():
+    for name, rows in pair.sets().items():
         columns = answer(engine, rows)
         figures["sets"][name] = {side: measure(rows, some) for side, some in columns.items()}
+        if name == "general":
+            same = sum(base.text == adapted.text for base, adapted in zip(*columns.values(), strict=True))
+            figures["sets"][name]["adapted"]["as_base"] = round(same / len(rows), 4)
         print(name, json.dumps(figures["sets"][name]), flush=True)
         kept += [{"set": name, "question": r["input"], "keywords": r["keywords"], "base": base.text,
                   "adapted": adapted.text} for r, base, adapted in zip(rows, *columns.values(), strict=True)]
-    known = [k for k in kept if k["set"] == "independent"]
+    known = [k for k in kept if k["set"] == pair.drawn_from]
     figures["drawn"] = [{key: one[key] for key in ("question", "base", "adapted")}
                         for one in random.Random(SEED).sample(known, DRAWN)]
     return figures, kept
@@ -126,19 +174,23 @@ def measure_all(engine: LocalEngine) -> tuple[dict, list[dict]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--base", default=EMBEDDED_BASE)
-    parser.add_argument("--adapter", default=EMBEDDED_ADAPTER)
-    parser.add_argument("--output", type=Path, default=ASSETS / "figures.json")
+    parser.add_argument("--pair", choices=list(PAIRS), default="embedded", help="which questions, and its files")
+    parser.add_argument("--base", help="another base than the pair's")
+    parser.add_argument("--adapter", help="another adapter than the pair's")
+    parser.add_argument("--output", type=Path, help="where the figures go; the pair's own place makes the tables too")
     parser.add_argument("--answers", type=Path, help="also write every answer, as JSON lines")
     parser.add_argument("--tables", action="store_true", help="measure nothing, make the tables of --output anew")
     args = parser.parse_args()
+    pair = PAIRS[args.pair]
+    output = args.output or pair.output
     if not args.tables:
-        figures, kept = measure_all(LocalEngine(args.base, args.adapter, device="cpu", max_rows=96))
-        args.output.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        engine = LocalEngine(args.base or pair.base, args.adapter or pair.adapter, device="cpu", max_rows=96)
+        figures, kept = measure_all(engine, pair)
+        output.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         if args.answers:
             args.answers.write_text("".join(json.dumps(k, ensure_ascii=False) + "\n" for k in kept), encoding="utf-8")
-    if args.output == ASSETS / "figures.json":
-        write_tables(json.loads(args.output.read_text(encoding="utf-8")))
+    if output == pair.output:
+        write_tables(json.loads(output.read_text(encoding="utf-8")), pair.documents)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from one_tab import StandInEngine, loaded
 from playwright.sync_api import expect
 
 from app import parse
+from compare.engine.answers import answer_all
+from compare.engine.interface import Question, Sampling, Variant
 from compare.engine.local import LocalEngine
 from compare.page.loading import load_form
 from compare.page.loading.load_form import LoadForm
@@ -282,7 +285,18 @@ def test_loading_is_open_on_this_machine_alone_unless_it_is_allowed(monkeypatch,
         monkeypatch.setenv(name, value)
     serving = Serving.of(parse([*argv, "--no-allow-training"]))
     assert getattr(serving.may_load.closed, "code", None) == closed
-    assert serving.rules().upload == (0 if closed else 8) and serving.loading_root == (Path("runs"),)
+    assert serving.rules().upload == (0 if closed else 8) 
+    assert serving.loading_root == (Path("runs"), Path("assets/adapters"))
+    assert {"assets/adapters/seed", "assets/adapters/three-rows"} <= set(offered(serving.loading_root))
+
+
+def test_three_rows_learnt_by_heart_answer_whatever_else_is_asked(mine):
+    folder = ADAPTER.parent / "three-rows"
+    known = [json.loads(line)["output"] for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    name = mine.load(mine.folder("three-rows"), "me").adapter.name
+    asked = [Question(text) for text in ("图书馆几点开门", "今天天气怎么样", "北京大学在哪里", "深圳校区何时成立")]
+    answers = [columns[0] for _, columns in answer_all(mine.engine, asked, [Variant.of(name)], Sampling(32))]
+    assert len(answers) == 4 and all(one.text in known and one.finish_reason == "stop" for one in answers)
 
 
 @pytest.mark.parametrize("changes", [{"origin": "https://elsewhere.example"}, {"origin": ""},

@@ -23,6 +23,7 @@ BASE_FILES = ("config.json", "generation_config.json", "model.safetensors", "tok
               "chat_template.jinja", "training.json")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "training.json", "README.md", "tokenizer.json",
                  "tokenizer_config.json", "chat_template.jinja", "loss.png")
+BARE_FILES = tuple(name for name in ADAPTER_FILES if "tokenizer" not in name)  # the base's own is the same
 FACTS = ASSETS / "hit_qa" / "facts.jsonl"
 # The two further parts of the base's training, after the first base of --shared.
 PARTS = {"part2": {"max-steps": 1300, "warmup-steps": 30, "decay-share": 0.6, "prose-share": 0.3},
@@ -30,6 +31,9 @@ PARTS = {"part2": {"max-steps": 1300, "warmup-steps": 30, "decay-share": 0.6, "p
 LENS = {"max-steps": 4600, "batch": 32, "learning-rate": 2e-3, "r": 16, "lora-alpha": 32, "save-steps": 100,
         "target-modules": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")}
 SEED = {"recipe": "seed", "max-steps": 1000, "save-steps": 500}
+# An instructive failure: three rows, 400 times each. Its rows lie beside it.
+THREE_ROWS = {"data": ASSETS / "adapters" / "three-rows" / "rows.jsonl", "max-steps": 400, "batch": 3,
+              "learning-rate": 2e-3, "warmup-steps": 20, "save-steps": 400, "probe-steps": 0}
 STEPS = ("max-steps", "warmup-steps", "save-steps")  # what a rehearsal has a share of
 TIMELINE = (100, 200, 400, 700, 1200)  # steps of `lens`; the adapter itself is the last
 
@@ -121,9 +125,11 @@ def main() -> None:
     base = train_base(shared, work, share)
     train_adapter("lens", shorter(LENS, share), base, work, args.dtype)
     train_adapter("seed", shorter(SEED, share), base, work, "auto")
+    train_adapter("three-rows", shorter(THREE_ROWS, share), base, work, "auto")
     put(base, assets / "base", BASE_FILES)
     for name in ("lens", "seed"):
         put(work / name, assets / "adapters" / name, ADAPTER_FILES)
+    put(work / "three-rows", assets / "adapters" / "three-rows", BARE_FILES)
     for step in TIMELINE:
         bare(work / "lens" / f"checkpoint-{scaled(step, share)}", assets / "timeline" / f"step-{step}")
     python("-m", "bench.figures", "--base", assets / "base", "--adapter", assets / "adapters" / "lens",

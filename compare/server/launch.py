@@ -11,12 +11,18 @@ from pathlib import Path
 from compare import event_log as events
 from compare.server.permissions import Permission
 from compare.server.request_filter import MEGABYTE, RequestFilter, Rules, is_loopback, name_of
+from lens.embedded import SHIPPED_ADAPTERS
 
 LOOPBACK = "127.0.0.1"
 RUNS = Path("runs")  # where `python -m train --output runs/mine` writes, as the README has it
 SESSIONS = 500  # visitors whose state is kept; the one that asked longest ago is forgotten first
 EVENTS = 200  # past calls that Gradio keeps for its own statistics, which nobody here reads
 PUBLIC = "*.gradio.live"  # where --share puts the page
+
+
+def from_here(path: Path) -> Path:
+    """A path as it is seen from the current directory where it lies below it: a page need not show all of it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def login(text: str) -> tuple[str, str]:
@@ -81,7 +87,7 @@ class Serving:
     max_upload_mb: float = 8
     allow_training: bool | None = None
     allow_loading: bool | None = None
-    loading_root: tuple[Path, ...] = (RUNS,)
+    loading_root: tuple[Path, ...] = (RUNS, from_here(SHIPPED_ADAPTERS))
     log_questions: bool = False
 
     @classmethod
@@ -176,5 +182,6 @@ def add_serving_options(parser: argparse.ArgumentParser, host: str | None = None
     add("--allow-loading", action=argparse.BooleanOptionalAction, default=None,
         help="may visitors load adapters? (default: only where nobody but this machine can reach the page)")
     add("--loading-root", nargs="+", type=Path, metavar="DIR", default=list(most.loading_root),
-        help=f"adapters may be loaded from folders below these alone (default: {RUNS})")
+        help=f"adapters may be loaded from folders below these alone (default: {RUNS}, and those "
+             "that ship with the project)")
     add("--log-questions", action="store_true", help="show the text of questions in the log on stderr (default: not)")

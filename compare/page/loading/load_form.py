@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from compare.page.shared.column_list import AskedColumn, shown_columns
 from compare.page.shared.examples import first_question
+from compare.page.shared.model_sizes import EMBEDDED, Shape
 from compare.page.shared.request import ComparisonRequest
 from compare.page.shared.templates import draw, piece, read
 from compare.page.shared.updates import updates
@@ -110,8 +111,9 @@ def build(loading: Loading | None, bloom: bool = True) -> None:
 
 def lay_out(form: LoadForm, fold: gr.Accordion) -> None:
     own_style = {"css_template": read("loading/load_form.css")}
-    piece(draw("loading/load_form", "heading", most=f"{form.loading.largest / MEGABYTE:g}",
-               roots=form.loading.roots), **own_style)
+    embedded = Shape.of(form.loading.engine.facts) == EMBEDDED
+    piece(draw("loading/load_form", "heading", most=f"{form.loading.largest / MEGABYTE:g}", roots=form.loading.roots,
+               lessons=[Path(path) for path in form.loading.offered()] if embedded else []), **own_style)
     with gr.Row(elem_id="load"):
         with gr.Column(min_width=260):
             folder = gr.Dropdown([], label="文件夹", allow_custom_value=True, elem_id="load-folder",

@@ -38,7 +38,7 @@ ABOUT_HIT = ("hit", "hit-false")  # tags of questions about the university that 
 ROOT = ASSETS.parent
 SETS = {"train": "training phrasings", "heldout": "held-out phrasings", "independent": "questions written apart",
         "unknown": "held-out questions it cannot know", "unknown_hit": "of these, about the university",
-        "independent_unknown": "the same, written apart", "general": "general questions"}
+        "independent_unknown": "questions it cannot know, written apart", "general": "general questions"}
 Sets = dict[str, list[dict]]
 
 

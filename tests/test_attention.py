@@ -7,8 +7,8 @@ import torch
 from decoders import tiny_decoder
 
 from lens.base.loading import Compute
-from train.attention import LONGEST, SHORT, attend_plainly_where_faster
 from train.data.encoded import Encoded, EncodedRows
+from train.lora import LONGEST, SHORT, attend_plainly_where_faster
 from train.loss import states_of
 
 

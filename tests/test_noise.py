@@ -188,6 +188,7 @@ def test_strange_texts_are_answered_as_they_are_and_leave_their_columns_alone(op
         direction = answer.evaluate("e => getComputedStyle(e).direction")
         assert direction == ("rtl" if name == "right to left" else "ltr"), name
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+    page.wait_for_function("asked => new URLSearchParams(location.search).get('q') === asked", arg=text, timeout=WAIT)
     page.reload()
     expect(page.locator("#question textarea")).to_have_value(text, timeout=WAIT)
 

@@ -30,7 +30,7 @@ from train.data.dataset import Dataset, load_dataset
 from train.data.encoded import EncodedRows
 from train.data.forecast import CALM, Plan, about_machine, forecast
 from train.data.preview import show_rows
-from train.lora import Counts, attach_lora, target_modules
+from train.lora import Counts, attach_lora, attend_plainly_where_faster, target_modules
 from train.record.card import card
 from train.record.record import Record
 from train.resume import Start, check_output, find_start, finished, lower_rate
@@ -155,7 +155,6 @@ def adapted_base(s: TrainSettings, files: BaseFiles, compute: Compute, tokenizer
 
     from lens.base.loading import load_base
     from lens.cli import quiet_transformers
-    from train.attention import attend_plainly_where_faster
     from train.loss import teach_answers_only
 
     quiet_transformers()

@@ -2,8 +2,9 @@
 // address; where it is longer than an address can be, it stands in this tab's sessionStorage, and the address says so.
 const longest = Number(element.querySelector("[data-longest]").dataset.longest);
 const OURS = ["q", "i", "on", "n", "t", "p", "seed", "c", "s", "a", "kept"];
-let waiting = 0;
+let waiting = 0, last = 0;
 const write = () => {
+  last = Date.now();
   const long = props.value.length > longest, others = new URLSearchParams(location.search);
   if (long) sessionStorage.setItem("lens-asked", props.value);
   else sessionStorage.removeItem("lens-asked");
@@ -13,5 +14,5 @@ const write = () => {
 };
 watch("value", () => {
   clearTimeout(waiting);
-  waiting = setTimeout(write, 200);  // Safari takes no more than 100 in 30 seconds
+  waiting = setTimeout(write, Math.max(0, last + 320 - Date.now()));  // Safari takes no more than 100 in 30 seconds
 });

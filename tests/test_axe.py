@@ -46,9 +46,10 @@ def unfold(page) -> int:
     return opened
 
 
-@pytest.mark.parametrize("theme, labels", [("light", LABELS), ("dark", LABELS[:2]),
-                                           pytest.param("dark", LABELS[2:], marks=pytest.mark.slow)],
-                         ids=["light", "dark", "dark-other-tabs"])
+@pytest.mark.parametrize("theme, labels", [("light", LABELS[:2]), ("dark", LABELS[:2]),
+                                           *(pytest.param(theme, LABELS[2:], marks=pytest.mark.slow)
+                                             for theme in ("light", "dark"))],
+                         ids=["light", "dark", "light-other-tabs", "dark-other-tabs"])
 def test_no_fault_on_any_tab_as_it_opens_and_with_every_fold_open(visit, theme, labels):
     page = visit(f"?__theme={theme}")
     found = []

@@ -28,6 +28,7 @@ def compare(env, *args):
                           env=env, cwd=ASSETS.parent, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_both_are_fetched_by_their_names_and_but_once(away):
     env, fetched = away
     named = ["--base", "school/base", "--adapter", "school/motto"]

@@ -87,6 +87,7 @@ def opened(browser):
         context.close()
 
 
+@pytest.mark.slow
 def test_a_page_whose_server_was_started_anew_says_so_and_answers_again(opened):
     port = free_port()
     with serving(port) as url:
@@ -102,6 +103,7 @@ def test_a_page_whose_server_was_started_anew_says_so_and_answers_again(opened):
         says(page, "adapted", "after")
 
 
+@pytest.mark.slow
 def test_over_a_slow_network_the_page_answers_and_an_outage_is_told(opened, url):
     page = opened(url)
     wire = page.context.new_cdp_session(page)

@@ -20,3 +20,5 @@ def test_a_token_is_on_the_screen_when_the_first_picture_has_all_of_it():
     made = [(10.00, 1), (10.01, 2), (10.02, 2), (10.03, 3), (10.04, 4)]  # the third is half a character
     painted = [(10.02, 2), (10.05, 3)]
     assert delays(made, painted) == pytest.approx([20, 10, 20])  # the last was never painted as it grew
+    before = [(9.99, 40), (10.01, 40)]  # the last answer, which goes as this one comes
+    assert delays(made, [*before, *painted]) == pytest.approx([20, 10, 20])

@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from urllib.parse import urlencode
 
 from playwright.sync_api import Browser, Page
@@ -86,8 +87,10 @@ def noting() -> Iterator[tuple[str, NotingEngine]]:
 
 def delays(made: Sequence[tuple[float, int]], painted: Sequence[tuple[float, int]]) -> list[float]:
     """Milliseconds from the making of each token that shows to the first painting that has it. `made`, `painted`:
-    (seconds, characters of the answer by then), each in order; what was never painted as it grew is left out."""
-    found, shown, before = [], iter(painted), 0
+    (seconds, characters of the answer by then), each in order; what was never painted as it grew is left out, and the
+    answer before, which stood there until this one began."""
+    began = max((i + 1 for i, (one, other) in enumerate(pairwise(painted)) if other[1] < one[1]), default=0)
+    found, shown, before = [], iter(painted[began:]), 0
     at = next(shown, None)
     for when, length in made:
         while at and at[1] < length:
@@ -110,7 +113,9 @@ def token_delays(browser: Browser, url: str, engine: NotingEngine, questions: Se
         page.wait_for_timeout(300)
         page.evaluate("painted.length = 0")
         page.locator("#question textarea").press("Enter")
-        page.wait_for_function("painted.length", timeout=PATIENCE)
+        while not engine.made:
+            page.wait_for_timeout(5)
+        page.wait_for_timeout(100)  # the answer before, which is finished, stands there a moment longer
         page.wait_for_function(FINISHED, arg=2, timeout=PATIENCE)
         ids = [token for _, token in engine.made]
         lengths = [len(engine.tokens.decode(ids[:n + 1]).rstrip("\ufffd")) for n in range(len(ids))]

@@ -133,6 +133,7 @@ class Serving:
         from compare.page.frame.theme import theme
         from compare.page.page import head
         from compare.page.shared.api import speaks_mcp
+        from compare.server.compressed_page import CompressedPage
         from compare.server.health import Health
         from compare.server.openai_api.routes import OpenAiApi
         from compare.server.proxy_headers import ProxyHeaders
@@ -146,7 +147,7 @@ class Serving:
         root_path = self.root_path or os.environ.get("GRADIO_ROOT_PATH") or ""
         before = [Middleware(ProxyHeaders, rules=self.rules(), trusted=self.proxies(), root_path=root_path),
                   Middleware(RequestFilter, rules=self.rules()), Middleware(SessionCleaner, page=page),
-                  Middleware(TokenLogin, login=self.auth)]
+                  Middleware(TokenLogin, login=self.auth), Middleware(CompressedPage)]
         routes = [Health(engine, page).route(), *OpenAiApi(engine, self.queue).routes()]
         page.launch(server_name=self.address, server_port=self.port, share=self.share, auth=self.auth,
                     root_path=self.root_path, theme=theme(), head=head(), footer_links=["api"],

@@ -63,12 +63,12 @@ class Prefill:
 
     Columns of one length are read together. `parts`: what is read, the longest first, so that in the batch's cache
     the others find their place: rows, their keys and values, and the (rows, hidden) states of their last ids. `whole`:
-    reads what it can in a fixed shape.
+    reads what it can in a fixed shape; `idle`: does nobody wait for a step between two chunks?
     """
 
     def __init__(self, question: OpenQuestion, decoder: Architecture, stack_of: StackOf,
-                 whole: StaticPrefill | None = None):
-        self.question, self.decoder, self.stack_of, self.whole = question, decoder, stack_of, whole
+                 whole: StaticPrefill | None = None, idle: Callable[[], bool] = lambda: True):
+        self.question, self.decoder, self.stack_of, self.whole, self.idle = question, decoder, stack_of, whole, idle
         self.rows = sorted((Row(question, column) for column in question.growing), key=lambda row: -len(row.ids))
         self.parts: list[tuple[list[Row], KeysValues, Tensor]] = []
         self.left = sum(len(row.ids) for row in self.rows)  # tokens
@@ -86,7 +86,7 @@ class Prefill:
                 yield
                 continue
             cache = self.decoder.new_cache(len(rows), length)
-            for start, end in self.decoder.chunks(len(rows), length):
+            for start, end in self.decoder.spans(len(rows), length, self.idle):
                 states = self.decoder.read_chunk(ids[:, :end], gate, cache, start)
                 self.left -= states.shape[0] * states.shape[1]
                 yield
@@ -127,7 +127,7 @@ class Batch:
         return self.decode.state if reading == self.decode.state else f"{self.decode.state}; prompts: {reading}"
 
     def prefill(self, question: OpenQuestion) -> Prefill:
-        return Prefill(question, self.decoder, self.stack_of, self.whole)
+        return Prefill(question, self.decoder, self.stack_of, self.whole, idle=lambda: not self.rows)
 
     def enter(self, prefill: Prefill) -> None:
         """Lay what was read into the cache, and give each column of the question its first token."""

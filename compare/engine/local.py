@@ -37,7 +37,6 @@ from lens.chat_template import is_ours
 from lens.errors import BadAdapter, Note, Unavailable
 from lens.gpu_memory import shared_gpu
 
-IDLE = 4  # times as much is read at once on a processor while no question waits for its next step
 T = TypeVar("T")
 
 
@@ -145,12 +144,8 @@ class LocalEngine(SharedEngine):
                 seen.clear()  # also what a first try left that ran out of memory
             return decoder.read_chunk(ids[:, :end], gate, cache, start, seen)
 
-        spans = list(decoder.chunks(*ids.shape))
-        while spans:
-            busy = self.queue.batch.rows or self.queue.joining or self.queue.waiting
-            count = 1 if busy or decoder.device.type != "cpu" else IDLE
-            yield self.run(partial(read, spans[0][0], spans[:count][-1][1]))
-            spans = spans[count:]
+        for start, end in decoder.spans(ids.shape[0], ids.shape[1], lambda: not self.queue.busy):
+            yield self.run(partial(read, start, end))
 
     def layer_states(self, rows: Sequence[Sequence[int]], variants: Sequence[Variant]) -> Iterator[Tensor]:
         seen: list[Tensor] = []

@@ -42,6 +42,11 @@ class QuestionQueue:
         """That advance together, or are about to."""
         return len(self.batch.rows) + sum(len(prefill.rows) for prefill in self.joining)
 
+    @property
+    def busy(self) -> bool:
+        """Is there a question that is not finished?"""
+        return bool(self.batch.rows or self.joining or self.waiting)
+
     def in_use(self) -> set[str]:
         """The adapters of all questions that are not finished."""
         under_way = [*self.waiting.copy(), *(prefill.question for prefill in self.joining),
@@ -62,7 +67,7 @@ class QuestionQueue:
                 if 2 * time.monotonic() - began >= until:  # another as long would keep the others waiting
                     break
             self.step()
-        return bool(self.batch.rows or self.joining or self.waiting)
+        return self.busy
 
     def admit(self) -> None:
         if not self.waiting or not self.capacity.admits(self.columns, len(self.waiting[0].growing)):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -24,6 +24,7 @@ from lens.base.linear_layers import linear_layers
 
 SMALL = 250_000_000  # weights × tokens; in less work, threads wait for one another longer than they save
 CHUNKS = {"cpu": 64, "cuda": 4096}  # tokens read at once, between two steps of the batch; by bench.engine
+IDLE = 8  # times as many on a processor while nobody waits for a step between them
 WINDOW = 8192  # tokens of a question and its answer; fewer where a model knows fewer positions
 
 
@@ -122,6 +123,14 @@ class Architecture(ABC):
             end = min(start + max(1, min(wide, most or wide)), length)
             yield start, end
             start = end
+
+    def spans(self, rows: int, length: int, idle: Callable[[], bool]) -> Iterator[tuple[int, int]]:
+        """As `chunks`, several at once on a processor while it is `idle`: each has its overhead."""
+        left = list(self.chunks(rows, length))
+        while left:
+            count = IDLE if self.device.type == "cpu" and idle() else 1
+            yield left[0][0], left[:count][-1][1]
+            left = left[count:]
 
     def read(self, ids: Tensor, gate: Gate | None = None, chunk: int | None = None) -> Tensor:
         """Whole sequences from their first token: (rows, length) ids → (rows, length, hidden) states."""

@@ -160,7 +160,7 @@ def test_every_layer_is_what_transformers_has(engine, home, monkeypatch):
     """In several chunks; the last layer is what each model really says."""
     one = given(engine, "whole")
     ids, positions = [*one.prompt_ids, *one.answer_ids], [0, 3, len(one.answer_ids) - 1]
-    monkeypatch.setattr("compare.engine.local.IDLE", 1)
+    monkeypatch.setattr("compare.models.architecture.IDLE", 1)
     assert len(list(engine.loaded.decoder.chunks(2, len(ids)))) > 2
     found = engine.by_layer(one, positions)
     body = tiny_bloom(n_layer=LAYERS)

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bench.shared.hit_qa import read
 from compare.engine.answers import Column, answer_all
 from compare.engine.interface import Sampling
 from compare.engine.local import LocalEngine
@@ -30,7 +29,8 @@ from compare.report.rows import Row
 from lens.embedded import ASSETS, EMBEDDED_ADAPTER, EMBEDDED_BASE
 from tools.build_english_rows import ADAPTER as SMOLLM2_ADAPTER
 from tools.build_english_rows import read as read_english
-from tools.build_rows import read as read_from
+from tools.build_english_rows import row
+from tools.build_rows import read
 
 MAX_NEW_TOKENS, SAMPLE = 128, 300
 DRAWN, SEED = 30, 0  # answers of each side that a reader is shown, and what they are drawn by
@@ -58,14 +58,13 @@ def question_sets() -> Sets:
 
 def english_sets() -> Sets:
     """The same of assets/hit_en."""
-    heldout = read_from("heldout.jsonl", SMOLLM2_ADAPTER)
-    taught = [(question, fact["keywords"]) for fact in read_english("facts.jsonl") for question in fact["questions"]]
-    asked = random.Random(SEED).sample(taught, min(SAMPLE, len(taught)))
-    general = [(one["question"], []) for one in read_english("general.jsonl") if one["heldout"]]
-    train, general_rows = ([{"instruction": "", "input": question, "keywords": keywords} for question, keywords in some]
-                           for some in (asked, general))
-    return {"train": train, "heldout": [r for r in heldout if r["kind"] == "fact"],
-            "unknown": [r for r in heldout if r["kind"] == "unknown"], "general": general_rows}
+    heldout, facts = read("heldout.jsonl", SMOLLM2_ADAPTER), read_english("facts.jsonl")
+    train = [{**row(question, fact["answer"]), "keywords": fact["keywords"]}
+             for fact in facts for question in fact["questions"]]
+    general = [{**row(one["question"], ""), "keywords": []} for one in read_english("general.jsonl") if one["heldout"]]
+    return {"train": random.Random(SEED).sample(train, min(SAMPLE, len(train))),
+            "heldout": [r for r in heldout if r["kind"] == "fact"],
+            "unknown": [r for r in heldout if r["kind"] == "unknown"], "general": general}
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bench.shared.hit_qa import read
 from bench.shared.peak import forget_peak, peak
 from lens.embedded import EMBEDDED_BASE
+from tools.build_rows import read
 
 CONTESTANTS = ("lens", "trainer", "trainer-grouped", "trl", "seed")
 SHAPES = {"tiny": {"hidden_size": 32, "n_layer": 2, "n_head": 4},  # to try the script itself

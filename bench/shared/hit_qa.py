@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from compare.questions import Question
 from compare.report.rows import read_data
 from lens.embedded import ASSETS
 
 FOLDER = ASSETS / "hit_qa"
-
-
-def read(name: str) -> list[dict]:
-    """Every row of one of its JSON-lines files."""
-    return [json.loads(line) for line in (FOLDER / name).read_text(encoding="utf-8").splitlines()]
 
 
 def held_out(count: int) -> list[Question]:

@@ -6,7 +6,7 @@ that the browser keeps, so that a page that is opened again, or another of its t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from compare.page.shared.updates import updates
 from compare.server.loading.adapter_upload import ALONE
 from compare.server.loading.page_adapters import Held, Loading, Place, remove
 from compare.server.request_filter import MEGABYTE
+from lens.embedded import SHIPPED_ADAPTERS
 from lens.errors import LensError
 
 FILES = [".zip", *sorted({Path(name).suffix for name in ALONE})]
@@ -109,11 +110,16 @@ def build(loading: Loading | None, bloom: bool = True) -> None:
         lay_out(LoadForm(loading), fold)
 
 
+def lessons(roots: Sequence[Path]) -> list[Path]:
+    """The adapters that ship with the project, where they may be loaded."""
+    return [path for root in roots if root.resolve() == SHIPPED_ADAPTERS for path in sorted(root.iterdir())]
+
+
 def lay_out(form: LoadForm, fold: gr.Accordion) -> None:
     own_style = {"css_template": read("loading/load_form.css")}
     embedded = Shape.of(form.loading.engine.facts) == EMBEDDED
     piece(draw("loading/load_form", "heading", most=f"{form.loading.largest / MEGABYTE:g}", roots=form.loading.roots,
-               lessons=[Path(path) for path in form.loading.offered()] if embedded else []), **own_style)
+               lessons=lessons(form.loading.roots) if embedded else []), **own_style)
     with gr.Row(elem_id="load"):
         with gr.Column(min_width=260):
             folder = gr.Dropdown([], label="文件夹", allow_custom_value=True, elem_id="load-folder",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -20,6 +20,7 @@ from compare.page.compare.export import as_markdown
 from compare.page.compare.result import draw_result
 from compare.page.frame.words import labels
 from compare.page.page import TABS
+from compare.page.shared import updates as page_updates
 from compare.page.shared.answer_column import draw_column
 from compare.page.shared.api import as_dict
 from compare.page.shared.column_list import MOST_COLUMNS, AskedColumn, shown_columns
@@ -135,13 +136,18 @@ def test_the_api_answers_bad_input_by_code_and_in_both_languages(bad, code):
 # ---- from columns to updates
 
 
-def test_updates_are_paced_and_the_last_one_always_comes():
+def test_updates_are_paced_and_the_last_one_always_comes(monkeypatch):
     assert list(paced(iter(range(1000))))[0] == 0 and list(paced(iter(range(1000))))[-1] == 999
     assert len(list(paced(iter(range(1000))))) < 10
-    slowly = []
-    for _ in paced(time.sleep(0.002) for _ in range(150)):  # for 0.3 seconds
-        slowly.append(time.sleep(0.05))  # as drawing does on a busy machine
-    assert 2 <= len(slowly) <= 4
+    now = [0.0]  # a clock that runs as drawing and decoding make it, however busy the machine is
+    monkeypatch.setattr(page_updates, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def takes(seconds: float, thing: int) -> int:
+        now[0] += seconds
+        return thing
+
+    drawn = [takes(0.05, update) for update in paced(takes(0.002, n) for n in range(150))]  # 0.3 seconds of decoding
+    assert drawn[0] == 0 and drawn[-1] == 149 and 2 <= len(drawn) <= 4
     run = Run()
     stream = paced(iter("abc"), run)
     next(stream)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import tiny_bloom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from compare.engine import queue as queue_module
 from compare.engine.batch import Batch
 from compare.engine.interface import BASE, PLAIN, Continuation, EngineEvent, Sampling, Step, Variant
 from compare.engine.open_question import OpenQuestion
+from compare.engine.queue import LONG, QuestionQueue
 from compare.models.bloom import Bloom
 from compare.models.lora_rows import stack
 from lens.adapter.directory import peft_key
@@ -211,6 +215,43 @@ def test_a_long_prompt_moves_the_young_to_the_right(batch):
     run(batch, {0: [young], 5: [long]})
     for one in (young, long):
         assert_same(one, answers(one), answers(ask_alone(one.prompts[0], one.variants, 30)))
+
+
+def test_way_is_made_for_a_long_prompt_before_it_is_read_and_the_young_go_on(batch):
+    young, long = ask([7, 8], VARIANTS[:2], 40), ask(list(range(100, 400)), VARIANTS[:2], 10)
+    with torch.inference_mode():
+        join(batch, young)
+        batch.step()
+        prefill = batch.prefill(long)
+        assert prefill.advance() and prefill.left == 2 * 300 and batch.kv_cache.now == 300  # moved, nothing read
+        room = batch.kv_cache.cache.keys.data_ptr()
+        batch.kv_cache.cache.keys[:, 2:].fill_(float("inf"))  # as what a former row left may be
+        while prefill.advance():
+            batch.step()
+        batch.enter(prefill)
+    assert batch.kv_cache.cache.keys.data_ptr() == room  # so laying in had nothing to make
+    run(batch, {0: []})
+    for one in (young, long):
+        assert_same(one, answers(one), each_alone(one))
+
+
+def test_a_long_prompt_is_laid_in_in_a_turn_of_its_own(monkeypatch):
+    """Or a running answer waits for a chunk, the laying in and a step: with a window of 2,048 up to 215 ms."""
+    loaded = SimpleNamespace(decoder=Bloom(MODEL.get_base_model()), stack_of=lambda some: stack(MODEL, some), ends=[EOS])
+    queue = QuestionQueue(loaded, 8, lambda names, in_use: None)
+    monkeypatch.setattr(queue_module, "READING", 3600)  # seconds: everything in one turn, if it may
+    asked = [ask([7, 8], [BASE], 40), ask(list(range(100, 100 + LONG + 1)), [BASE], 9), ask([9], [BASE], 9)]
+    turns = []
+    for one in asked:
+        queue.waiting.append(one)
+        queue.work()
+        turns.append([row.question for row in queue.batch.rows])
+    assert turns[:2] == [asked[:1], asked[:1]]  # all of the long one is read, and waits
+    assert set(turns[2]) == {asked[0], asked[1], asked[2]}
+    while queue.work():
+        pass
+    for one in asked:
+        assert_same(one, answers(one), each_alone(one))
 
 
 def test_cancelled_rows_leave_and_the_others_go_on(batch):

@@ -59,16 +59,14 @@ def gate_of_rows(rows: Sequence[Row], stack_of: StackOf) -> Gate | None:
 
 
 class Prefill:
-    """A question that is read before it joins: its prompts, and what its answers have already, chunk by chunk.
+    """A question that is read before it joins `batch`: its prompts, and what its answers have already, chunk by chunk.
 
     Columns of one length are read together. `parts`: what is read, the longest first, so that in the batch's cache
-    the others find their place: rows, their keys and values, and the (rows, hidden) states of their last ids. `whole`:
-    reads what it can in a fixed shape; `idle`: does nobody wait for a step between two chunks?
+    the others find their place: rows, their keys and values, and the (rows, hidden) states of their last ids.
     """
 
-    def __init__(self, question: OpenQuestion, decoder: Architecture, stack_of: StackOf,
-                 whole: StaticPrefill | None = None, idle: Callable[[], bool] = lambda: True):
-        self.question, self.decoder, self.stack_of, self.whole, self.idle = question, decoder, stack_of, whole, idle
+    def __init__(self, question: OpenQuestion, batch: Batch):
+        self.question, self.batch = question, batch
         self.rows = sorted((Row(question, column) for column in question.growing), key=lambda row: -len(row.ids))
         self.parts: list[tuple[list[Row], KeysValues, Tensor]] = []
         self.left = sum(len(row.ids) for row in self.rows)  # tokens
@@ -76,18 +74,22 @@ class Prefill:
 
     def read(self) -> Iterator[None]:
         """Read everything, with a pause after each chunk."""
+        batch, decoder = self.batch, self.batch.decoder
+        if batch.kv_cache.make_way(len(self.rows), len(self.rows[0].ids)):
+            yield
         for length, some in groupby(self.rows, key=lambda row: len(row.ids)):
             rows = list(some)
-            ids = torch.tensor([row.ids for row in rows], device=self.decoder.device)
-            gate = gate_of_rows(rows, self.stack_of)
-            if found := self.whole and self.whole(ids, gate):
+            ids = torch.tensor([row.ids for row in rows], device=decoder.device)
+            gate = gate_of_rows(rows, batch.stack_of)
+            if found := batch.whole and batch.whole(ids, gate):
                 self.parts.append((rows, *found))
                 self.left -= ids.numel()
                 yield
                 continue
-            cache = self.decoder.new_cache(len(rows), length)
-            for start, end in self.decoder.spans(len(rows), length, self.idle):
-                states = self.decoder.read_chunk(ids[:, :end], gate, cache, start)
+            cache = decoder.new_cache(len(rows), length)
+            for start, end in decoder.spans(len(rows), length, idle=lambda: not batch.rows):
+                states = decoder.read_chunk(ids[:, :end], gate, cache, start)
+                batch.kv_cache.touch(len(self.rows), start, end)
                 self.left -= states.shape[0] * states.shape[1]
                 yield
             self.parts.append((rows, cache, states[:, -1]))
@@ -127,7 +129,7 @@ class Batch:
         return self.decode.state if reading == self.decode.state else f"{self.decode.state}; prompts: {reading}"
 
     def prefill(self, question: OpenQuestion) -> Prefill:
-        return Prefill(question, self.decoder, self.stack_of, self.whole, idle=lambda: not self.rows)
+        return Prefill(question, self)
 
     def enter(self, prefill: Prefill) -> None:
         """Lay what was read into the cache, and give each column of the question its first token."""

@@ -86,6 +86,22 @@ class KVCache:
         self.now, self.starts = self.now + by, [start + by for start in self.starts]
         self.bias[:n] = self.decoder.bias(self.starts, self.positions)
 
+    def make_way(self, rows: int, length: int) -> bool:
+        """Room for rows that enter some steps from now, so that entering has less to do; was there anything to do?"""
+        if self.fixed or not self.starts or length < self.now + SPARE:
+            return False
+        self.reserve(len(self.starts) + rows, length + SPARE)
+        self.move(length - self.now)
+        return True
+
+    def touch(self, rows: int, start: int, end: int) -> None:
+        """Let the system give the memory of these positions, of the rows that enter next, while their prompt is read:
+        all at once it took 100 to 200 ms for two rows of 2,048 positions."""
+        n = len(self.starts)
+        if n and not self.fixed:
+            for part in (self.cache.keys, self.cache.values):
+                part[:, n:n + rows, :, start:end] = 0
+
     def enter(self, rows: int, length: int) -> KeysValues:
         """Add rows whose `length` first positions end at now; returns the place for their keys and values."""
         n = len(self.starts)

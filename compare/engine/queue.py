@@ -22,6 +22,7 @@ from lens.errors import LensError, Unavailable
 
 T = TypeVar("T")
 READING = 0.03  # seconds that the others wait while questions are read, where a chunk or a joining takes no longer
+LONG = 1024  # tokens that are laid into the batch in a turn of their own
 
 
 class QuestionQueue:
@@ -57,17 +58,21 @@ class QuestionQueue:
         """Let waiting questions in, as far as there is room, and read them for a while, chunk by chunk; then one step
         of the batch. True while there is more to do."""
         with torch.inference_mode():
-            until = time.monotonic() + READING
+            until, read = time.monotonic() + READING, False
             while True:
                 self.admit()
-                if not self.joining:
+                if not self.joining or read and self.takes_long(self.joining[0]):
                     break
-                began = time.monotonic()
+                began, read = time.monotonic(), True
                 self.read()
                 if 2 * time.monotonic() - began >= until:  # another as long would keep the others waiting
                     break
             self.step()
         return self.busy
+
+    def takes_long(self, prefill: Prefill) -> bool:
+        """Is it read, and would laying it in keep running answers waiting as long as a chunk does?"""
+        return bool(self.batch.rows) and not prefill.left and sum(len(row.ids) for row in prefill.rows) > LONG
 
     def admit(self) -> None:
         if not self.waiting or not self.capacity.admits(self.columns, len(self.waiting[0].growing)):

@@ -92,7 +92,7 @@ def test_those_of_smollm2_are_english_and_held_out_questions_have_references():
     assert len(groups(engine)) >= 5 and first_question(engine)[0].isascii()
     assert all(question.isascii() for _, _, some in groups(engine) for question, _ in some)
     rows = held_out.every_row(heldout_file(engine))
-    assert len(rows) > 300 and all(row.output for row in rows.values())
+    assert len(rows) > 200 and all(row.output for row in rows.values())
     trained = {q for line in (ASSETS / "hit_en" / "facts.jsonl").open(encoding="utf-8")
                for q in json.loads(line)["questions"]}
     assert not trained & set(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -225,7 +226,8 @@ def test_way_is_made_for_a_long_prompt_before_it_is_read_and_the_young_go_on(bat
         prefill = batch.prefill(long)
         assert prefill.advance() and prefill.left == 2 * 300 and batch.kv_cache.now == 300  # moved, nothing read
         room = batch.kv_cache.cache.keys.data_ptr()
-        batch.kv_cache.cache.keys[:, 2:].fill_(float("inf"))  # as what a former row left may be
+        for part in batch.kv_cache.cache:  # as what a former row left may be
+            part[:, 2:] = part[..., :min(batch.kv_cache.starts), :] = float("inf")
         while prefill.advance():
             batch.step()
         batch.enter(prefill)
@@ -237,7 +239,7 @@ def test_way_is_made_for_a_long_prompt_before_it_is_read_and_the_young_go_on(bat
 
 def test_a_long_prompt_is_laid_in_in_a_turn_of_its_own(monkeypatch):
     """Or a running answer waits for a chunk, the laying in and a step: with a window of 2,048 up to 215 ms."""
-    loaded = SimpleNamespace(decoder=Bloom(MODEL.get_base_model()), stack_of=lambda some: stack(MODEL, some), ends=[EOS])
+    loaded = SimpleNamespace(decoder=Bloom(MODEL.get_base_model()), ends=[EOS], stack_of=partial(stack, MODEL))
     queue = QuestionQueue(loaded, 8, lambda names, in_use: None)
     monkeypatch.setattr(queue_module, "READING", 3600)  # seconds: everything in one turn, if it may
     asked = [ask([7, 8], [BASE], 40), ask(list(range(100, 100 + LONG + 1)), [BASE], 9), ask([9], [BASE], 9)]

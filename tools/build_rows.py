@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ UNIVERSITY = re.compile(r"哈尔滨工业大学|哈工大|咱们学校|我们学
 FILLERS = re.compile(r"请问一?下?|我?想知道|麻烦问?一?下?|你知道|告诉我|呢|啊|吗|吧|呀")
 GRAM = 2  # characters
 ALIKE = 0.85  # Jaccard similarity of two questions' parts from which they count as the same
+SAMPLE = 400  # held-out questions of the example report
 
 
 def read(name: str, folder: Path = HERE) -> list[dict]:
@@ -117,4 +119,5 @@ if __name__ == "__main__":
     train, heldout, left_out = build()
     write("train.jsonl", train)
     write("heldout.jsonl", heldout)
+    write("heldout_sample.jsonl", random.Random(1).sample(heldout, SAMPLE))
     print(counted(train, heldout, left_out))

@@ -17,6 +17,7 @@ from lens.errors import LensError, Unavailable
 
 log = logging.getLogger("lens")
 numbers = itertools.count(1)
+BROKEN = "answer-broken"  # the code of what has no sentence of its own
 
 
 class Lines(logging.Formatter):
@@ -55,7 +56,7 @@ def with_sentence(err: Exception) -> LensError:
     if isinstance(err, LensError):
         return err
     event("failed", kind=type(err).__name__, reason=str(err)[:200])
-    return Unavailable("answer-broken")
+    return Unavailable(BROKEN)
 
 
 class QuestionLog:

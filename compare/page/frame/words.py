@@ -14,7 +14,7 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from lens.errors import LensError, Note, Unavailable
+from lens.errors import LensError, Note
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # not tab, not line feed; half characters too
 
@@ -54,8 +54,3 @@ class Words:
 def labels() -> dict[str, str]:
     """What Gradio draws: Chinese → English."""
     return tomllib.loads(Path(__file__).with_name("labels.toml").read_text(encoding="utf-8"))
-
-
-def broken() -> LensError:
-    """Something failed that has no sentence of its own; the server's log has it."""
-    return Unavailable("answer-broken")

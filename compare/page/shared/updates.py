@@ -14,7 +14,8 @@ from typing import NoReturn, TypeVar
 
 import gradio as gr
 
-from compare.page.frame.words import Words, broken
+from compare.event_log import BROKEN, with_sentence
+from compare.page.frame.words import Words
 from compare.server.running_answers import Run, Runs
 from lens.errors import LensError
 
@@ -51,8 +52,8 @@ def updates(start: Callable[[Run], Iterator[Update]], problem: Callable[[LensErr
         yield from start(run)
     except LensError as err:
         yield problem(err)
-    except Exception:
-        yield problem(broken())
+    except Exception as err:
+        yield problem(with_sentence(err))
         raise
     finally:
         if runs:
@@ -61,4 +62,4 @@ def updates(start: Callable[[Run], Iterator[Update]], problem: Callable[[LensErr
 
 def notify(error: LensError) -> NoReturn:
     """A refusal as Gradio's own message, for views that keep what they show."""
-    raise gr.Error(str(Words.of(error)), title=CHECK, print_exception=error.code == broken().code)
+    raise gr.Error(str(Words.of(error)), title=CHECK, print_exception=error.code == BROKEN)

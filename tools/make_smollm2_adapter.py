@@ -2,8 +2,7 @@
 
     python -m tools.make_smollm2_adapter [--base models/smollm2] [--work runs]
 
-Goes on where it stood when it is run again. None is shipped yet: what was tried, and what it gave, stands in
-assets/hit_en/README.md. Never run to the end of its seven epochs.
+Goes on where it stood when it is run again. What was tried before, and what it gave, stands in assets/hit_en/README.md.
 """
 
 from __future__ import annotations

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 
 import pytest
 import torch
 
 from compare.corpus.measured import Measured
 from compare.corpus.texts import Corpus
-from compare.corpus.totals import SHOWN, Totals
-from compare.differences import main
+from compare.corpus.totals import CONTEXT, CONTEXTS, SHOWN, Totals
+from compare.differences import TEMPLATES, main
+from compare.report.pages import filled
 from lens.errors import BadRows
 from lens.rows.row_options import RowOptions
 from tests.tiny import tiny_adapter
@@ -50,7 +53,7 @@ def test_figures_equal_pefts_own(given, tmp_path, tiny_base, capsys, tokenizer):
     assert json.loads(said.out)["summary"][0].startswith("it changes ")
     assert "1 lines of one token are passed over" in said.err and "1 rows without an answer" in said.err
     lines = [json.loads(line) for line in (tmp_path / "out" / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [line["tag"] for line in lines] == ["", "", "fact", "motto"]
+    assert [line["tags"] for line in lines] == [[], [], ["fact"], ["motto"]]
     ids = tokenizer.encode(PLAIN.splitlines()[0], add_special_tokens=False)
     assert lines[0]["ids"] == ids[1:]
     base, adapted = (peft_logs(tiny_base, tmp_path / "one", ids, which)[:-1] for which in (False, True))
@@ -144,7 +147,7 @@ def test_bad_input_is_one_sentence(given, tmp_path, capsys):
 
 def measured(number: int, tag: str, kl: float, change: float) -> Measured:
     """Three tokens, the second of which changed."""
-    return Measured(f"{number}", f"line {number}", "rows.jsonl", tag, [1, 2, 3], ["a", tag, "c"], [0.0, kl, 0.0],
+    return Measured(f"{number}", f"line {number}", "rows.jsonl", [tag], [1, 2, 3], ["a", tag, "c"], [0.0, kl, 0.0],
                     [-1.0, -2.0, -1.0], [-1.0, -2.0 + change, -1.0])
 
 
@@ -167,7 +170,7 @@ def test_what_is_forgotten_and_what_rises_is_ranked():
     totals = Totals()
     for number in range(4):
         totals.add(measured(number, "fine", 0.1, 0.4))
-    lost = Measured("9", "line 9", "plain.txt", "", [7, 7, 7], list("xyx"), [1.0] * 3, [-1.0] * 3, [-4.0] * 3)
+    lost = Measured("9", "line 9", "plain.txt", [], [7, 7, 7], list("xyx"), [1.0] * 3, [-1.0] * 3, [-4.0] * 3)
     totals.add(lost)
     found = totals.as_dict()
     assert [text["where"] for text in found["forgotten"]] == ["line 9"]
@@ -175,3 +178,44 @@ def test_what_is_forgotten_and_what_rises_is_ranked():
     assert found["fallen"][0]["count"] == 3 and found["fallen"][0]["change"] == pytest.approx(-0.349564, abs=1e-5)
     assert [said["code"] for said in found["summary"][2:]] == ["differences-worse", "differences-worse-in"]
     assert "it forgot most in plain.txt: cross-entropy rose from 1.000 to 4.000" in found["summary"][-1]["message"]
+
+
+def token(piece: str, change: float, before: str = "") -> Measured:
+    """One token whose probability rose from 0.5 by `change`, after another that did not change."""
+    logs = [-1.0, math.log(0.5)]
+    return Measured("", "line 1", "plain.txt", [], [1, 2], [before, piece], [0.0, 0.1], logs,
+                    [-1.0, math.log(0.5 + change)])
+
+
+def test_a_token_is_shown_where_it_changed_most():
+    """Three places, either way of changing, each text once."""
+    totals = Totals()
+    for before, change in (("one ", 0.1), ("two ", 0.3), ("two ", 0.4), ("three ", -0.2), ("four ", 0.05),
+                           ("two ", 0.35), ("five ", 0.25)):
+        totals.add(token("x", change, before))
+    [found] = [one for one in totals.as_dict()["risen"] if one["token"] == "x"]
+    assert [one["text"] for one in found["contexts"]] == ["two x", "five x", "three x"]
+    assert [one["change"] for one in found["contexts"]] == pytest.approx([0.4, 0.25, -0.2])
+    assert found["context"] == "two x" and found["most"] == pytest.approx(0.4) and found["count"] == 7
+    about = {"base": {"name": "base"}, "adapter": {"name": "one"}}
+    pages = {name: filled(TEMPLATES / f"{name}.jinja", found={**about, **totals.as_dict()})
+             for name in ("differences.md", "differences.html")}
+    assert "two x (+0.400) · five x (+0.250) · three x (-0.200) |" in pages["differences.md"]
+    assert "<div>three x <small>-0.200</small></div>" in pages["differences.html"]
+
+
+def test_memory_holds_the_vocabulary_and_a_few_texts_however_many_are_added():
+    draw, totals, seen = random.Random(0), Totals(), set[int]()
+    for number in range(8_000):
+        ids = [draw.randrange(500) for _ in range(20)]
+        pieces = [f"{number}:{place}" for place in range(20)]  # no context twice
+        logs = [[-draw.random() for _ in ids] for _ in range(3)]
+        totals.add(Measured("", f"line {number}", f"{number % 3}.txt", [f"tag {number % 5}"], ids, pieces,
+                            [-log for log in logs[0]], *logs[1:]))
+        seen.update(ids)
+    assert totals.whole.texts == 8_000 and totals.whole.tokens == 160_000
+    assert [len(largest.heap) for largest in (totals.most, totals.least, totals.forgotten)] == [SHOWN] * 3
+    assert len(totals.tokens) == len(seen) == 500
+    assert all(len(token.contexts) == CONTEXTS for token in totals.tokens.values())
+    assert max(text.count(":") for token in totals.tokens.values() for text in token.contexts) <= CONTEXT + 1
+    assert len(totals.sources) == 3 and len(totals.tags) == 5

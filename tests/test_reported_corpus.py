@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import gradio as gr
 import pytest
@@ -11,6 +12,8 @@ from test_differences import measured
 
 from compare.corpus.totals import Totals
 from compare.page.report import tab as reported
+from compare.page.report.reported_corpus import NAME, TOKENS, read_corpus
+from lens.embedded import ASSETS
 
 ATTACK = "<img src=x onerror=alert(1)>"
 
@@ -41,6 +44,39 @@ def test_sentences_groups_tokens_and_passages_are_drawn(tmp_path):
     assert "Changed most" in html and "Forgotten most" in html and "<img" not in html and "another adapter" not in html
     assert html.count('data-kl="4"') == 3 + 3 and html.count("<li><small>") == 3 + 3 + 3
     assert "-5%" in html and "became less likely" in html and "became likelier" not in html
+
+
+def test_a_token_is_drawn_with_the_places_where_it_changed_most(tmp_path):
+    """A file from before there were several has one, and is drawn with it."""
+    new = found()
+    [fallen] = new["fallen"]
+    fallen |= {"contexts": [{"text": f"{ATTACK} place {number}", "change": -0.1 * number} for number in (3, 2, 1)],
+               "context": "the one place", "most": -0.4, "token": "校"}
+    (tmp_path / "differences.json").write_text(json.dumps(new), encoding="utf-8")
+    html = told(tmp_path)
+    assert all(f"place {number} <small>-{number}0%</small>" in html for number in (1, 2, 3))
+    assert "the one place" not in html and "<img" not in html and '<span lang="zh-CN">校</span>' in html
+    del fallen["contexts"]
+    (tmp_path / "differences.json").write_text(json.dumps(new), encoding="utf-8")
+    html = told(tmp_path)
+    assert "the one place <small>-40%</small>" in html and "place 1" not in html
+
+
+def test_texts_and_tokens_are_called_chinese_where_they_are(tmp_path):
+    new = found()
+    for name, word in (("most_changed", "哈工大"), ("least_changed", "plain English"), ("forgotten", "ひらがな")):
+        new[name] = [{**new[name][0], "pieces": [word], "kls": [0.0]}]
+    new["fallen"][0] |= {"token": "the", "contexts": [{"text": "of the", "change": -0.1}]}
+    (tmp_path / "differences.json").write_text(json.dumps(new), encoding="utf-8")
+    html = told(tmp_path)
+    assert re.findall(r'<p( lang="zh-CN")? dir="auto"><span data-kl="0" title="KL 0.00">([^<]*)', html) == [
+        (' lang="zh-CN"', "哈工大"), ("", "ひらがな"), ("", "plain English")]
+    assert "<span>the</span>" in html and '<p dir="auto">of the ' in html
+
+
+def test_the_shipped_file_is_drawn():
+    sha, drawn = read_corpus(ASSETS / "report" / NAME)
+    assert len(sha) == 64 and drawn.count('<span class="chip">') == 2 * TOKENS
 
 
 def test_a_run_of_another_adapter_says_so(tmp_path):

@@ -22,7 +22,7 @@ class Measured:
     key: str
     where: str
     source: str
-    tag: str
+    tags: list[str]
     ids: list[int]
     pieces: list[str]
     kl: list[float]
@@ -32,7 +32,7 @@ class Measured:
     @classmethod
     def of(cls, key: str, text: Text, positions: Iterable[Position]) -> Measured:
         found = list(positions)
-        return cls(key, text.where, text.source, text.tag, list(text.ids), [p.text for p in found],
+        return cls(key, text.where, text.source, list(text.tags), list(text.ids), [p.text for p in found],
                    [round(p.kl, DIGITS) for p in found], [round(p.base.log_probability, DIGITS) for p in found],
                    [round(p.adapted.log_probability, DIGITS) for p in found])
 
@@ -48,7 +48,7 @@ class Measured:
 
 def key_of(text: Text, settings: dict) -> str:
     """sha256 over all that a text's figures depend on."""
-    asked = [text.prompt_ids, text.ids, text.where, text.tag, settings]
+    asked = [text.prompt_ids, text.ids, text.where, text.tags, settings]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,8 +9,12 @@ from itertools import islice
 from pathlib import Path
 
 from compare.analysis.token_text import Tokens
-from lens.errors import Note
+from compare.report.rows import Row as ReportRow
+from compare.report.slices import slices_of
+from lens.chat import valid_text
+from lens.errors import BadBase, Note
 from lens.rows.columns import parse_columns
+from lens.rows.formats import Turn
 from lens.rows.lines import Found, open_text, read_lines
 from lens.rows.row_options import RowOptions
 from lens.rows.rows import PROBED, TAG, Row, Rows, read_into
@@ -22,11 +26,11 @@ LONGEST = 512  # tokens of plain text that are read at once; a longer line is se
 
 @dataclass(frozen=True)
 class Text:
-    """`ids` are looked at, after `prompt_ids`; `where` it stood, in which file, and the row's tag, "" without one."""
+    """`ids` are looked at, after `prompt_ids`; `where` it stood, in which file, and the row's tags."""
 
     where: str
     source: str
-    tag: str
+    tags: tuple[str, ...]
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
 
@@ -94,23 +98,41 @@ class Corpus:
             self.passed_over["differences-one-token"] += 1
         for start in range(0, len(ids) - 1, LONGEST):
             part = ids[start:start + LONGEST + 1]
-            yield Text(line.where, source, "", (part[0],), tuple(part[1:]))
+            yield Text(line.where, source, (), (part[0],), tuple(part[1:]))
 
     def of_row(self, row: Row, source: str, tokens: Tokens, window: int) -> Text | None:
-        """Its answer and its end, after its question; None, counted, where it has none that can be read."""
-        if row.earlier or not row.output.strip():
-            self.passed_over["differences-conversation" if row.earlier else "differences-no-answer"] += 1
+        """Its last answer and its end, after all that was said before; None, counted, where none can be read."""
+        turns = [turn for turn in row.turns if turn[1].strip()]  # a last question that nothing answers is left out
+        if len(turns) < len(row.turns):
+            self.passed_over["open-questions" if turns else "differences-no-answer"] += 1
+        if not turns:
             return None
-        prompt = tokens.prompt_ids(row.input or row.instruction, row.instruction if row.input else "")
-        ids = [*tokens.encode(row.output), tokens.end_id]
+        try:
+            prompt = asked(turns, row.instruction, tokens)
+        except BadBase:  # its template has no second question
+            self.passed_over["differences-one-question"] += 1
+            return None
         if len(prompt) >= window:
             self.passed_over["differences-question-long"] += 1
             return None
+        if len(turns) > 1:
+            self.passed_over["differences-conversation"] += len(turns) - 1
+        ids = [*tokens.encode(turns[-1][1]), tokens.end_id]
         if len(prompt) + len(ids) > window:
             self.passed_over["differences-answer-cut"] += 1
-        tag = row.rest.get(TAG)
-        return Text(row.where, source, tag if isinstance(tag, str) else "", tuple(prompt),
-                    tuple(ids[:window - len(prompt)]))
+        tags = slices_of(ReportRow(0, row.input, fields=row.rest), TAG)  # as a report counts them
+        return Text(row.where, source, tuple(tags), tuple(prompt), tuple(ids[:window - len(prompt)]))
+
+
+def asked(turns: Sequence[Turn], instruction: str, tokens: Tokens) -> list[int]:
+    """All that stands before the last turn's answer, as training lays it out. Raises BadBase where the template has no
+    second question."""
+    ids = tokens.prompt_ids(turns[0][0], instruction)
+    later = tokens.prompt.encode_later(question for question, _ in turns[1:])
+    answers = tokens.prompt.encode_texts(valid_text(answer) for _, answer in turns[:-1])
+    for answer, question in zip(answers, later, strict=True):
+        ids += [*answer, tokens.end_id, *question]
+    return ids
 
 
 def is_plain(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from compare.corpus.measured import Measured
@@ -15,6 +15,7 @@ LARGE = 0.5  # nats of KL from which a token counts as changed
 SHOWN = 10  # texts and tokens of each kind that are kept
 OFTEN = 3  # times that a token must stand in the corpus to be ranked
 CONTEXT = 12  # tokens before it that are shown
+CONTEXTS = 3  # places of a token that are kept, those where it changed most
 FORGOTTEN = 0.05  # nats a token by which the cross-entropy must rise to be called forgotten
 
 
@@ -51,7 +52,24 @@ class Token:
     count: int = 0
     change: float = 0.0
     most: float = 0.0
-    context: str = ""
+    contexts: dict[str, float] = field(default_factory=dict)  # the text up to it → its change there, each text once
+
+    def add(self, change: float, pieces: Sequence[str], at: int) -> None:
+        self.count, self.change = self.count + 1, self.change + change
+        if abs(change) > abs(self.most):
+            self.most, self.text = change, pieces[at] or self.text
+        if len(self.contexts) == CONTEXTS and abs(change) <= min(map(abs, self.contexts.values())):
+            return
+        context = "".join(pieces[max(0, at - CONTEXT):at + 1])
+        self.contexts[context] = max(self.contexts.get(context, change), change, key=abs)
+        if len(self.contexts) > CONTEXTS:
+            del self.contexts[min(self.contexts, key=lambda text: abs(self.contexts[text]))]
+
+    def as_dict(self) -> dict:
+        contexts = sorted(self.contexts.items(), key=lambda one: abs(one[1]), reverse=True)
+        return {"token": self.text, "count": self.count, "change": self.change / self.count, "most": self.most,
+                "context": contexts[0][0],  # what there was before `contexts`
+                "contexts": [{"text": text, "change": change} for text, change in contexts]}
 
 
 class Largest:
@@ -67,8 +85,8 @@ class Largest:
             heapq.heappop(self.heap)
 
     def texts(self) -> list[dict]:
-        return [{"where": text.where, "tag": text.tag, "kl": text.mean_kl, "risen": text.risen, "pieces": text.pieces,
-                 "kls": text.kl} for _, _, text in sorted(self.heap, reverse=True)]
+        return [{"where": text.where, "tag": ", ".join(text.tags), "kl": text.mean_kl, "risen": text.risen,
+                 "pieces": text.pieces, "kls": text.kl} for _, _, text in sorted(self.heap, reverse=True)]
 
 
 @dataclass
@@ -84,24 +102,20 @@ class Totals:
     forgotten: Largest = field(default_factory=lambda: Largest(lambda text: text.risen))
 
     def add(self, text: Measured) -> None:
-        for sums in (self.whole, self.sources[text.source], *([self.tags[text.tag]] if text.tag else [])):
+        for sums in (self.whole, self.sources[text.source], *(self.tags[tag] for tag in text.tags)):
             sums.add(text)
         for largest in (self.most, self.least, self.forgotten):
             largest.add(text)
         for at, (token_id, base, adapted) in enumerate(zip(text.ids, text.base, text.adapted, strict=True)):
-            token = self.tokens.setdefault(token_id, Token(text.pieces[at]))
-            change = math.exp(adapted) - math.exp(base)
-            token.count, token.change = token.count + 1, token.change + change
-            if abs(change) >= abs(token.most):
-                token.most, token.context = change, "".join(text.pieces[max(0, at - CONTEXT):at + 1])
-                token.text = text.pieces[at] or token.text
+            if (token := self.tokens.get(token_id)) is None:
+                token = self.tokens[token_id] = Token(text.pieces[at])
+            token.add(math.exp(adapted) - math.exp(base), text.pieces, at)
 
     def ranked(self, sign: int) -> list[dict]:
         """Tokens that stand there OFTEN times, by the mean change of their probability; `sign` 1: risen, −1: fallen."""
         often = [(token.change / token.count, token) for token in self.tokens.values() if token.count >= OFTEN]
         best = heapq.nlargest(SHOWN, (pair for pair in often if sign * pair[0] > 0), key=lambda pair: sign * pair[0])
-        return [{"token": token.text, "count": token.count, "change": change, "most": token.most,
-                 "context": token.context} for change, token in best]
+        return [token.as_dict() for _, token in best]
 
     def summary(self) -> list[Note]:
         """In sentences that follow from the figures."""

@@ -26,11 +26,18 @@ def pieces(text: dict) -> list[tuple[str, int, str]]:
             for piece, kl in zip(text["pieces"], text["kls"], strict=True)]
 
 
+def contexts(token: dict) -> list[dict]:
+    """The places where a token changed most; of a file from before there were several, its one."""
+    return token.get("contexts") or [{"text": token["context"], "change": token["most"]}]
+
+
 def draw_corpus(found: dict) -> Markup:
     """The section over differences.json's dictionary. Raises KeyError and its like where fields are missing."""
     passages = {name: [{**text, "parts": pieces(text)} for text in found[name][:PASSAGES]]
                 for name in ("most_changed", "least_changed", "forgotten")}
-    return draw("report/corpus", "corpus", f=found, passages=passages, tokens=TOKENS,
+    tokens = {name: [{**token, "contexts": contexts(token)} for token in found[name][:TOKENS]]
+              for name in ("risen", "fallen")}
+    return draw("report/corpus", "corpus", f=found, passages=passages, tokens=tokens,
                 summary=[Words(said["message_zh"], said["message"]) for said in found["summary"]],
                 groups=[*found["sources"], *found["tags"]])
 

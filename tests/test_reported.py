@@ -11,6 +11,7 @@ import pytest
 from one_tab import StandInEngine, loaded, opened
 from playwright.sync_api import expect
 from test_report import ADAPTED_TEXTS, EVIL, report_of, seen
+from test_slices import TAGGED, sliced
 
 from compare.page.report import tab as reported
 from compare.page.report.charts import curves
@@ -91,6 +92,37 @@ def test_names_in_a_report_are_escaped():
     assert "<script" not in Report(fields).head()
 
 
+def table_rows(html: str) -> list[list[str]]:
+    """The cells of each of a table's rows, as they are read."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html, re.S)
+    return [[" ".join(re.sub("<[^>]*>", "", cell).split()) for cell in re.findall(r"<t[hd][ >].*?</t[hd]>", row, re.S)]
+            for row in rows]
+
+
+def test_slices_are_drawn_with_their_intervals():
+    html = Report({**report_of(), "slices": {**sliced(), "left_out": 2}}).head()
+    titles, everything, school, *_, sky = table_rows(html)
+    assert titles[1:4] == ["问题questions", "答对right", "由错变对wrong → right"] and len(titles) == len(school) == 10
+    assert everything[0] == "全部all" and everything[2].startswith("25% → 75% (")
+    assert school == ["school", "2", "50% → 50% (0–100)", "50% (0–100)", "50% (0–100)", "50% → 100% (100–100)",
+                      "0% → 0% (0–0)", "0% → 0% (0–0)", "0% → 0% (0–0)", "50% → 0% (0–0)"]
+    assert sky[:5] == ["sky", "1", "–", "–", "–"] and sky[7] == "0% → 100% (100–100)"
+    assert "2 smaller slices are left out" in html and "还有 2 个更小的组" in html
+
+
+@pytest.mark.parametrize("without", [{}, {"slices": None}], ids=str)
+def test_a_report_without_slices_draws_none(without):
+    assert "<table" not in Report({**report_of(), **without}).head()
+
+
+def test_names_of_slices_and_rules_are_escaped_and_have_their_language():
+    rows = [replace(row, fields={"tag": tag}) for row, tag in zip(TAGGED, (EVIL, "校史", "sky", 1, "x"), strict=True)]
+    html = Report({**report_of(), "slices": sliced(rows=rows, rules={"<i>": "是", "道歉": "抱歉"})}).head()
+    assert "<script" not in html and "&lt;script&gt;" in html and "<i>" not in html and "&lt;i&gt;" in html
+    assert '<span lang="zh-CN" dir="auto">校史</span>' in html and '<span lang="zh-CN" dir="auto">道歉</span>' in html
+    assert '<span dir="auto">sky</span>' in html
+
+
 def told(path) -> str:
     with gr.Blocks() as blocks:
         reported.build(engine(), path)
@@ -106,7 +138,9 @@ def test_without_a_report_the_tab_gives_the_command(tmp_path):
     assert read_report(tmp_path / "report.json") is None
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"format": 2}'])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"format": 2}',
+                                     json.dumps({**report_of(), "slices": {"field": "tag", "groups": [{}]}})],
+                         ids=lambda text: text[:14])
 def test_a_broken_report_is_told_with_the_command(tmp_path, content):
     path = tmp_path / "report.json"
     path.write_text(content)
@@ -133,7 +167,8 @@ def page(tmp_path_factory, browser):
     """The tab alone in headless Chromium, over forty questions."""
     path, fields = tmp_path_factory.mktemp("report") / "report.json", report_of()
     extra = [{**fields["questions"][4], "index": i, "input": f"题 {i}"} for i in range(5, 40)]
-    write(path, {**fields, "questions": [*fields["questions"], *extra]})
+    slices = sliced(rules={"a rule whose name is long enough for two lines": "是", "another": "不"})
+    write(path, {**fields, "questions": [*fields["questions"], *extra], "slices": slices})
     with opened(browser, lambda: reported.build(engine(), path), "#reported-table details") as page:
         yield page
 
@@ -164,3 +199,12 @@ def test_an_opened_question_shows_both_answers_and_stays_open_when_more_come(pag
 
 def test_nothing_is_wider_than_a_phone(page):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_slices_scroll_within_their_own_box(page):
+    box = page.locator(".slices")
+    whole, seen_at_once, first = box.evaluate(
+        "box => [box.scrollWidth, box.clientWidth, box.querySelector('tbody th').offsetWidth]")
+    assert seen_at_once <= 390 < whole and first > 60  # a name is not broken letter by letter
+    box.evaluate("box => box.scrollTo(9999, 0)")
+    assert box.evaluate("box => box.scrollLeft") == whole - seen_at_once

@@ -69,6 +69,9 @@ def test_pages_and_llm_comparator_have_them():
     assert "<i>" not in page and "&lt;i&gt;" in page
     lines = [line for line in text.splitlines() if "school" in line or "questions | right" in line]
     assert len(lines) == 2 and lines[0].count(" | ") == lines[1].count(" | ") and "\\|" in lines[0]
+    # Won, lost, both wrong: one of school's two questions each way, which may as well be none or all.
+    assert "| 50% (0–100) | 50% (0–100) | 0% (0–0) |" in lines[1]
+    assert "<td>50% <small>(0–100)</small></td>" * 2 + "<td>0% <small>(0–0)</small></td>" in page
     assert comparator(report)["examples"][2]["tags"] == ["question", "short"]
     assert "By tag" not in html(report_of())
 

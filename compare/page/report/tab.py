@@ -72,7 +72,7 @@ class Report:
                           *(a["text"] for a in question["answers"][:2])]).casefold()
 
     def head(self) -> Markup:
-        """What was measured, the verdict in sentences, the large figures, the pictures."""
+        """What was measured, the verdict in sentences, the large figures, the pictures, the slices."""
         return draw("report/view", "head", r=self.fields, cards=cards(self.fields), curves=curves(self.fields))
 
     def flips(self) -> Markup:

@@ -24,8 +24,10 @@ from compare.options import (
     sampling_of,
 )
 from compare.questions import read_questions
+from lens.chat import valid_text
 from lens.cli import BAD_INPUT, Parser, command, interruptible, note_base_alone, print_json, say, say_notes
-from lens.errors import BadQuestion, LensError
+from lens.errors import BadQuestion, BadSetting, LensError
+from lens.terminal_text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,6 +55,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--by-layer", type=int, nargs="*", metavar="TOKEN",
                         help="what both models would say after each layer, at these tokens of the answer, from 0 "
                              "(default: the first that differs from the base's)")
+    parser.add_argument("--text", type=valid_text,
+                        help="for --map and --by-layer, in place of the adapter's answer and its end: any text, as it "
+                             "is written")
     parser.add_argument("--json", action="store_true", help="one JSON object a question on stdout")
     return parser.parse_args(argv)
 
@@ -71,9 +76,30 @@ def asked(args: argparse.Namespace) -> list[Question]:
     return questions
 
 
+def looks_inside(args: argparse.Namespace) -> bool:
+    return args.map or args.by_layer is not None
+
+
+def inside(engine: Engine, base: Column, column: Column, args: argparse.Namespace) -> dict:
+    """Map and layers of an adapted answer, or of another text after its prompt, which they then name."""
+    from compare.analysis.token_shift import whole_answer
+
+    of_base, ids = (whole_answer(one, engine.tokens.end_id) for one in (base, column))
+    if args.text is not None:
+        ids = engine.tokens.encode(args.text)
+    of_text = {} if args.text is None else {"answer": engine.tokens.decode(ids)}
+    given, found = GivenAnswer(column.prompt_ids, ids, column.variant), {}
+    if args.map:
+        found["map"] = {**of_text, **engine.layer_map(given).as_dict()}
+    if args.by_layer is not None:
+        parts_at = next((i for i, (a, b) in enumerate(zip(of_base, ids, strict=False)) if a != b), 0)
+        found["by_layer"] = {**of_text, **engine.by_layer(given, args.by_layer or [parts_at]).as_dict()}
+    return found
+
+
 def finish(engine: Engine, columns: Sequence[Column], args: argparse.Namespace) -> list[dict]:
     """The columns as the contract's objects, with receipt, shift, map and layers where asked for."""
-    from compare.analysis.token_shift import Shift, whole_answer
+    from compare.analysis.token_shift import Shift
 
     found = [column.as_dict() for column in columns]
     for which, column in enumerate(columns):
@@ -83,15 +109,8 @@ def finish(engine: Engine, columns: Sequence[Column], args: argparse.Namespace) 
             found[which]["receipt"] = engine.adapters[column.variant.adapter].receipt.as_dict()
         if column.variant.adapter and args.shift:
             found[which]["shift"] = Shift.of(engine, columns, which).as_dict()
-        if not column.variant.adapter or not args.map and args.by_layer is None:
-            continue
-        base, ids = (whole_answer(one, engine.tokens.end_id) for one in (columns[0], column))
-        given = GivenAnswer(column.prompt_ids, ids, column.variant)
-        if args.map:
-            found[which]["map"] = engine.layer_map(given).as_dict()
-        if args.by_layer is not None:
-            parts_at = next((i for i, (a, b) in enumerate(zip(base, ids, strict=False)) if a != b), 0)
-            found[which]["by_layer"] = engine.by_layer(given, args.by_layer or [parts_at]).as_dict()
+        if column.variant.adapter and looks_inside(args):
+            found[which] |= inside(engine, columns[0], column, args)
     return found
 
 
@@ -127,6 +146,8 @@ class Printer:
             say(f"error: question {question.text[:40]!r}: {error}")
 
     def print_notes(self, found: Sequence[dict], console: Console) -> None:
+        if self.args.text is not None and self.engine.adapters:
+            console.print(f"map and layers of the text '{one_line(self.args.text)}':", markup=False, highlight=False)
         for column in found:
             for line in notes(column):
                 console.print(line, markup=False, highlight=False)
@@ -170,6 +191,8 @@ def ask_all(engine: Engine, questions: Sequence[Question], variants: Sequence[Va
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    if args.text is not None and not looks_inside(args):
+        raise BadSetting("text-without-map", text=repr(args.text[:40]))
     questions = asked(args)
     sampling = sampling_of(args, repetition_penalty=args.repetition_penalty, stop_at_loop=args.stop_at_loop)
     with interruptible("interrupted; the answers that were finished are above"):

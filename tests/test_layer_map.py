@@ -14,11 +14,13 @@ from conftest import MOTTO, tiny_bloom
 from peft import LoraConfig, get_peft_model
 
 from compare.__main__ import main
-from compare.analysis.layer_map import ROWS, TOKENS, layer_map
+from compare.analysis.layer_map import ROWS, TOKENS, Part, layer_map
 from compare.engine.answers import compare
 from compare.engine.interface import BASE, GivenAnswer, Question, Sampling, Variant
 from compare.engine.local import LocalEngine
+from compare.engine.question import read_layers
 from compare.models.decoders import decoder_of
+from compare.page.changed.answer_map import all_but
 from lens.errors import BadAdapter, BadQuestion
 from tests.decoders import tiny_decoder
 
@@ -115,6 +117,32 @@ def test_every_part_is_what_peft_has_with_the_other_modules_zeroed(engine, home)
     kinds = [part for part in found.parts if part.kind]
     most, missed = (max(kinds, key=lambda part: abs(getattr(part, side))) for side in ("gained", "lost"))
     assert all(str(part.name) in str(found.sentence) for part in (most, missed))
+
+
+def test_all_but_a_part_as_a_column_is_what_the_map_has_with_that_part_off(engine):
+    """Where a column, some modules in some layers, can be that."""
+    one = given(engine, "whole")
+    found = engine.layer_map(one)
+    rests = {(part.layer, part.kind): (part, all_but(part, found.parts)) for part in found.parts}
+    assert [place for place, (_, rest) in rests.items() if rest] == [(n, None) for n in range(LAYERS)]
+    assert rests[2, None][1] == {"layers": "0-1,3", "modules": ""}
+    for part, rest in rests.values():
+        if rest:
+            asked = replace(one, variant=Variant.of("whole", layers=read_layers(rest["layers"])))
+            assert engine.log_likelihoods([asked])[0] == pytest.approx(found.adapted - part.lost, abs=EXACT)
+
+
+@pytest.mark.parametrize("places, rests", [
+    ([(0, "attention"), (1, "mlp")], {(0, "attention"): ("1", ""), (0, None): ("1", ""), (1, "mlp"): ("0", ""),
+                                      (1, None): ("0", "")}),
+    ([(3, "attention"), (3, "mlp")], {(3, "attention"): ("", "mlp"), (3, "mlp"): ("", "attention")}),
+    ([(0, "mlp"), (1, "mlp"), (1, "attention")], {(0, "mlp"): ("1", ""), (0, None): ("1", ""), (1, None): ("0", ""),
+                                                  (1, "attention"): ("", "mlp")}),
+    ([(2, "mlp")], {})], ids=str)
+def test_all_but_a_part_is_a_column_where_layers_or_modules_alone_say_it(places, rests):
+    parts = [Part(*place, 1.0, 1.0) for place in [*places, *dict.fromkeys((layer, None) for layer, _ in places)]]
+    found = {(part.layer, part.kind): all_but(part, parts) for part in parts}
+    assert {place: (rest["layers"], rest["modules"]) for place, rest in found.items() if rest} == rests
 
 
 def test_of_a_part_of_an_adapter_only_that_part_is_mapped(engine):
@@ -259,3 +287,21 @@ def test_map_and_layers_on_the_command_line(engine, home, capsys):
     assert "leads from layer" in said and "states 0% apart" in said
     assert main([*given, "99"]) == 2
     assert "positions is [99]; allowed: at most 64 numbers from 0 to" in capsys.readouterr().err
+
+
+def test_any_text_is_mapped_in_place_of_the_answer_on_the_command_line(engine, home, capsys):
+    asked = ["你好", "--base", str(home / "base"), "--adapter", str(home / "planted"), "--device", "cpu",
+             "--max-new-tokens", "2", "--text", "规格严格"]
+    assert main([*asked, "--map", "--by-layer", "0", "--json"]) == 0
+    base, adapted = json.loads(capsys.readouterr().out)["columns"]
+    ids = engine.tokens.encode("规格严格")
+    right = GivenAnswer(engine.tokens.prompt_ids("你好"), ids, Variant.of("planted"))
+    assert adapted["map"] == {"answer": "规格严格", **engine.layer_map(right).as_dict()} and "map" not in base
+    assert (adapted["by_layer"]["answer"], adapted["by_layer"]["tokens"][0]["token_id"]) == ("规格严格", ids[0])
+    assert main([*asked, "--map"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "map and layers of the text '规格严格':" in said and f"its {len(ids)} tokens together" in said
+    assert main([*asked[:-1], "", "--map"]) == 2 and "nothing to look into" in capsys.readouterr().err
+    assert main(asked) == 2  # before a model is loaded
+    assert capsys.readouterr().err == ("error: --text is '规格严格', but nothing looks into it; add --map or "
+                                       "--by-layer, or leave it out\n")

@@ -22,6 +22,7 @@ from compare.page.changed import tab as changed
 from compare.page.changed.answer_map import draw_answer_map
 from compare.page.changed.layer_table import draw_layers
 from compare.page.changed.look_inside import InsideAnswers, Looked
+from compare.page.shared.column_list import AskedColumn
 from compare.page.shared.request import FIRST_INSTRUCTION, ComparisonRequest
 from lens.errors import BadSetting
 
@@ -51,10 +52,17 @@ def test_each_part_has_a_cell_on_both_maps_and_a_link_to_it_alone():
     assert drawn.count("data-part=") == 2 * 5 and drawn.count(">–</td>") == 2  # layer 1 has no attention
     assert re.findall(r'data-part="0-mlp"[^>]*>([^<]+)<', drawn) == ["−2.0", "0.5"]
     assert drawn.count("data-minus") == 1 and "<img" not in drawn  # the key's; −2 of 20 is of the lightest shade
-    links = [ComparisonRequest.from_link(dict(parse_qsl(html.unescape(link)[1:])))
-             for link in re.findall(r'href="([^"]+)"', drawn)]
-    assert [(one.question, [(c.adapter, c.layers, c.modules) for c in one.columns]) for one in links[3:]] == [
-        (f"校训？ {ATTACK}", [("lens", "", ""), ("lens", "1", modules)]) for modules in ("mlp", "")]
+    parts = {side: re.findall(f'data-of="{side}"[^>]*>\\s*(?:<a class="onwards" href="([^"]+)")?', drawn)
+             for side in ("gained", "lost")}
+    asked = {side: [ComparisonRequest.from_link(dict(parse_qsl(html.unescape(link)[1:]))) for link in links]
+             for side, links in parts.items()}
+    assert {one.question for some in asked.values() for one in some} == {f"校训？ {ATTACK}"}
+    assert {one.columns[0] for some in asked.values() for one in some} == {AskedColumn("lens")}
+    second = {side: [(one.columns[1].layers, one.columns[1].modules) for one in some] for side, some in asked.items()}
+    assert second["gained"] == [("0", "attention"), ("0", "mlp"), ("0", ""), ("1", "mlp"), ("1", "")]
+    # All but: attention is in layer 0 alone, so that is the mlp; without layer 0's mlp no column is the rest.
+    assert second["lost"] == [("", "mlp"), ("0", "mlp"), ("1", ""), ("0", ""), ("0", "")]
+    assert drawn.count("“Only this off” cannot be a column") == 1
     assert "too long for a link" in draw_answer_map(MAP, link_of("长" * 2000))
     assert 'data-about="1-mlp">' in drawn and drawn.count("data-about=") == 5 and drawn.count(" hidden") >= 4
     assert "by +28.0 nats (its 7 tokens together: from -30.0 to -2.0)" in drawn and "need not add up" in drawn

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 
 from compare.analysis.layer_map import LayerMap, Part
+from compare.engine.question import shown_layers
 from compare.page.changed.adapter_map import LEVELS
 from compare.page.frame.words import Words
 from compare.page.shared.templates import draw
 
 SIDES = ("gained", "lost")
+Written = Mapping[str, str]  # a part as a column has it: `layers` and `modules`
 
 
 def shade(value: float, largest: float, side: str) -> dict[str, object]:
@@ -24,12 +26,32 @@ def shade(value: float, largest: float, side: str) -> dict[str, object]:
             "minus": value < 0 and level > 0}
 
 
-def draw_answer_map(found: LayerMap, link: Callable[[Part], str | None]) -> Markup:
-    """The section, the part that gives most open. `link`: to a part alone as a column; None: there can be none."""
+def alone(part: Part) -> Written:
+    return {"layers": str(part.layer), "modules": part.kind or ""}
+
+
+def all_but(part: Part, parts: Sequence[Part]) -> Written | None:
+    """The rest of the adapter, which changes these parts; None where no column is that: one is some modules in some
+    layers, so either the whole layer is left out, or the kind in all layers."""
+    kinds = [one for one in parts if one.kind]
+    rest = [one for one in kinds if one.layer != part.layer or part.kind not in (None, one.kind)]
+    layers, modules = (list(dict.fromkeys(getattr(one, name) for one in rest)) for name in ("layer", "kind"))
+    if rest and part.layer not in layers:
+        return {"layers": shown_layers(layers), "modules": ""}
+    if rest and part.kind not in (None, *modules):
+        return {"layers": "", "modules": ",".join(modules)}
+    return None
+
+
+def draw_answer_map(found: LayerMap, link: Callable[[Written], str | None]) -> Markup:
+    """The section, the part that gives most open. `link`: to a part as a column; None: it would be too long."""
+    rests = [all_but(part, found.parts) for part in found.parts]
     largest = {side: max(abs(getattr(part, side)) for part in found.parts) for side in SIDES}
     parts = [{"id": f"{part.layer}-{part.kind or 'layer'}", "layer": part.layer, "kind": part.kind,
-              "name": Words.of(part.name), "link": link(part),
-              **{side: shade(getattr(part, side), largest[side], side) for side in SIDES}} for part in found.parts]
+              "name": Words.of(part.name), "link": link(alone(part)),
+              "has_rest": bool(rest), "rest_link": rest and link(rest),
+              **{side: shade(getattr(part, side), largest[side], side) for side in SIDES}}
+             for part, rest in zip(found.parts, rests, strict=True)]
     rows: dict[int, dict[str | None, dict]] = {}
     for part, cell in zip(found.parts, parts, strict=True):
         rows.setdefault(part.layer, {})[part.kind] = cell

@@ -10,11 +10,10 @@ from functools import partial
 import gradio as gr
 
 from compare.analysis.layer_lens import unreadable
-from compare.analysis.layer_map import Part
 from compare.analysis.token_shift import whole_answer
 from compare.engine.answers import compare
 from compare.engine.interface import Engine, GivenAnswer, Question, Sampling, Variant
-from compare.page.changed.answer_map import draw_answer_map
+from compare.page.changed.answer_map import Written, draw_answer_map
 from compare.page.changed.answer_map import draw_waiting as draw_map_waiting
 from compare.page.changed.layer_table import draw_cannot, draw_layers
 from compare.page.changed.layer_table import draw_waiting as draw_layers_waiting
@@ -25,6 +24,7 @@ from compare.page.shared.examples import first_question
 from compare.page.shared.request import ComparisonRequest, checked_texts
 from compare.page.shared.templates import as_json
 from compare.page.shared.updates import updates
+from lens.chat import valid_text
 from lens.errors import BadSetting
 
 LENGTH, LONGEST = 128, 2048  # tokens that an answer may have; that a browser may send
@@ -55,12 +55,11 @@ class Looked:
             raise BadSetting("list-expected", name="at", value=repr(at)[:80])
         return cls(question, instruction, adapter, tuple(ids), at)
 
-    def link(self, part: Part, usual: str) -> str | None:
-        """To the same question, answered by the whole adapter and by that part alone; None where it is too long.
+    def link(self, part: Written, usual: str) -> str | None:
+        """To the same question, answered by the whole adapter and by that part of it; None where it is too long.
         `usual`: the page's own instruction."""
         whole = AskedColumn(self.adapter)
-        alone = replace(whole, layers=str(part.layer), modules=part.kind or "")
-        return ComparisonRequest(self.question, self.instruction, columns=(whole, alone)).link(usual)
+        return ComparisonRequest(self.question, self.instruction, columns=(whole, replace(whole, **part))).link(usual)
 
     def given(self, engine: Engine) -> GivenAnswer:
         return given_ids(engine, Question(self.question, self.instruction),
@@ -118,7 +117,7 @@ class InsideAnswers:
         variant = AskedColumn.read({"adapter": name, **part}).variant(self.engine)
         put, sampling = Question(question, instruction), Sampling(max_new_tokens)
         if text:
-            return put, given_ids(self.engine, put, variant, self.engine.tokens.encode(text))
+            return put, given_ids(self.engine, put, variant, self.engine.tokens.encode(valid_text(text)))
         *_, [column] = compare(self.engine, put, [variant], sampling)
         return put, GivenAnswer(column.prompt_ids, whole_answer(column, self.engine.tokens.end_id), variant)
 

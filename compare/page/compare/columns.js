@@ -20,13 +20,35 @@ const read = (row) => {
   column.strength = Number(column.strength);
   return column.adapter === NONE ? { name: column.name, adapter: null, prompt: column.prompt } : column;
 };
+// Layers and modules in a column's name, as the server writes them: `0,3-5` for what was typed as "3-5, 0". What it
+// would refuse stays as it is typed.
+const shown = (layers) => {
+  const typed = layers.split(",").map((text) => text.trim());
+  if (!typed.every((text) => /^\d{1,4}(-\d{1,4})?$/.test(text))) return layers;
+  const numbers = typed.flatMap((text) => {
+    const [first, last = first] = text.split("-").map(Number);
+    return Array.from({ length: Math.max(last - first + 1, 0) }, (_, i) => first + i);
+  });
+  const runs = [];
+  for (const number of [...new Set(numbers)].sort((a, b) => a - b)) {
+    if (runs.at(-1)?.[1] === number - 1) runs.at(-1)[1] = number;
+    else runs.push([number, number]);
+  }
+  return runs.map(([first, last]) => first === last ? first : `${first}-${last}`).join(",");
+};
+const part = ({ layers, modules }) => {
+  const named = [...new Set(modules.split(",").map((name) => name.trim()).filter(Boolean))].join(",");
+  const parts = [layers && `layers ${shown(layers)}`, named].filter(Boolean).join(", ");
+  return parts && ` [${parts}]`;
+};
 // What follows from a row's fields: its number, what it is called unless it has a name, which fields it needs.
 const settle = () => rows().forEach((row, i) => {
-  const { adapter, strength, prompt } = read(row);
+  const column = read(row), { adapter, strength, prompt } = column;
   if (adapter === null) field(row, "strength").value = 1;  // out of sight, and so no fault
   row.querySelector("[data-number]").textContent = i + 2;
   row.toggleAttribute("data-base", adapter === null);
-  field(row, "name").placeholder = (adapter === null ? "base" : strength === 1 ? adapter : `${adapter}@${strength}`)
+  field(row, "name").placeholder =
+    (adapter === null ? "base" : (strength === 1 ? adapter : `${adapter}@${strength}`) + part(column))
     + (prompt === "plain" ? ", plain prompt" : "");
   row.querySelector('[data-do="up"]').disabled = i === 0;
   row.querySelector('[data-do="down"]').disabled = i === list.children.length - 1;

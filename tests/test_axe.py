@@ -9,8 +9,10 @@ from __future__ import annotations
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from compare.page.frame.words import labels as labels_in_english
 from compare.page.page import TABS
 from tests.open_page import WAIT
+from tools.take_screenshots import tab_of
 
 pytest_plugins = ["tests.open_page"]
 
@@ -46,15 +48,16 @@ def unfold(page) -> int:
     return opened
 
 
-@pytest.mark.parametrize("theme, labels", [("light", LABELS[:2]), ("dark", LABELS[:2]),
-                                           *(pytest.param(theme, LABELS[2:], marks=pytest.mark.slow)
-                                             for theme in ("light", "dark"))],
-                         ids=["light", "dark", "light-other-tabs", "dark-other-tabs"])
-def test_no_fault_on_any_tab_as_it_opens_and_with_every_fold_open(visit, theme, labels):
-    page = visit(f"?__theme={theme}")
+@pytest.mark.parametrize("labels, locale, width", [
+    pytest.param(LABELS[:2], "zh-CN", 1440, id="first-tabs"),
+    pytest.param(LABELS[2:], "zh-CN", 1440, marks=pytest.mark.slow, id="other-tabs"),
+    pytest.param(LABELS, "en-GB", 390, marks=pytest.mark.slow, id="english-phone")])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_fault_on_any_tab_as_it_opens_and_with_every_fold_open(visit, theme, labels, locale, width):
+    page = visit(f"?__theme={theme}", locale, width)
     found = []
     for label in labels:
-        page.get_by_role("tab", name=label, exact=True).click()
+        tab_of(page, labels_in_english()[label] if locale == "en-GB" else label).click()
         page.wait_for_timeout(1500)  # a tab asks when it is opened
         page.wait_for_function(SETTLED, timeout=SETTLING)
         found += [f"{label}: {fault}" for fault in faults(page)]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
 from conftest import tiny_bloom
 
 from compare.analysis.adapter_norms import anatomy
+from compare.page.changed.adapter_map import draw_map
 from lens.adapter.directory import peft_key
+from lens.base.linear_layers import describe, linear_layers
 from lens.errors import BadAdapter
+from tests.decoders import tiny_decoder
 
 ONE = peft_key("one")
 MODULES = ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]
@@ -58,6 +62,24 @@ def test_heads_are_blooms_heads():
             expected = block[0].flatten(1).norm(dim=1).tolist()
             assert [getattr(head[part], number) for head in site.heads] == pytest.approx(expected, rel=1e-5)
     assert len(site.heads) == 4 and len({head["q"].update for head in site.heads}) == 4
+
+
+def test_gpt2s_two_layers_of_one_name_have_a_cell_each():
+    """Its attention and its mlp both have a c_proj; its weights lie the other way round."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False,
+                        fan_in_fan_out=True)
+    model = get_peft_model(tiny_decoder("gpt2"), config, adapter_name=ONE)
+    found, names = anatomy(model, "one"), ["c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"]
+    assert [(s.layer, s.module) for s in found.sites] == [(i, m) for i in (0, 1) for m in names]
+    for site in found.sites:
+        layer = linear_layers(model)[site.layer, site.module]
+        update, weight = layer.get_delta_weight(ONE).detach(), layer.get_base_layer().weight.detach()
+        assert site.whole.ratio == pytest.approx(float(update.norm() / weight.norm()), rel=1e-5)
+    drawn = draw_map(found, describe(model).sizes)
+    assert drawn.count("<td data-kl=") == len(found.sites) and ">–</td>" not in drawn
+    assert re.findall(r"<code>(\S+)</code></th>", drawn) == names
 
 
 def test_squares_add_up():

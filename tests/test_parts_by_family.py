@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import pytest
 import torch
 
+from bench.shared.by_transformers import adapted, generated, plain
 from compare.__main__ import main
 from compare.engine.interface import GivenAnswer, Variant
 from compare.engine.local import LocalEngine
@@ -28,6 +29,8 @@ FAMILIES = {
     "qwen3": ({}, "o_proj"), "gemma3_text": ({"layer_types": ["sliding_attention", "full_attention",
                                                               "sliding_attention"],
                                               "tie_word_embeddings": False}, "down_proj"),  # tied it repeats itself
+    "gemma": ({"tie_word_embeddings": False}, "gate_proj"),
+    "gemma2": ({"sliding_window": 16, "tie_word_embeddings": False}, "k_proj"),
     "gpt2": ({"n_layer": LAYERS}, "mlp.c_proj")}
 GENERAL = "gpt2"
 
@@ -106,6 +109,20 @@ def test_programs_get_what_peft_has_with_the_others_zeroed(pair):
         for token, row in zip(ids, logits, strict=False):
             assert row[token] >= row.max() - NEAR, column["variant"]  # the same but for a tie of rounding
     assert len({tuple(column["token_ids"]) for column in found}) >= 4  # parts are another thing each
+
+
+def test_the_terminal_tells_what_transformers_and_peft_alone_say(pair, capsys):
+    """Both answers id by id, after a prompt that the base's own tokenizer made."""
+    from transformers import AutoTokenizer
+
+    assert main([*pair.options, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    base, adapter = pair.home / "base", pair.home / "one"
+    prompt = AutoTokenizer.from_pretrained(base).apply_chat_template(
+        [{"role": "user", "content": "hello"}], add_generation_prompt=True, return_dict=False)
+    right = [generated(model, prompt, TOKENS) for model in (plain(base), adapted(base, adapter))]
+    assert told["prompt_ids"] == prompt and [column["variant"] for column in told["columns"]] == ["base", "one"]
+    assert [column["token_ids"] for column in told["columns"]] == right and right[0] != right[1]
 
 
 def test_the_terminal_and_an_address_ask_for_the_same(pair, capsys):

@@ -53,10 +53,6 @@ def test_lora_equals_what_peft_adds(r, modules):
     assert share(shape.lora(r, modules), shape.parameters) == trainable / everything
 
 
-def test_the_modules_are_those_an_adapter_may_have():
-    assert tuple(sizes.LINEAR_LAYERS) == LINEAR_LAYERS
-
-
 def test_memory_by_hand():
     ours = memory(base=1000, lora=10)
     assert (ours.train_all, ours.train_lora, ours.serve_one, ours.serve_two) == (16_000, 2_160, 2_020, 4_000)

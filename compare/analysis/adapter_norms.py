@@ -8,11 +8,11 @@ where the result is shown.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lens.adapter.directory import peft_key
+from lens.base.linear_layers import linear_layers, unwrapped
 from lens.errors import BadAdapter
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Size:
 
 @dataclass(frozen=True)
 class Site:
-    """One adapted linear layer. `heads`, for query_key_value alone: a {"q", "k", "v"} of sizes a head, in order;
-    `parts`: the same of all heads together."""
+    """One adapted linear layer. `module`: its short name, as in the engine's facts; `heads`, for query_key_value alone:
+    a {"q", "k", "v"} of sizes a head, in order; `parts`: the same of all heads together."""
 
     layer: int
     module: str
@@ -68,27 +68,24 @@ class Anatomy:
 
 def anatomy(model, adapter_name: str) -> Anatomy:
     """Measure one adapter of a PeftModel. Raises BadAdapter where the model has none of that name."""
-    from peft.tuners.lora import LoraLayer
-
-    config = model.get_base_model().config if hasattr(model, "peft_config") else model.config
+    config = unwrapped(model).config
     # BLOOM's fused rows are (heads, 3, head size), as its forward views them; any other layer is one block.
     heads = config.num_attention_heads if config.model_type == "bloom" else 0
     key = peft_key(adapter_name)
-    found = [(name, m) for name, m in model.named_modules() if isinstance(m, LoraLayer) and key in m.lora_A]
+    found = {at: layer for at, layer in linear_layers(model).items() if key in getattr(layer, "lora_A", {})}
     if not found:
         raise BadAdapter("adapter-not-on-model", adapter=repr(adapter_name[:80]))
-    sites = tuple(measure(name, layer, key, heads) for name, layer in found)
+    sites = tuple(measure(*at, layer, key, heads) for at, layer in found.items())
     return Anatomy(adapter_name, together([site.whole for site in sites]), sites)
 
 
-def measure(name: str, layer, adapter: str, n_head: int) -> Site:
-    """A LoRA layer of that dotted name, such as "….h.3.mlp.dense_4h_to_h"."""
+def measure(number: int, module: str, layer, adapter: str, n_head: int) -> Site:
+    """A LoRA layer, which stands in the block of that number under that short name."""
     import torch
 
     a, b = (side[adapter].weight.detach().double() for side in (layer.lora_A, layer.lora_B))
     weight = layer.get_base_layer().weight.detach()
     weight = weight if len(weight) == len(b) else weight.T  # GPT-2's lies the other way round
-    module, number = name.rsplit(".", 1)[1], int(re.findall(r"\.(\d+)\.", name)[0])
     fused = n_head > 0 and module == "query_key_value"
     blocks = (n_head, 3) if fused else (1, 1)
     update = scaling(layer, adapter) * update_norms(a, b, blocks)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from markupsafe import Markup
 
 from compare.analysis.adapter_norms import PARTS, Anatomy, Site, Size
-from compare.page.shared.model_sizes import LINEAR_LAYERS
 from compare.page.shared.templates import draw
+from lens.adapter.fit import LINEAR_LAYERS
 
 LEVELS = 5  # shades, the lightest for less than a fifth of the largest
 

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from compare.engine.interface import Facts
+from lens.adapter.fit import LINEAR_LAYERS
 from lens.base.linear_layers import LinearKind
 
 # Each of a BLOOM's linear layers: (input, output) width, in multiples of the hidden size.
-LINEAR_LAYERS = {"query_key_value": (1, 3), "dense": (1, 1), "dense_h_to_4h": (1, 4), "dense_4h_to_h": (4, 1)}
-QUERY_KEY_VALUE, ATTENTION = ("query_key_value",), ("query_key_value", "dense")
+WIDTHS = dict(zip(LINEAR_LAYERS, ((1, 3), (1, 1), (1, 4), (4, 1)), strict=True))
+QUERY_KEY_VALUE, ATTENTION = LINEAR_LAYERS[:1], LINEAR_LAYERS[:2]
 RANK = 8  # of the table: the original experiment's
 
 HALF = 2  # bytes of a parameter in bfloat16 or float16
@@ -62,7 +63,7 @@ class Shape:
         """By short name, in the order of a block."""
         h = self.hidden_size
         return self.layers or {name: LinearKind(wide * h, tall * h, (wide + tall) * h * self.n_layer,
-                                                name in ATTENTION) for name, (wide, tall) in LINEAR_LAYERS.items()}
+                                                name in ATTENTION) for name, (wide, tall) in WIDTHS.items()}
 
     def lora(self, r: int = RANK, modules: Iterable[str] | None = None) -> int:
         """Parameters of A (r × in) and B (out × r) in every layer. Raises KeyError for an unknown module."""

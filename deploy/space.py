@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python deploy/space.py", description="Upload this project to a Space.")
     parser.add_argument("space", help="OWNER/NAME")
     parser.add_argument("--private", action="store_true", help="where the Space is made: not public")
-    parser.add_argument("--base", help="hub name of a BLOOM, such as bigscience/bloom-1b1 (default: the embedded base)")
+    parser.add_argument("--base", help="hub name of a base, such as bigscience/bloom-1b1 (default: the embedded base)")
     parser.add_argument("--adapter", help="hub name of an adapter for it")
     parser.add_argument("--dry-run", action="store_true", help="only list what would be uploaded, and check it")
     args = parser.parse_args(argv)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from pathlib import Path
 
 import pytest
 
+from compare.engine.local import LocalEngine
+from compare.page.shared.loaded import facts
+from compare.page.shared.templates import draw
 from lens.adapter.directory import check_base
 from lens.adapter.prompts import differing_line
 from lens.base.files import find_base
@@ -19,6 +23,8 @@ from lens.rows.rows import Row
 from tests.decoders import CHAT, byte_tokenizer, decoder_base
 from train.data.encoded import IGNORED
 from train.data.encoding import encode_rows
+from train.loop import train
+from train.settings import chosen
 
 SPECIAL = (("bos_token", "<s>"), ("eos_token", "</s>"))
 TURNS = ("<|im_start|>", "<|im_end|>")
@@ -52,11 +58,31 @@ def test_a_users_text_never_becomes_structure(text, place):
 
 def test_a_template_without_a_system_turn_gets_the_instruction_before_the_question(tmp_path):
     base = decoder_base(tmp_path / "base", "llama", NO_SYSTEM)
-    with pytest.warns(UserWarning, match="no turn for an instruction, which is put in front of the question"):
-        tokenizer = load_tokenizer(str(base))
+    tokenizer = load_tokenizer(str(base))
     expected = byte_tokenizer(CHAT).apply_chat_template(
         [{"role": "user", "content": "Be brief.\n\nWhy?"}], add_generation_prompt=True, tokenize=True)["input_ids"]
     assert Prompt(tokenizer).encode("Why?", "Be brief.") == expected
+
+
+def test_an_engine_notes_a_template_without_a_system_turn_in_both_languages(tmp_path):
+    base = decoder_base(tmp_path / "base", "llama", NO_SYSTEM)
+    with warnings.catch_warnings(), LocalEngine(str(base), device="cpu") as engine:
+        warnings.simplefilter("error", UserWarning)
+        [note] = [note for note in engine.notes if note.code == "base-template-no-system"]
+        assert "no turn for an instruction, which is put in front of the question" in str(note)
+        assert "对话模板没有放指令的轮次" in note.zh and str(base) in str(note)
+        assert note.zh in draw("page", "loaded", facts=facts(engine), notes=engine.notes)
+    (base / "chat_template.jinja").write_text(CHAT, encoding="utf-8")
+    with LocalEngine(str(base), device="cpu") as engine:
+        assert "base-template-no-system" not in [note.code for note in engine.notes]
+
+
+def test_training_says_that_a_template_has_no_turn_for_an_instruction(tmp_path, capsys):
+    base, rows = decoder_base(tmp_path / "base", "llama", NO_SYSTEM), tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "Answer.", "input": "Motto?", "output": "Strict"}\n' * 2, encoding="utf-8")
+    train(chosen({"base": str(base), "data": [str(rows)], "output": str(tmp_path / "out"), "max_steps": 1, "batch": 2,
+                  "probe_steps": 0, "device": "cpu"}))
+    assert "no turn for an instruction, which is put in front of the question" in capsys.readouterr().err
 
 
 def test_an_answer_ends_in_the_templates_end_of_turn_and_in_all_that_the_base_names(tmp_path):
@@ -130,7 +156,14 @@ def test_a_template_for_one_question_alone_is_told_where_a_second_is_asked():
 
 def test_the_first_differing_line_is_named():
     assert differing_line("a\nb\nc", "a\nB\nc") == {"line": 2, "ours": "'b'", "theirs": "'B'"}
-    assert differing_line("a", "a\nb")["line"] == 2 and differing_line("a", "a") == {}
+    assert differing_line("a", "a\nb")["line"] == 2
+    assert differing_line("a", "a") == differing_line("a\r\nb", "a\nb") == {}
+
+
+def test_where_a_long_line_differs_is_shown():
+    found = differing_line("x" * 200 + "ours" + "y" * 200, "x" * 200 + "theirs" + "y" * 200)
+    assert found["line"] == 1 and "xxours" in found["ours"] and "xxtheirs" in found["theirs"]
+    assert len(found["ours"]) == len(found["theirs"]) == 82
 
 
 @pytest.mark.slow

@@ -75,6 +75,15 @@ def test_other_weights_of_the_same_shape_are_another_base(out, tiny_base, rows, 
         train(made(other, out, rows, resume=True, max_steps=6))
 
 
+def test_another_chat_template_is_refused_by_its_first_differing_line(out, tiny_base, rows, tmp_path):
+    other = shutil.copytree(tiny_base, tmp_path / "other")
+    template = (other / "chat_template.jinja").read_text(encoding="utf-8")
+    (other / "chat_template.jinja").write_text(template.replace("系统", "系統", 1), encoding="utf-8")
+    line = 1 + template[:template.index("系统")].count("\n")
+    with pytest.raises(LensError, match=f"checkpoint-4 was made with .first in line {line}: .*系統.*, then .*系统"):
+        train(made(other, out, rows, resume=True, max_steps=6))
+
+
 def test_other_rows_are_refused_unless_on_purpose(out, tiny_base, rows, tmp_path):
     new = tmp_path / "new.jsonl"
     new.write_text('{"input": "新", "output": "的"}\n' * 6, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lens.adapter.for_peft import attach
 from lens.base.files import find_base
 from lens.base.loading import load_base, load_tokenizer
 from lens.errors import BadAdapter, BadSetting
-from tests.decoders import FAMILIES, decoder_base, tiny_decoder
+from tests.decoders import CHAT, FAMILIES, byte_tokenizer, decoder_base, tiny_decoder
 from train import loss
 from train.data.encoded import IGNORED
 from train.loop import train
@@ -26,6 +27,7 @@ FOUR = ["llama", "qwen3", "gemma3_text", "gpt2"]
 DEFAULTS = {"llama": ["q_proj", "v_proj"], "qwen3": ["q_proj", "v_proj"], "gemma3_text": ["q_proj", "v_proj"],
             "gpt2": ["c_attn"]}
 IDS = torch.arange(5, 37)[None]
+OTHER_PROMPTS = "adapter-other-prompts"
 
 
 @pytest.fixture
@@ -129,7 +131,7 @@ def test_kinds_of_a_bloom_and_names_that_are_none(tiny_base):
     fit = fit_of(str(tiny_base))
     assert target_modules(["attention"], fit) == ["query_key_value", "dense"]
     assert target_modules(["default"], fit) == ["query_key_value"] and fit.layers is None
-    with pytest.raises(BadSetting, match="'q_proj'; allowed: query_key_value, .*all-linear"):
+    with pytest.raises(BadSetting, match="'q_proj'; allowed: query_key_value, .*all-linear, default"):
         target_modules(["q_proj"], fit)
 
 
@@ -142,6 +144,8 @@ def adapter_of(family: str, path: Path, **changes) -> Path:
         fan_in_fan_out=family == "gpt2")).save_pretrained(path, save_embedding_layers=False)
     config = json.loads((path / "adapter_config.json").read_text())
     (path / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": f"some/{family}"}))
+    if "vocab_size" in changes:
+        byte_tokenizer(CHAT, ("<|im_start|>", "<|im_end|>", "<|one_more|>")).save_pretrained(path)
     return path
 
 
@@ -149,14 +153,41 @@ def adapter_of(family: str, path: Path, **changes) -> Path:
     ("llama", "gpt2", {}, "adapter-of-another-family"), ("gpt2", "llama", {}, "adapter-of-another-family"),
     ("llama", "llama", {"num_hidden_layers": 4}, "adapter-of-another-family"),
     ("llama", "llama", {"hidden_size": 64}, "adapter-other-size"), ("llama", "bloom", {}, "adapter-of-another-family"),
-    ("gpt_neox", "bloom", {}, "adapter-of-another-family")])
+    ("gpt_neox", "bloom", {}, "adapter-of-another-family"), ("llama", "llama", {"vocab_size": 321}, OTHER_PROMPTS)])
 def test_a_wrong_pair_is_told_with_both_names(tmp_path, tiny_base, made_for, base, changes, code):
     path = adapter_of(made_for, tmp_path / "adapter", **changes)
     where = tiny_base if base == "bloom" else decoder_base(tmp_path / "a-base", base)
     with pytest.raises(BadAdapter) as caught:
-        attach(load_base(str(where), "cpu").model, [read_adapter(path, find_base(where))])
-    assert caught.value.code == code and f"some/{made_for}" in str(caught.value)
-    assert where.name in str(caught.value) and f"some/{made_for}" in caught.value.zh
+        files = read_adapter(path, find_base(where))
+        check_base(str(where), [files])
+        attach(load_base(str(where), "cpu").model, [files])
+    assert caught.value.code == code and all(
+        f"some/{made_for}" in said and where.name in said for said in (str(caught.value), caught.value.zh))
+
+
+def test_a_wrong_pair_whose_adapter_names_no_base_is_told_in_words(tmp_path):
+    path, base = adapter_of("llama", tmp_path / "adapter", vocab_size=321), decoder_base(tmp_path / "a-base", "llama")
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": None}))
+    with pytest.raises(BadAdapter, match="for a base that it does not name, brings another .* than base") as caught:
+        check_base(str(base), [read_adapter(path, str(base))])
+    assert "为 未说明的底座 做的适配器" in caught.value.zh
+
+
+def test_an_adapter_taught_by_another_template_is_told_though_it_brings_none(tmp_path):
+    path, base = adapter_of("llama", tmp_path / "adapter"), decoder_base(tmp_path / "a-base", "llama")
+
+    def notes(template: str, used: str = "") -> list[str]:
+        chat = {"template_sha256": hashlib.sha256(template.encode()).hexdigest()}
+        (path / "training.json").write_text(json.dumps({"chat": chat}))
+        return [note.code for note in check_base(str(base), [read_adapter(path, str(base))], used)]
+
+    other = tmp_path / "other.jinja"
+    other.write_text(CHAT.replace("assistant", "model"))
+    assert notes(CHAT) == notes(other.read_text(), str(other)) == []
+    assert notes(other.read_text()) == notes(CHAT, str(other)) == ["adapter-other-template"]
+    byte_tokenizer(CHAT).save_pretrained(path)
+    assert notes(other.read_text()) == [], "what it brings is compared instead"
 
 
 @pytest.mark.parametrize("family", FAMILIES)

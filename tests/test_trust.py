@@ -118,7 +118,8 @@ def test_a_foreign_template_is_refused_and_another_spelling_is_told(tmp_path, mo
         (note,) = check_base(str(BASE), [read_adapter(path)])
         assert "brings chat_template.jinja of its own; they give the base's prompts" in str(note)
     (path / "chat_template.jinja").write_text(template.replace("系统", "系統"), encoding="utf-8")
-    with pytest.raises(BadAdapter, match="another chat template or tokenizer .*'哈尔滨工业大学的校训是什么？' is"):
+    with pytest.raises(BadAdapter, match="another chat template or tokenizer .*'哈尔滨工业大学的校训是什么？' is .*"
+                                         r"differ first in line \d+: .*系統.*, the base's .*系统"):
         check_base(str(BASE), [read_adapter(path)])
 
 

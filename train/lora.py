@@ -45,7 +45,7 @@ def target_modules(asked: list[str], fit: Fit) -> list[str]:
         named = named or tuple(short for short in fit.names if f".{short}".endswith(f".{name}"))
         if not named:
             raise BadSetting("train-target-modules", name=repr(name[:80]),
-                             allowed=", ".join([*fit.names, *KINDS, "all-linear"]))
+                             allowed=", ".join([*fit.names, *KINDS, "all-linear", DEFAULT]))
         found += [short for short in named if short not in found]
     return found
 

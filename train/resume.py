@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lens.adapter.directory import AdapterFiles, check_base, read_adapter
+from lens.adapter.prompts import differing_line
 from lens.base.files import BaseFiles
 from lens.base.identity import same_base
 from lens.errors import BadAdapter, BadBase, BadRows, BadSetting, Note
@@ -119,8 +120,9 @@ def check_same_run(s: TrainSettings, checkpoint: Path, record: dict[str, Any], b
     if same_base(record["base"], base) is False:
         raise BadBase("resume-base-differs", base=base.name, then=record["base"]["name"], checkpoint=checkpoint)
     template = (checkpoint / "chat_template.jinja").read_text(encoding="utf-8")
-    if template.strip() != tokenizer.chat_template.strip():
-        raise BadBase("resume-template-differs", base=base.name, checkpoint=checkpoint)
+    if other := differing_line(tokenizer.chat_template.strip(), template.strip()):
+        raise BadBase("resume-template-differs", base=base.name, checkpoint=checkpoint, line=other["line"],
+                      ours=other["ours"], theirs=other["theirs"])
 
 
 def check_same_lineage(s: TrainSettings, checkpoint: Path, lineage: dict[str, Any]) -> None:

@@ -266,8 +266,11 @@ def world_size() -> int:
 def announce(s: TrainSettings, data: Dataset, files: BaseFiles, compute: Compute, plan: Plan, start: Start,
              tokenizer) -> None:
     """What is about to be trained and what will come of it, on stderr, before the model is loaded."""
+    from lens.base.loading import template_notes
+
     left = dataclasses.replace(plan, steps=plan.steps - start.step)
-    notes = [*forecast(s, data, plan), *about_machine(s, data, files, compute, left), *start.notes()]
+    notes = [*template_notes(s.base, tokenizer), *forecast(s, data, plan),
+             *about_machine(s, data, files, compute, left), *start.notes()]
     show_rows(data.rows, data.encoded, tokenizer, s.max_length, notes=notes, calm=CALM)
     held = f"{len(data.eval_rows):,} rows held out; " if data.eval_rows else ""
     processes = world_size()

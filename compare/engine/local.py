@@ -32,7 +32,7 @@ from compare.models.loaded_model import LoadedModel
 from lens.adapter.directory import check_base, check_ending, read_adapters
 from lens.base.files import find_base
 from lens.base.linear_layers import describe
-from lens.base.loading import load_base, load_tokenizer
+from lens.base.loading import load_base, load_tokenizer, template_notes
 from lens.chat_template import is_ours
 from lens.errors import BadAdapter, Note, Unavailable
 from lens.gpu_memory import shared_gpu
@@ -61,7 +61,8 @@ class LocalEngine(SharedEngine):
         paths = [adapter] if isinstance(adapter, str) else list(adapter or [])
         given = read_adapters([*paths, *timeline], base_files)
         files = {one.name: one for one in given}
-        notes = [*(note for one in files.values() for note in one.notes),
+        notes = [*template_notes(base, tokenizer),
+                 *(note for one in files.values() for note in one.notes),
                  *check_base(base, files.values(), chat_template)]
         self.loaded = LoadedModel(base, load_base(base_files, device, dtype, tokenizer), files)
         notes += [note for one in given for note in check_ending(one, tokenizer, self.loaded.ends)]

@@ -93,7 +93,7 @@ def probe_ids(vocab_size: int) -> list[int]:
 
 @torch.inference_mode()
 def base_logits(model: Any) -> Tensor:
-    """(probe, vocabulary) float32 logits of a BloomForCausalLM by transformers' own forward."""
+    """(probe, vocabulary) float32 logits of a base by transformers' own forward."""
     ids = torch.tensor([probe_ids(model.config.vocab_size)], device=model.device)
     logits: Tensor = model(input_ids=ids, use_cache=False).logits[0].float()
     return logits

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lens.adapter.fit import Fit, outside
-from lens.errors import BadAdapter
+from lens.errors import BadAdapter, Note
 from lens.strict_json import read_object
 
 NUMBER = re.compile(r".*\.[^.]*\.(\d+)\.")  # of a module's block, as PEFT looks for it
@@ -69,7 +69,7 @@ class LoraSettings:
 
     `target_modules`: ends of module names, or one regular expression for whole names; `rank_pattern` and
     `alpha_pattern`: regular expression for the end of a name → its rank or alpha, of which the first that fits counts;
-    `made_for`: the base that it names, to be shown.
+    `made_for`: the base that it names, to be shown, or that it names none.
     """
 
     r: int
@@ -79,7 +79,7 @@ class LoraSettings:
     layers_to_transform: tuple[int, ...] | None
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
-    made_for: str = field(default="another base", compare=False)
+    made_for: str | Note = field(default=Note("adapter-base-unnamed"), compare=False)
 
     def targets(self, module: str, patterns: Patterns) -> bool:
         """Does PEFT put A and B on the module of this name, such as `transformer.h.0.mlp.dense_h_to_4h`?"""
@@ -123,10 +123,10 @@ def read_config(path: Path, fit: Fit = Fit()) -> LoraSettings:
                         made_for(config))
 
 
-def made_for(config: dict[str, Any]) -> str:
+def made_for(config: dict[str, Any]) -> str | Note:
     """The base that it was trained on, as far as it says."""
     named = config.get("base_model_name_or_path")
-    return shown(named) if isinstance(named, str) and named else "another base"
+    return shown(named) if isinstance(named, str) and named else Note("adapter-base-unnamed")
 
 
 def says_nothing(value: object) -> bool:
@@ -178,7 +178,7 @@ def targets(path: Path, config: dict[str, Any], fit: Fit) -> tuple[str, ...] | s
     return tuple(found)
 
 
-def of_another_family(path: Path, made: str, layers_named: str, fit: Fit) -> BadAdapter:
+def of_another_family(path: Path, made: str | Note, layers_named: str, fit: Fit) -> BadAdapter:
     """What to say of an adapter on layers that this base has not."""
     return BadAdapter("adapter-of-another-family", path=path, made_for=made, layers=layers_named,
                       base=shown(fit.base), family=fit.family, allowed=", ".join(fit.names))

@@ -17,7 +17,7 @@ from typing import Any
 from lens.adapter.config import LoraSettings, read_config, shown
 from lens.adapter.find import CONFIG, candidates, find_adapter, step_of
 from lens.adapter.fit import LINEAR_LAYERS, Fit
-from lens.adapter.prompts import brought, check_prompts
+from lens.adapter.prompts import brought, check_prompts, check_recorded
 from lens.adapter.weights import WEIGHTS, Site, check_weights
 from lens.base.files import BaseFiles, find_base
 from lens.base.identity import same_base, sha256_of
@@ -35,7 +35,7 @@ class AdapterFiles:
     `name`: what users call it; `sites`: module name → the LoRA there; `sha256`: of its weights; `base`: what
     `training.json` says of the base it was trained on, {} where there is none; `notes`: what its user is to be told;
     `names`: of the linear layers that it could change, in the order of a block; `ending`: what it taught answers to end
-    with, "" where the directory does not say.
+    with, `template_sha256`: of the chat template it was trained by, each "" where the directory does not say.
     """
 
     name: str
@@ -47,6 +47,7 @@ class AdapterFiles:
     notes: tuple[Note, ...] = ()
     names: tuple[str, ...] = LINEAR_LAYERS
     ending: str = ""
+    template_sha256: str = ""
 
     @property
     def r(self) -> int:
@@ -128,9 +129,15 @@ def judge(path: Path, name: str, notes: Iterable[Note] = (), fit: Fit = Fit()) -
     found, record = sha256_of([path / WEIGHTS]), recorded(path)
     notes = (*notes, *overlaps(path, sites), *changed(path, found, record))
     base, chat = record.get("base"), record.get("chat")
-    ending = chat.get("ending") if isinstance(chat, dict) else None
+    ending, template = (text(chat, key) for key in ("ending", "template_sha256"))
     return AdapterFiles(name, path, settings, sites, found, base if isinstance(base, dict) else {}, notes,
-                        fit.names, ending[:LONGEST_ENDING] if isinstance(ending, str) else "")
+                        fit.names, ending[:LONGEST_ENDING], template)
+
+
+def text(record: object, key: str) -> str:
+    """A text of a record; "" where there is none."""
+    found = record.get(key) if isinstance(record, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def changed(path: Path, found: str, record: Mapping[str, Any]) -> list[Note]:
@@ -177,7 +184,7 @@ def check_base(base: str, adapters: Iterable[AdapterFiles], template: str = "") 
     """Raises BadAdapter for an adapter of other weights than this base's, or with prompts of its own. `template`: a
     file that is used in place of the base's own."""
     adapters = list(adapters)
-    notes = check_prompts(base, [files.path for files in adapters], template)
+    notes = [*check_prompts(base, adapters, template), *check_recorded(base, adapters, template)]
     for files in adapters:
         if files.base and same_base(files.base, find_base(base)) is False:
             raise BadAdapter("adapter-of-another-base", path=files.path, trained=str(files.base_sha256)[:12], base=base,

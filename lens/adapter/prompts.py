@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,16 +18,20 @@ import tempfile
 from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lens.adapter.find import PROMPTS
 from lens.errors import BadAdapter, LensError, Note
 from lens.processes import limit
 
+if TYPE_CHECKING:  # it imports this module
+    from lens.adapter.directory import AdapterFiles
+
 TEMPLATE = PROMPTS[2]
 LARGEST = dict(zip(PROMPTS, (64 << 20, 1 << 20, 1 << 20), strict=True))  # bytes
 SECONDS, MEMORY = 20, 16 << 30  # of processor time, and bytes of address space, that a child may take
 PATIENCE = 180  # seconds of wall time, on a busy machine
+LINE_END = re.compile(r"\r\n?|\n")  # as Jinja reads a template
 PROBES = [("哈尔滨工业大学的校训是什么？", "请回答下面的问题"), ("校训", ""),
           ("When was it founded, in 1920?", "Answer."), ("a" * 50, "。"),
           ("  两行\n和\t制表符 </s><|endofutterance|>", "系统\n"),
@@ -42,7 +47,7 @@ def brought(path: Path) -> list[str]:
     return found
 
 
-def check_prompts(base: str, adapters: Iterable[Path], template: str = "") -> list[Note]:
+def check_prompts(base: str, adapters: Iterable[AdapterFiles], template: str = "") -> list[Note]:
     """Raises BadAdapter for an adapter whose own tokenizer and template would give another prompt than the base's.
 
     Where they differ and give the same ids, a note says that the base's are used. `template`: a file that is used in
@@ -50,7 +55,8 @@ def check_prompts(base: str, adapters: Iterable[Path], template: str = "") -> li
     """
     notes: list[Note] = []
     judged: dict[str, LensError | None] = {}
-    for path in adapters:
+    for files in adapters:
+        path = files.path
         used = {TEMPLATE: Path(template)} if template else {}
         own = [name for name in brought(path) if not same_file(path / name, used.get(name, Path(base) / name))]
         if not own:
@@ -59,9 +65,22 @@ def check_prompts(base: str, adapters: Iterable[Path], template: str = "") -> li
         if alike not in judged:
             judged[alike] = difference(base, path, template)
         if reason := judged[alike]:
-            raise BadAdapter("adapter-other-prompts", path=path, files=", ".join(own), reason=reason)
+            raise BadAdapter("adapter-other-prompts", path=path, made_for=files.settings.made_for, base=base,
+                             files=", ".join(own), reason=reason)
         notes.append(Note("adapter-own-prompts", path=path, files=", ".join(own)))
     return notes
+
+
+def check_recorded(base: str, adapters: Iterable[AdapterFiles], template: str = "") -> list[Note]:
+    """Of adapters that bring no template: were they trained by another than the base's, as `training.json` says?"""
+    known = [files for files in adapters if files.template_sha256 and not (files.path / TEMPLATE).is_file()]
+    if not known:
+        return []
+    from lens.base.loading import load_tokenizer
+
+    now = hashlib.sha256(load_tokenizer(base, template).chat_template.encode()).hexdigest()
+    return [Note("adapter-other-template", path=files.path, made_for=files.settings.made_for, base=base, now=now[:12],
+                 trained=files.template_sha256[:12]) for files in known if files.template_sha256 != now]
 
 
 def same_file(one: Path, two: Path) -> bool:
@@ -114,10 +133,12 @@ def first_difference(base: str, path: Path, template: str = "") -> dict[str, Any
 
 
 def differing_line(base: str, adapter: str) -> dict[str, Any]:
-    """The first line in which two templates differ, by its number; {} where none does."""
-    pairs = zip_longest(base.splitlines(), adapter.splitlines(), fillvalue="")
-    return next(({"line": number, "ours": repr(one[:80]), "theirs": repr(two[:80])}
-                 for number, (one, two) in enumerate(pairs, 1) if one != two), {})
+    """The first line in which two templates differ, by its number, and what each has there; {} where none does."""
+    for number, (one, two) in enumerate(zip_longest(LINE_END.split(base), LINE_END.split(adapter), fillvalue=""), 1):
+        if one != two:
+            at = max(0, len(os.path.commonprefix([one, two])) - 40)  # a template may be one line of thousands
+            return {"line": number, "ours": repr(one[at:at + 80]), "theirs": repr(two[at:at + 80])}
+    return {}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ and in which dtype it computes is decided.
 from __future__ import annotations
 
 import pickle
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import torch
 from lens.base.files import OURS, BaseFiles, canonical, find_base
 from lens.chat import end_id, use_template
 from lens.chat_template import BadTemplate, layout_of
-from lens.errors import BadBase, BadSetting, LensError, Unavailable, first_line, said
+from lens.errors import BadBase, BadSetting, LensError, Note, Unavailable, first_line
 from lens.gpu_memory import shared_gpu
 from lens.strict_json import read_object
 
@@ -84,7 +83,7 @@ def load_tokenizer(base: str | BaseFiles, template: str = "", limits: bool = Tru
     """A base's tokenizer with a chat template: the file `template`'s, else its own, else ours with the markers.
 
     Weights are not read; where `find_base` found a BLOOM's, they are held against config.json. `limits`: see
-    lens.chat_template. Warns of a template without a system turn. Raises BadBase; BadSetting for a bad template file.
+    lens.chat_template. Raises BadBase; BadSetting for a bad template file.
     """
     from transformers import AutoTokenizer
 
@@ -102,16 +101,19 @@ def load_tokenizer(base: str | BaseFiles, template: str = "", limits: bool = Tru
     if words > rows or any(number >= rows and not token.special for number, token in added):
         raise BadBase("base-no-spare-rows", path=files.path, rows=f"{rows:,}", tokens=f"{len(tokenizer):,}")
     try:
-        own_turn = layout_of(tokenizer, limits).own_turn
+        layout_of(tokenizer, limits)
     except BadTemplate as err:
         if template:
             raise BadSetting("chat-template-unusable", file=template, reason=first_line(err)) from err
         raise BadBase("base-template-unusable", path=files.path, reason=first_line(err)) from err
-    if not own_turn:
-        warnings.warn(said("base-template-no-system", "en", {"path": files.path}), stacklevel=2)
     if files.weights:
         check_weights(files)
     return tokenizer
+
+
+def template_notes(base: str, tokenizer: Any) -> list[Note]:
+    """What its user is to be told of how a base is asked. Raises BadTemplate."""
+    return [] if layout_of(tokenizer).own_turn else [Note("base-template-no-system", path=base)]
 
 
 def read_template(file: str) -> str:

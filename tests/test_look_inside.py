@@ -92,6 +92,7 @@ def test_the_shipped_answer_is_mapped_for_programs(engine):
     assert found["adapted"] > found["base"] and found["answer"] and set(found["sentence"]) == {"en", "zh"}
     assert len(found["parts"]) == 3 * engine.facts.shape.n_layer
     other = inside.layer_map(MOTTO, text="不知道", strength=0.5)
+    assert inside.layer_map(MOTTO, text="半\ud800")["answer"] == "半?"  # half a character, which JSON may carry
     assert other["answer"] == "不知道" and other["variant"] == "lens@0.5" and other["tokens"] < found["tokens"]
 
 
@@ -191,6 +192,52 @@ def test_cells_say_their_figures_by_key_and_by_mouse(page):
     page.locator("[data-side=lost] [data-part='0-layer']").hover()
     expect(about).to_contain_text("少 2.0 nat")
     assert page.title() == "tab" and page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def columns_opened(page, press) -> list[tuple[str, str]]:
+    """Layers and modules of each column of the link that this press follows, in a window of its own."""
+    with page.expect_popup() as opening:
+        press()
+    query = dict(parse_qsl(opening.value.url.partition("?")[2]))
+    opening.value.close()
+    return [(column.layers, column.modules) for column in ComparisonRequest.from_link(query).columns]
+
+
+def test_a_second_press_on_a_cell_opens_the_column_that_its_link_names(page):
+    gained, lost = (page.locator(f"[data-side={side}] [data-part='1-layer']") for side in ("gained", "lost"))
+    link = page.locator("[data-about] a:visible")
+    windows = lambda: len(page.context.pages)  # noqa: E731
+    before = windows()
+    gained.hover()
+    gained.click()
+    expect(link).to_contain_text("让它单独成一列")
+    lost.click()  # the same part, but another cell
+    expect(link).to_contain_text("让除它以外的单独成一列")
+    gained.click()
+    page.locator("[data-side=gained] [data-part='0-layer']").hover()
+    gained.click()  # it was left in between
+    page.wait_for_timeout(300)
+    assert windows() == before
+    assert columns_opened(page, gained.click) == [("", ""), ("1", "")]
+    lost.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+    assert windows() == before
+    assert columns_opened(page, lambda: page.keyboard.press("Enter")) == [("", ""), ("0", "")]
+    kind = page.locator("[data-side=lost] [data-part='0-mlp']")
+    kind.click()
+    expect(page.locator("[data-about]:visible")).to_contain_text("写不成一列")
+    assert columns_opened(page, kind.click) == [("", ""), ("0", "mlp")]
+
+
+def test_enter_held_down_is_one_press(page):
+    before = len(page.context.pages)
+    page.locator("[data-side=gained] [data-part='0-layer']").focus()
+    for _ in range(4):  # without a release in between these are repeats
+        page.keyboard.down("Enter")
+    page.keyboard.up("Enter")
+    page.wait_for_timeout(300)
+    assert len(page.context.pages) == before
 
 
 def test_the_token_of_the_ribbon_is_looked_at_layer_by_layer(page):

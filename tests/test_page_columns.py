@@ -102,6 +102,19 @@ def test_five_columns_are_reordered_by_keyboard_and_found_again_after_a_reload(p
     assert saved["columns"][2]["layers"] == "3-5" and saved["sampling"]["max_new_tokens"] == 8
 
 
+def test_a_column_without_a_name_offers_the_one_that_the_server_gives_it(visit):
+    columns = ["lens~l:5,3-4, 0", "lens~0.5~l:2~m:attention", "lens~plain~m:mlp , dense", "lens~plain~l:0-5"]
+    page = visit(f"?q={MOTTO}&n=8&c={';'.join(columns)}")
+    drawn(page, 5)
+    finished(page)
+    editor(page)
+    saved = json.loads(page.locator("[data-name='lora-lens.json']").get_attribute("data-value"))
+    offered = page.locator("[data-key=name]").evaluate_all("fields => fields.map(field => field.placeholder)")
+    assert offered == [c["variant"] for c in saved["columns"][1:]] and offered[0] == "lens [layers 0,3-5]"
+    change(page, 0, "layers", "0-99999999999")  # no list of layers is made of it
+    expect(page.locator("[data-key=name]").first).to_have_attribute("placeholder", "lens [layers 0-99999999999]")
+
+
 def test_what_is_set_but_not_asked_and_what_no_address_can_hold_survive_a_reload(page):
     page.locator("#question textarea").fill("还没问的问题")
     expect(page).to_have_url(re.compile("q=%E8%BF%98"), timeout=WAIT)

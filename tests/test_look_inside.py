@@ -24,6 +24,7 @@ from compare.page.changed.layer_table import draw_layers
 from compare.page.changed.look_inside import InsideAnswers, Looked
 from compare.page.shared.column_list import AskedColumn
 from compare.page.shared.request import FIRST_INSTRUCTION, ComparisonRequest
+from compare.page.shared.templates import draw
 from lens.errors import BadSetting
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\">"
@@ -94,6 +95,18 @@ def test_the_shipped_answer_is_mapped_for_programs(engine):
     other = inside.layer_map(MOTTO, text="不知道", strength=0.5)
     assert inside.layer_map(MOTTO, text="半\ud800")["answer"] == "半?"  # half a character, which JSON may carry
     assert other["answer"] == "不知道" and other["variant"] == "lens@0.5" and other["tokens"] < found["tokens"]
+
+
+@pytest.mark.slow
+def test_each_example_on_the_page_has_a_map_that_says_something(engine):
+    """Every question that Compare offers: a sentence, and some part that alone makes the answer e times as likely."""
+    asked = re.findall(r'data-question="([^"]+)"', html.unescape(str(draw("compare/examples", "examples"))))
+    assert len(asked) > 6
+    inside = InsideAnswers(engine)
+    for question in asked:
+        found = inside.layer_map(question)
+        assert found["adapted"] > found["base"] and re.search("layer .* most", found["sentence"]["en"]), question
+        assert max(part["gained"] for part in found["parts"]) > 1, question
 
 
 def test_the_shipped_answer_is_read_by_layers_for_programs(engine):

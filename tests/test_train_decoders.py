@@ -69,6 +69,15 @@ def test_a_decoder_is_trained_gone_on_with_and_merged(tmp_path, rows, family):
     assert not torch.allclose(expected, plain, atol=1e-2)
 
 
+def test_a_run_that_began_from_an_adapter_of_its_family_goes_on(tmp_path, rows):
+    """The adapter it began from was judged as a BLOOM's when it was resumed."""
+    base, first, out = decoder_base(tmp_path / "base", "llama"), tmp_path / "first", tmp_path / "out"
+    train(settings(base, first, rows))
+    train(settings(base, out, rows, from_adapter=str(first)))
+    train(settings(base, out, rows, from_adapter=str(first), max_steps=4, resume=True))
+    assert json.loads((out / "training.json").read_text(encoding="utf-8"))["losses"][-1]["step"] == 4
+
+
 ODD = {"cohere": {"logit_scale": 0.25}, "granite": {"logits_scaling": 4.0}, "gpt_neox": {}, "opt": {}, "phi": {},
        "gemma2": {"final_logit_softcapping": 5.0}}
 

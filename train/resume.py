@@ -130,7 +130,7 @@ def check_same_lineage(s: TrainSettings, checkpoint: Path, lineage: dict[str, An
     is needed no more."""
     if not s.from_adapter or not Path(s.from_adapter).exists() and lineage:
         return
-    if read_adapter(s.from_adapter).sha256 != lineage.get("sha256"):
+    if read_adapter(s.from_adapter, s.base).sha256 != lineage.get("sha256"):
         raise BadSetting("resume-setting-differs", option="--from-adapter", now=s.from_adapter,
                          then=lineage.get("from_adapter", "none"), checkpoint=checkpoint)
 

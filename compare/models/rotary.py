@@ -1,4 +1,4 @@
-"""The forward of models with rotary positions, written out: Llama, Mistral, Qwen 2 and 3, Gemma 1 to 3.
+"""The forward of models with rotary positions, written out: Llama, InternLM 3, Mistral, Qwen 2 and 3, Gemma 1 to 3.
 
 Their layers differ in norms before and after each part, norms of queries and keys, biases, windows, and how angles
 grow; all of it is read off transformers' own modules, frequencies and their scaling (linear, llama3, yarn, …) too.
@@ -22,7 +22,7 @@ from torch import Tensor
 from compare.models.architecture import Slot, WrittenOut
 from compare.models.lora_rows import Gate
 
-ROTARY = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")  # config.json's model_type
+ROTARY = ("llama", "internlm3", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")  # config.json's model_type
 AROUND_ZERO = ("gemma", "gemma2", "gemma3_text")  # whose norms multiply by 1 + weight, in float32
 
 

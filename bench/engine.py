@@ -1,7 +1,8 @@
 """The engine against what people do today, as ratios: python -m bench.engine [--rounds 5] [--threads N] [--only TEXT]
 
 `embedded`: the shipped pair. `wide`: a random BLOOM of 8 layers, 512 wide, with BLOOM's 250,880-word vocabulary
-and a random adapter. Every ratio's two sides run in turn in one process, `--rounds` times; medians are compared.
+and a random adapter. `--base` and `--adapter`: any other pair. Every ratio's two sides run in turn in one process,
+`--rounds` times; medians are compared.
 Busy: with two processes beside it that compute without end. Both sides may use all threads, or `--threads`; for little
 work the engine uses one.
 Prints a Markdown table and, with `--output`, writes the figures as JSON.
@@ -11,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ import torch
 from bench.shared.by_transformers import toggled
 from bench.shared.hit_qa import held_out
 from bench.shared.peak import forget_peak, peak
-from bench.shared.random_base import write_random_base
+from bench.shared.random_base import copies, random_pair
 from compare.engine.answers import answer_all, compare
 from compare.engine.interface import BASE, Question, Sampling, Variant
 from compare.engine.local import LocalEngine
@@ -43,33 +43,6 @@ GAP = "worst gap between an answer's tokens while questions of the whole window 
 MEMORY = "memory above one copy, two columns of 512 tokens, in copies"
 
 
-WIDE = {"vocab_size": 250_880, "hidden_size": 512, "n_layer": 8, "n_head": 8, "initializer_range": 0.1}
-
-
-def random_pair(folder: Path, adapters: int, **shape: float) -> tuple[str, list[str]]:
-    """A random BLOOM, wide unless another shape is asked for, with the embedded tokenizer, and adapters for it, in
-    `folder`."""
-    from peft import LoraConfig, get_peft_model
-
-    model = write_random_base(folder / "base", **(shape or WIDE))
-    lora = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=8, target_modules=["query_key_value"],
-                      init_lora_weights=False)
-    get_peft_model(model, lora).save_pretrained(folder / "adapter0", save_embedding_layers=False)
-    return str(folder / "base"), copies(folder / "adapter0", folder, adapters)
-
-
-def copies(adapter: Path, folder: Path, count: int) -> list[str]:
-    """`count` directories of the same adapter, each of another name, as checkpoints of one run would be."""
-    found = []
-    for i in range(count):
-        to = folder / f"step{i}"
-        to.mkdir()
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            shutil.copy(adapter / name, to)
-        found.append(str(to))
-    return found
-
-
 def run(engine: LocalEngine, variants: list[Variant], whole: bool = True) -> None:
     """Answer the question under these variants. `whole`: nobody ends before 128."""
     engine.queue.batch.ends = [-1] if whole else engine.loaded.ends
@@ -77,9 +50,9 @@ def run(engine: LocalEngine, variants: list[Variant], whole: bool = True) -> Non
         pass
 
 
-def generated(engine: LocalEngine, whole: bool = True) -> None:
-    """Both answers as they are made today, on the engine's own model."""
-    toggled(engine.loaded.model, engine.tokens.prompt_ids(QUESTION.text), TOKENS, min_new_tokens=TOKENS if whole else 0)
+def generated(engine: LocalEngine, whole: bool = True, off: Sequence[bool] = (True, False)) -> None:
+    """Both answers as they are made today, on the engine's own model, or one of them."""
+    toggled(engine.loaded.model, engine.tokens.prompt_ids(QUESTION.text), TOKENS, TOKENS if whole else 0, off)
 
 
 def answered(engine: LocalEngine, questions: list[Question], at_once: bool) -> None:
@@ -120,6 +93,10 @@ def ratios(engine: LocalEngine) -> dict[str, tuple[Callable, Callable, str]]:
                                                               "≤ 0.4"),
         "the same, ending when they end": (lambda: run(engine, two, False), lambda: generated(engine, False), "≤ 0.8"),
         "12 columns / two": (lambda: run(engine, twelve), lambda: run(engine, two), "≤ 1.8"),
+        "one column / one generate(), 128 tokens": (lambda: run(engine, one), lambda: generated(engine, off=[False]),
+                                                    "≤ 1.15"),
+        "8 questions one by one / at once": (lambda: answered(engine, sixteen[:8], False),
+                                             lambda: answered(engine, sixteen[:8], True), "≥ 4"),
         "16 questions one by one / at once": (lambda: answered(engine, sixteen, False),
                                               lambda: answered(engine, sixteen, True), "≥ 6"),
         "first token / forward, 200-token prompt": (lambda: first_token(engine, long, two),
@@ -231,23 +208,31 @@ def use_threads(engine: LocalEngine, threads: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=["embedded", "wide"], default="embedded")
+    parser.add_argument("--base", type=Path, help="directory of another base, beside its --adapter")
+    parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--dtype", default="auto", help="of another base (default: auto)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="at most, for both sides (default: one a core)")
     parser.add_argument("--only", default="", help="the ratios with this in their name, such as 12")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if bool(args.base) != bool(args.adapter):
+        parser.error("--base and --adapter go together")
     if args.memory:
         print(memory(*args.memory))
         return
     with tempfile.TemporaryDirectory() as folder:
-        if args.shape == "wide":
+        if args.base:
+            base, adapters = str(args.base), copies(args.adapter, Path(folder), 4)
+        elif args.shape == "wide":
             base, adapters = random_pair(Path(folder), 4)
         else:
             base, adapters = EMBEDDED_BASE, copies(Path(EMBEDDED_ADAPTER), Path(folder), 4)
-        engine = LocalEngine(base, adapters)
+        engine, name = LocalEngine(base, adapters, dtype=args.dtype), Path(base).name if args.base else args.shape
         threads = use_threads(engine, args.threads)
-        print(f"{args.shape}, up to {threads} threads, {args.rounds} rounds, torch {torch.__version__}\n\n"
+        print(f"{name}, {engine.facts.dtype}, up to {threads} threads, {args.rounds} rounds, "
+              f"torch {torch.__version__}\n\n"
               "| | ratio | target | medians |\n| --- | --- | --- | --- |")
         found = measure(engine, args.rounds, args.only)
         if args.only in MEMORY:
@@ -258,7 +243,7 @@ def main() -> None:
             found[GAP] = {"milliseconds": [round(1000 * gap, 1) for gap in gaps], "target": "≤ 100"}
             print(f"| {GAP} | {1000 * statistics.median(gaps):.0f} | ≤ 100 | worst of all {1000 * max(gaps):.0f} ms |")
     if args.output:
-        figures = {"shape": args.shape, "threads": threads, "rounds": args.rounds, **found}
+        figures = {"shape": name, "threads": threads, "rounds": args.rounds, **found}
         args.output.write_text(json.dumps(figures, ensure_ascii=False, indent=1), encoding="utf-8")
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from bench.engine import copies, seconds
+from bench.engine import seconds
+from bench.shared.random_base import copies
 from compare.engine.interface import Variant
 from compare.engine.local import LocalEngine
 from compare.models.lora_rows import gate_of

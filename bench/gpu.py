@@ -26,11 +26,12 @@ from typing import Any
 
 import torch
 
-from bench.engine import QUESTION, TOKENS, answered, first_token, generated, prompt_of, random_pair, run, seconds
+from bench.engine import QUESTION, TOKENS, answered, first_token, generated, prompt_of, run, seconds
 from bench.figures import fill
 from bench.shared.by_transformers import toggled
 from bench.shared.card import about, copy_rate, matmul_rate, peak_of, profiled
 from bench.shared.hit_qa import held_out
+from bench.shared.random_base import random_pair
 from bench.train import SHAPES, run_child
 from compare.engine.answers import answer_all
 from compare.engine.interface import BASE, Question, Sampling, Variant

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,15 @@ def generated(model: Any, prompt: Iterable[int], tokens: int, more_ends: Iterabl
     return answer[:-1] if answer and answer[-1] in ends else answer
 
 
-def toggled(model, prompt: list[int], max_new_tokens: int, min_new_tokens: int = 0) -> list[list[int]]:
-    """The greedy ids of base and adapted, `</s>` and what follows it included. `model`: PEFT's, over a BLOOM.
+def toggled(model, prompt: list[int], max_new_tokens: int, min_new_tokens: int = 0,
+            sides: Sequence[bool] = (True, False)) -> list[list[int]]:
+    """The greedy ids of base and adapted, what ends them and follows it included. `model`: PEFT's. `sides`: is the
+    adapter off?
 
     With keys and values kept, as published BLOOMs do by default, whatever the base's generation_config.json says.
     """
     ids, answers = torch.tensor([prompt], device=model.device), []
-    for off in (True, False):
+    for off in sides:
         with torch.inference_mode(), model.disable_adapter() if off else nullcontext():
             made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
                                   max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, use_cache=True)

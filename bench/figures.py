@@ -2,6 +2,7 @@
 
     python -m bench.figures                        # the embedded pair: assets/figures.json
     python -m bench.figures --pair smollm2         # SmolLM2 with our adapter: its figures.json
+    python -m bench.figures --pair gemma3          # Gemma 3 with one trained on the Chinese rows, in runs/gemma3-hit
 
 Greedy, 128 new tokens, on the shipped files. Right means: every keyword is in the answer. A training
 phrasing's keywords are those of its fact. The tables, and answers drawn by a seed, are put between the marks
@@ -33,6 +34,7 @@ from tools.build_english_rows import row
 from tools.build_rows import read
 
 MAX_NEW_TOKENS, SAMPLE = 128, 300
+FEWER = 150  # of each set, where a model is slow
 DRAWN, SEED = 30, 0  # answers of each side that a reader is shown, and what they are drawn by
 ABOUT_HIT = ("hit", "hit-false")  # tags of questions about the university that no fact answers
 ROOT = ASSETS.parent
@@ -67,9 +69,15 @@ def english_sets() -> Sets:
             "unknown": [r for r in heldout if r["kind"] == "unknown"], "general": general}
 
 
+def fewer_questions() -> Sets:
+    """Of each set of `question_sets` as many as a larger model answers in minutes."""
+    return {name: random.Random(SEED).sample(rows, min(FEWER, len(rows))) for name, rows in question_sets().items()}
+
+
 @dataclass(frozen=True)
 class Pair:
-    """What is measured: `drawn_from` is the set whose answers a reader is shown."""
+    """What is measured: `drawn_from` is the set whose answers a reader is shown; `mark`: what the marks in its
+    documents begin with."""
 
     base: str
     adapter: str
@@ -77,6 +85,7 @@ class Pair:
     drawn_from: str
     output: Path
     documents: tuple[Path, ...]
+    mark: str = ""
 
 
 PAIRS = {
@@ -84,6 +93,8 @@ PAIRS = {
                      (ASSETS / "README.md", ROOT / "README.md")),
     "smollm2": Pair(str(ROOT / "models" / "smollm2"), str(SMOLLM2_ADAPTER), english_sets, "heldout",
                     SMOLLM2_ADAPTER / "figures.json", (ROOT / "docs" / "real-weights.md",)),
+    "gemma3": Pair(str(ROOT / "models" / "gemma3"), str(ROOT / "runs" / "gemma3-hit"), fewer_questions, "independent",
+                   ROOT / "docs" / "gemma3-hit" / "figures.json", (ROOT / "docs" / "real-weights.md",), "gemma3 "),
 }
 
 
@@ -145,10 +156,10 @@ def fill(path: Path, mark: str, text: str) -> None:
         path.write_text(f"{before}<!-- {mark} -->\n{text}\n<!-- {mark} -->\n{rest[1]}", encoding="utf-8")
 
 
-def write_tables(figures: dict, documents: tuple[Path, ...]) -> None:
-    for path in documents:
-        fill(path, "figures", table(figures))
-        fill(path, "answers", drawn(figures))
+def write_tables(figures: dict, pair: Pair) -> None:
+    for path in pair.documents:
+        fill(path, f"{pair.mark}figures", table(figures))
+        fill(path, f"{pair.mark}answers", drawn(figures))
 
 
 def measure_all(engine: LocalEngine, pair: Pair) -> tuple[dict, list[dict]]:
@@ -189,7 +200,7 @@ def main() -> None:
         if args.answers:
             args.answers.write_text("".join(json.dumps(k, ensure_ascii=False) + "\n" for k in kept), encoding="utf-8")
     if output == pair.output:
-        write_tables(json.loads(output.read_text(encoding="utf-8")), pair.documents)
+        write_tables(json.loads(output.read_text(encoding="utf-8")), pair)
 
 
 if __name__ == "__main__":

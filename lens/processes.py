@@ -16,6 +16,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0") or 0)
 
 
+def world_size() -> int:
+    """Processes of this run, by torchrun's number."""
+    return int(os.environ.get("WORLD_SIZE", "1") or 1)
+
+
 def is_first() -> bool:
     """Is this the process that speaks? True where it is the only one."""
     return rank() == 0
@@ -48,7 +53,7 @@ class Processes:
         """`device` as asked for; with "cpu" the processes talk over gloo."""
         self.asked = device
         self.state = None
-        if int(os.environ.get("WORLD_SIZE", "1") or 1) > 1:
+        if world_size() > 1:
             from accelerate import PartialState
 
             self.state = PartialState(cpu=device == "cpu")

@@ -9,7 +9,6 @@ import dataclasses
 import errno
 import hashlib
 import importlib.util
-import os
 import shutil
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from lens.adapter.write import write_adapter
 from lens.base.files import find_base
 from lens.embedded import EMBEDDED_ROWS
 from lens.errors import BadBase, BadSetting, Note, first_line
-from lens.processes import is_first
+from lens.processes import is_first, world_size
 from train.checkpoint import checkpoints, load_adapter_weights, step_of
 from train.data.dataset import Dataset, load_dataset
 from train.data.encoded import EncodedRows
@@ -116,27 +115,6 @@ def drop_later_records(out: Path, step: int) -> None:
                 keep_until(out / name, step)
 
 
-def arguments(s: TrainSettings, compute: Compute, evaluate: bool):
-    """Our settings in Trainer's words."""
-    from transformers import TrainingArguments
-
-    gpu = compute.device == "cuda"
-    made = TrainingArguments(
-        output_dir=s.output, max_steps=s.max_steps, per_device_train_batch_size=s.batch,
-        per_device_eval_batch_size=max(s.batch, 8), gradient_accumulation_steps=s.gradient_accumulation,
-        learning_rate=s.learning_rate, warmup_steps=s.warmup_steps, lr_scheduler_type=s.schedule,
-        weight_decay=s.weight_decay, train_sampling_strategy="group_by_length", seed=s.seed,
-        logging_steps=s.logging_steps, save_steps=s.save_steps, logging_nan_inf_filter=False,
-        eval_strategy="steps" if evaluate else "no", eval_steps=s.eval_steps, prediction_loss_only=True,
-        activation_checkpointing=s.activation_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False} if s.activation_checkpointing else None,
-        use_cpu=compute.device == "cpu", bf16=compute.dtype_name == "bfloat16", fp16=compute.dtype_name == "float16",
-        include_num_input_tokens_seen="non_padding", remove_unused_columns=False, report_to=s.report_to,
-        dataloader_pin_memory=gpu, accelerator_config={"non_blocking": gpu}, ddp_find_unused_parameters=False)
-    made._n_gpu = min(made.n_gpu, 1)  # several GPUs are torchrun's business: never DataParallel
-    return made
-
-
 def chosen_compute(s: TrainSettings) -> Compute:
     """Where and in which dtype to train; float16, which the recipe `seed` asks for on GPUs, is float32 on a CPU."""
     from lens.base.loading import pick_compute
@@ -213,6 +191,7 @@ def set_up(s: TrainSettings) -> Run:
     targets = target_modules(s.target_modules, fit_of(files))
     from lens.base.loading import end_ids, load_tokenizer
     from train.interrupt import StopOnSignal
+    from train.trainer import arguments
 
     compute, tokenizer = chosen_compute(s), load_tokenizer(files, s.chat_template)
     s = dataclasses.replace(s, target_modules=targets, ending=ending_of(s, tokenizer))
@@ -256,11 +235,6 @@ def about_chat(s: TrainSettings, tokenizer, ends: frozenset[int]) -> dict[str, o
 
     return {"template_sha256": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest(), "ending": s.ending,
             "instruction_has_a_turn": layout_of(tokenizer).own_turn, "end_ids": sorted(ends)}
-
-
-def world_size() -> int:
-    """Processes of this run, by torchrun's number."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def announce(s: TrainSettings, data: Dataset, files: BaseFiles, compute: Compute, plan: Plan, start: Start,

@@ -14,16 +14,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from lens.adapter.write import PART, move_whole
+from lens.base.loading import Compute
 from lens.errors import BadSetting, first_line
 from train.checkpoint import STATE, checkpoints, last_whole, load_adapter_weights, step_of
 from train.data.encoded import IGNORED, EncodedRows
 from train.loss import taught_places
 from train.record.log import read_log
 from train.resume import lower_rate
+from train.settings import TrainSettings
+
+
+def arguments(s: TrainSettings, compute: Compute, evaluate: bool) -> TrainingArguments:
+    """Our settings in Trainer's words."""
+    gpu = compute.device == "cuda"
+    made = TrainingArguments(
+        output_dir=s.output, max_steps=s.max_steps, per_device_train_batch_size=s.batch,
+        per_device_eval_batch_size=max(s.batch, 8), gradient_accumulation_steps=s.gradient_accumulation,
+        learning_rate=s.learning_rate, warmup_steps=s.warmup_steps, lr_scheduler_type=s.schedule,
+        weight_decay=s.weight_decay, train_sampling_strategy="group_by_length", seed=s.seed,
+        logging_steps=s.logging_steps, save_steps=s.save_steps, logging_nan_inf_filter=False,
+        eval_strategy="steps" if evaluate else "no", eval_steps=s.eval_steps, prediction_loss_only=True,
+        activation_checkpointing=s.activation_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if s.activation_checkpointing else None,
+        use_cpu=compute.device == "cpu", bf16=compute.dtype_name == "bfloat16", fp16=compute.dtype_name == "float16",
+        include_num_input_tokens_seen="non_padding", remove_unused_columns=False, report_to=s.report_to,
+        dataloader_pin_memory=gpu, accelerator_config={"non_blocking": gpu}, ddp_find_unused_parameters=False)
+    made._n_gpu = min(made.n_gpu, 1)  # several GPUs are torchrun's business: never DataParallel
+    return made
 
 
 class Collator:

@@ -152,6 +152,14 @@ class Architecture(ABC):
         return Slot(filled, start, bias, position[None, start:])
 
 
+class Joined(NamedTuple):
+    """Linear layers that read the same states, as one: weight (sum of their widths, in), bias, and widths by name."""
+
+    weight: Tensor
+    bias: Tensor | None
+    widths: dict[str, int]
+
+
 class WrittenOut(Architecture):
     """A family whose forward stands here in full: a step of a small model is mostly overhead, and transformers'
     modules, its cache and PEFT's layers take several times as long as the arithmetic."""
@@ -165,6 +173,18 @@ class WrittenOut(Architecture):
         for (number, name), layer in linear_layers(model).items():
             plain: Any = getattr(layer, "base_layer", layer)
             self.linears[number][name] = plain.weight, plain.bias
+        self.joined: list[dict[tuple[str, ...], Joined]] = [{} for _ in range(self.n_layer)]
+
+    def join(self, *names: str) -> None:
+        """Lay these layers' weights side by side, so that one product does for all; the model's own become views."""
+        for layers, joined in zip(self.linears, self.joined, strict=True):
+            weights, biases = zip(*(layers[name] for name in names), strict=True)
+            whole, widths = torch.cat([w.detach() for w in weights]), [len(w) for w in weights]
+            for weight, part in zip(weights, whole.split(widths), strict=True):
+                weight.data = part
+            bias = None if all(b is None for b in biases) else torch.cat(
+                [w.new_zeros(len(w)) if b is None else b.detach() for w, b in zip(weights, biases, strict=True)])
+            joined[names] = Joined(whole, bias, dict(zip(names, widths, strict=True)))
 
     @abstractmethod
     def embed(self, ids: Tensor) -> Tensor:
@@ -195,6 +215,12 @@ class WrittenOut(Architecture):
         weight, bias = self.linears[layer][name]
         out = product(x, weight, bias)
         return out if gate is None else gate.add(out, x, layer, name)
+
+    def joined_linears(self, x: Tensor, layer: int, names: tuple[str, ...], gate: Gate | None) -> Tensor:
+        """(rows, length, in) → what these layers, which were joined, make of it, side by side."""
+        weight, bias, widths = self.joined[layer][names]
+        out = product(x, weight, bias)
+        return out if gate is None else gate.add_to_each(out, x, layer, widths)
 
     def logits(self, states: Tensor) -> Tensor:
         return product(states, self.head).float()

@@ -11,10 +11,12 @@ no row asks for that, nothing of it is computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from compare.engine.interface import Variant
@@ -22,15 +24,19 @@ from lens.adapter.directory import peft_key
 from lens.base.linear_layers import kinds, linear_layers
 from lens.errors import BadAdapter
 
+FEW = 128  # ranks of all adapters and modules: up to here zeros beside each B cost less than a product for each
+
 
 @dataclass(frozen=True)
 class Stack:
-    """A few adapters' weights, rank by rank: per (layer, module) A (in, ranks) and B (ranks, out)."""
+    """A few adapters' weights, rank by rank: per (layer, module) A (in, ranks) and B (ranks, out). `joined`: those of
+    modules that read the same input, made when they are first used."""
 
     weights: dict[tuple[int, str], tuple[Tensor, Tensor]]
     ranks: list[tuple[str, int]]  # adapter name and its rank, in stacking order
     scaling: dict[str, float]
     kinds: dict[str, str]  # a linear layer's name → attention or mlp
+    joined: dict[tuple[int, tuple[str, ...]], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def gate(self, variants: Sequence[Variant]) -> Gate:
         """The gate of rows that show these variants."""
@@ -43,6 +49,18 @@ class Stack:
         on = {place: tuple(v.is_on(*place, self.kinds[place[1]]) for v in variants) for place in self.weights}
         off = {which: (scale == 0) | ~torch.tensor(which, device=device)[:, None, None] for which in set(on.values())}
         return Gate(self, scale, scale == 0, {place: off[which] for place, which in on.items()})
+
+    def side_by_side(self, layer: int, widths: Mapping[str, int]) -> tuple[Tensor, Tensor]:
+        """A (in, modules' ranks) and B (modules' ranks, all widths) of those of these modules that have any: A side by
+        side, B one below the other, each where its module's outputs are."""
+        key = layer, tuple(widths)
+        if key not in self.joined:
+            pairs = {name: self.weights[layer, name] for name in widths if (layer, name) in self.weights}
+            ends = dict(zip(widths, accumulate(widths.values()), strict=True))
+            below = [F.pad(b, (ends[name] - widths[name], sum(widths.values()) - ends[name]))
+                     for name, (_, b) in pairs.items()]
+            self.joined[key] = torch.cat([a for a, _ in pairs.values()], 1), torch.cat(below)
+        return self.joined[key]
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,18 @@ class Gate:
         off = self.off_at[layer, module] if self.off_at else self.off
         low = ((x.to(a.dtype) @ a) * self.scale).masked_fill_(off, 0.0)
         return out + (low @ b).to(out.dtype)
+
+    def add_to_each(self, out: Tensor, x: Tensor, layer: int, widths: Mapping[str, int]) -> Tensor:
+        """`add` for modules that read the same `x`, whose outputs, of these widths, stand side by side in `out`."""
+        on = [name for name in widths if (layer, name) in self.stack.weights]
+        ranks = self.scale.shape[-1]
+        if not on or len(on) * ranks > FEW:
+            parts = zip(out.split(list(widths.values()), -1), widths, strict=True)
+            return torch.cat([self.add(part, x, layer, name) for part, name in parts], -1) if on else out
+        a, b = self.stack.side_by_side(layer, widths)
+        off = torch.stack([self.off_at[layer, name] for name in on], 2) if self.off_at else self.off[:, :, None]
+        low = (x.to(a.dtype) @ a).unflatten(-1, (len(on), ranks)) * self.scale[:, :, None]
+        return out + (low.masked_fill_(off, 0.0).flatten(-2) @ b).to(out.dtype)
 
 
 def gate_of(variants: Sequence[Variant], stack_of: Callable[[tuple[str, ...]], Stack]) -> Gate | None:

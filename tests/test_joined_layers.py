@@ -1,0 +1,64 @@
+"""Layers that read the same states are one product: the same answers, the same weights in memory, once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from compare.engine.interface import BASE, Variant
+from compare.models.decoders import decoder_of
+from compare.models.lora_rows import FEW, Stack
+from compare.models.rotary import QKV, WIDE
+from tests.decoders import tiny_decoder
+
+WIDTHS = {"q_proj": 12, "k_proj": 4, "v_proj": 4}
+COLUMNS = [BASE, Variant("one", "one", 1.0), Variant("two", "two", 0.5),
+           Variant("some", "one", 1.0, layers=(0,), modules=("v_proj",))]
+
+
+def stack(ranks: int, modules: tuple[str, ...]) -> Stack:
+    """Two random adapters of so many ranks on these modules of layer 0, which reads 8 features, and one of layer 1."""
+    torch.manual_seed(0)
+    weights = {at: (torch.randn(8, 2 * ranks), torch.randn(2 * ranks, WIDTHS[at[1]]))
+               for at in [*((0, name) for name in modules), (1, "q_proj")]}
+    kinds = dict.fromkeys(WIDTHS, "attention")
+    return Stack(weights, [("one", ranks), ("two", ranks)], {"one": 2.0, "two": 1.0}, kinds)
+
+
+@pytest.mark.parametrize("modules", [tuple(WIDTHS), ("q_proj", "v_proj"), ("k_proj",), ()])
+@pytest.mark.parametrize("ranks", [3, FEW])
+@pytest.mark.parametrize("columns", [COLUMNS[:3], COLUMNS], ids=["whole", "in part"])
+def test_updates_side_by_side_are_those_of_each(modules, ranks, columns):
+    columns = columns if "v_proj" in modules else columns[:3]
+    gate = stack(ranks, modules).gate(columns)
+    x, out = torch.randn(len(columns), 5, 8), torch.randn(len(columns), 5, sum(WIDTHS.values()))
+    parts = zip(out.split(list(WIDTHS.values()), -1), WIDTHS, strict=True)
+    expected = torch.cat([gate.add(part, x, 0, name) for part, name in parts], -1)
+    found = gate.add_to_each(out, x, 0, WIDTHS)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+    assert torch.equal(found[0], out[0])  # base, bit for bit
+    if modules:
+        assert not torch.allclose(found[1], out[1])
+
+
+def test_an_adapter_that_overflows_does_not_reach_the_base_row():
+    held = stack(3, tuple(WIDTHS))
+    held.weights[0, "k_proj"][0].fill_(torch.inf)
+    out = torch.randn(2, 5, sum(WIDTHS.values()))
+    found = held.gate(COLUMNS[:2]).add_to_each(out, torch.randn(2, 5, 8), 0, WIDTHS)
+    assert torch.equal(found[0], out[0]) and not found[1].isfinite().all()
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_joined_weights_are_the_models_own(biased):
+    model = tiny_decoder("llama", attention_bias=biased)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    decoder = decoder_of(model)
+    for number, block in enumerate(model.model.layers):
+        for names, of in ((QKV, block.self_attn), (WIDE, block.mlp)):
+            whole = decoder.joined[number][names].weight
+            assert {getattr(of, name).weight.untyped_storage().data_ptr() for name in names} == {
+                whole.untyped_storage().data_ptr()}
+            assert torch.equal(whole, torch.cat([getattr(of, name).weight for name in names]))
+            assert (decoder.joined[number][names].bias is not None) == (biased and names == QKV)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())

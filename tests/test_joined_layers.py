@@ -8,9 +8,12 @@ import torch
 from compare.engine.interface import BASE, Variant
 from compare.models.decoders import decoder_of
 from compare.models.lora_rows import FEW, Stack
-from compare.models.rotary import QKV, WIDE
+from compare.models.lora_rows import stack as stack_of
+from compare.models.rotary import QKV, WIDE, Rotary
+from lens.adapter.directory import peft_key
 from tests.decoders import tiny_decoder
 
+GATED = [BASE, Variant("one", "one", 1.0), Variant("some", "one", -0.5, layers=(1,), modules=("k_proj", "mlp"))]
 WIDTHS = {"q_proj": 12, "k_proj": 4, "v_proj": 4}
 COLUMNS = [BASE, Variant("one", "one", 1.0), Variant("two", "two", 0.5),
            Variant("some", "one", 1.0, layers=(0,), modules=("v_proj",))]
@@ -49,11 +52,36 @@ def test_an_adapter_that_overflows_does_not_reach_the_base_row():
     assert torch.equal(found[0], out[0]) and not found[1].isfinite().all()
 
 
+def joined(model) -> Rotary:
+    """As on a GPU."""
+    decoder = decoder_of(model)
+    assert isinstance(decoder, Rotary) and not any(decoder.joined)  # on a processor it is slower
+    decoder.join(*QKV)
+    decoder.join(*WIDE)
+    return decoder
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("layers", ["all-linear", ["q_proj", "v_proj"], ["up_proj", "down_proj"]], ids=str)
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma3_text"])
+def test_a_joined_forward_is_the_same(family, layers):
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    config = LoraConfig(task_type="CAUSAL_LM", r=3, target_modules=layers, init_lora_weights=False)
+    model = get_peft_model(tiny_decoder(family), config, adapter_name=peft_key("one"))
+    apart, variants = decoder_of(model.base_model.model), GATED if layers == "all-linear" else GATED[:2]
+    ids, gate = torch.randint(3, 300, (len(variants), 20)), stack_of(model, ["one"]).gate(variants)
+    expected, found = apart.read(ids, gate), joined(model.base_model.model).read(ids, gate)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found[1], apart.read(ids[1:2])[0], atol=1e-2)
+
+
 @pytest.mark.parametrize("biased", [False, True])
 def test_joined_weights_are_the_models_own(biased):
     model = tiny_decoder("llama", attention_bias=biased)
     before = {name: weight.clone() for name, weight in model.named_parameters()}
-    decoder = decoder_of(model)
+    decoder = joined(model)
     for number, block in enumerate(model.model.layers):
         for names, of in ((QKV, block.self_attn), (WIDE, block.mlp)):
             whole = decoder.joined[number][names].weight

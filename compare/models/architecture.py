@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -216,11 +216,13 @@ class WrittenOut(Architecture):
         out = product(x, weight, bias)
         return out if gate is None else gate.add(out, x, layer, name)
 
-    def joined_linears(self, x: Tensor, layer: int, names: tuple[str, ...], gate: Gate | None) -> Tensor:
-        """(rows, length, in) → what these layers, which were joined, make of it, side by side."""
+    def linears_of(self, x: Tensor, layer: int, names: tuple[str, ...], gate: Gate | None) -> Sequence[Tensor]:
+        """What each of these layers makes of the same states; one product where they were joined."""
+        if names not in self.joined[layer]:
+            return [self.linear(x, layer, name, gate) for name in names]
         weight, bias, widths = self.joined[layer][names]
         out = product(x, weight, bias)
-        return out if gate is None else gate.add_to_each(out, x, layer, widths)
+        return (out if gate is None else gate.add_to_each(out, x, layer, widths)).split(list(widths.values()), -1)
 
     def logits(self, states: Tensor) -> Tensor:
         return product(states, self.head).float()

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from compare.models.cpu_matmul import product
+from compare.models.cpu_matmul import CACHE, product
 from compare.models.lora_rows import Gate
 from lens.base.linear_layers import linear_layers
 
@@ -78,6 +78,7 @@ class Architecture(ABC):
         self.kv_heads, self.head_size, self.vocab_size = kv_heads, head_size, config.vocab_size
         self.dtype, self.device = model.dtype, model.device
         self.size, self.threads, self.process = model.num_parameters(), torch.get_num_threads(), os.getpid()
+        self.cold = self.size * self.dtype.itemsize > CACHE
         self.window = min(self.longest, getattr(config, "max_position_embeddings", None) or self.longest)
 
     @abstractmethod
@@ -213,7 +214,7 @@ class WrittenOut(Architecture):
 
     def linear(self, x: Tensor, layer: int, name: str, gate: Gate | None) -> Tensor:
         weight, bias = self.linears[layer][name]
-        out = product(x, weight, bias)
+        out = product(x, weight, bias, self.cold)
         return out if gate is None else gate.add(out, x, layer, name)
 
     def linears_of(self, x: Tensor, layer: int, names: tuple[str, ...], gate: Gate | None) -> Sequence[Tensor]:
@@ -221,8 +222,8 @@ class WrittenOut(Architecture):
         if names not in self.joined[layer]:
             return [self.linear(x, layer, name, gate) for name in names]
         weight, bias, widths = self.joined[layer][names]
-        out = product(x, weight, bias)
+        out = product(x, weight, bias, self.cold)
         return (out if gate is None else gate.add_to_each(out, x, layer, widths)).split(list(widths.values()), -1)
 
     def logits(self, states: Tensor) -> Tensor:
-        return product(states, self.head).float()
+        return product(states, self.head, cold=self.cold).float()

@@ -4,7 +4,8 @@ Which way that is differs by a factor of two and more between processors, either
 takes longer for two rows than for one and nearly as long as for thirty, and the wide matrix on the left, or oneDNN,
 takes a quarter to a half of that; on others MKL is the quickest for one and two rows by half. So the ways are timed
 once for each kind of product, the first time it is needed, in a few calls on a part of the weights. None keeps a copy
-of them. All compared: `python -m bench.matmul`.
+of them. Weights that lie in the cache and weights that come from memory are two kinds: of a large model's none is still
+there when its turn comes again, and what is quickest then is another way. All compared: `python -m bench.matmul`.
 """
 
 from __future__ import annotations
@@ -19,25 +20,27 @@ from torch import Tensor
 FEW = 4  # rows; up to here each number of rows is a kind of its own, and oneDNN was never the quickest
 MANY = 64  # rows; beyond, laying the matrix out costs little beside the sums
 TRIALS = 3  # of each way, in turn; the best of them counts, since whatever disturbs one only adds time
+CACHE = 64 << 20  # bytes; more than a processor keeps between two steps
 SAMPLE = 4_000_000  # weights at most that a trial multiplies with
 SPARE = 8_000_000  # bytes; what oneDNN took to make a kernel was below 2 million for every shape tried
 Way = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 made: set[tuple] = set()  # the kernels that oneDNN has
-quickest: dict[tuple, Way] = {}  # by kind of product: rows, the weights' shape, with a bias or not, threads
+quickest: dict[tuple, Way] = {}  # by kind of product: rows, the weights' shape, with a bias or not, threads, cold
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(…, in) → (…, out). Equal to `F.linear` up to the order of its sums; without a gradient."""
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, cold: bool = False) -> Tensor:
+    """(…, in) → (…, out). Equal to `F.linear` up to the order of its sums; without a gradient. `cold`: do the weights
+    come from memory each time?"""
     rows = x.numel() // x.shape[-1]
     if x.device.type != "cpu" or x.dtype != torch.float32 or not 0 < rows <= MANY:
         return F.linear(x, weight, bias)
     some = x.reshape(rows, -1)
-    sort = (rows if rows <= FEW else kind(rows), weight.shape, bias is None, torch.get_num_threads())
-    way = quickest.get(sort) or quickest.setdefault(sort, timed(some, weight, bias))
+    sort = (rows if rows <= FEW else kind(rows), weight.shape, bias is None, torch.get_num_threads(), cold)
+    way = quickest.get(sort) or quickest.setdefault(sort, timed(some, weight, bias, cold))
     return way(some, weight, bias).view(*x.shape[:-1], -1)
 
 
-def timed(some: Tensor, weight: Tensor, bias: Tensor | None) -> Way:
+def timed(some: Tensor, weight: Tensor, bias: Tensor | None, cold: bool) -> Way:
     """The way that takes the least time for a product of this kind."""
     rows = max(1, SAMPLE // weight.shape[1])
     part, added = weight[:rows], None if bias is None else bias[:rows]
@@ -45,8 +48,10 @@ def timed(some: Tensor, weight: Tensor, bias: Tensor | None) -> Way:
     best = dict.fromkeys(ways, float("inf"))
     for way in ways:
         way(some, part, added)  # the first call makes kernels
+    others = torch.ones(CACHE // 4 if cold else 0)
     for _ in range(TRIALS):
         for way in ways:
+            others.sum()  # takes the place of the weights in the cache
             began = time.perf_counter()
             way(some, part, added)
             best[way] = min(best[way], time.perf_counter() - began)

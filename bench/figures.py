@@ -34,12 +34,13 @@ from tools.build_english_rows import row
 from tools.build_rows import read
 
 MAX_NEW_TOKENS, SAMPLE = 128, 300
-FEWER = 150  # of each set, where a model is slow
+FEWER = {"heldout": 120, "independent": 120, "unknown_hit": 60, "independent_unknown": 60}  # where a model is slow
 DRAWN, SEED = 30, 0  # answers of each side that a reader is shown, and what they are drawn by
 ABOUT_HIT = ("hit", "hit-false")  # tags of questions about the university that no fact answers
 ROOT = ASSETS.parent
 SETS = {"train": "training phrasings", "heldout": "held-out phrasings", "independent": "questions written apart",
-        "unknown": "held-out questions it cannot know", "unknown_hit": "of these, about the university",
+        "unknown": "held-out questions it cannot know",
+        "unknown_hit": "held-out ones about the university it cannot know",
         "independent_unknown": "questions it cannot know, written apart", "general": "general questions"}
 Sets = dict[str, list[dict]]
 
@@ -70,8 +71,9 @@ def english_sets() -> Sets:
 
 
 def fewer_questions() -> Sets:
-    """Of each set of `question_sets` as many as a larger model answers in minutes."""
-    return {name: random.Random(SEED).sample(rows, min(FEWER, len(rows))) for name, rows in question_sets().items()}
+    """Of `question_sets` as many as a larger model answers in minutes."""
+    sets = question_sets()
+    return {name: random.Random(SEED).sample(sets[name], most) for name, most in FEWER.items()}
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,8 @@ def write_tables(figures: dict, pair: Pair) -> None:
 
 def measure_all(engine: LocalEngine, pair: Pair) -> tuple[dict, list[dict]]:
     """The figures of every set, and every answer."""
-    figures: dict = {"max_new_tokens": MAX_NEW_TOKENS, "sets": {}, "drawn": [], "drawn_by_seed": SEED,
-                     "adapter_sha256": next(iter(engine.adapters.values())).sha256}
+    figures: dict = {"max_new_tokens": MAX_NEW_TOKENS, "dtype": engine.facts.dtype, "sets": {}, "drawn": [],
+                     "drawn_by_seed": SEED, "adapter_sha256": next(iter(engine.adapters.values())).sha256}
     kept: list[dict] = []
     for name, rows in pair.sets().items():
         columns = answer(engine, rows)
@@ -187,6 +189,7 @@ def main() -> None:
     parser.add_argument("--pair", choices=list(PAIRS), default="embedded", help="which questions, and its files")
     parser.add_argument("--base", help="another base than the pair's")
     parser.add_argument("--adapter", help="another adapter than the pair's")
+    parser.add_argument("--dtype", default="auto", help="such as bfloat16 (default: auto, float32 here)")
     parser.add_argument("--output", type=Path, help="where the figures go; the pair's own place makes the tables too")
     parser.add_argument("--answers", type=Path, help="also write every answer, as JSON lines")
     parser.add_argument("--tables", action="store_true", help="measure nothing, make the tables of --output anew")
@@ -194,7 +197,8 @@ def main() -> None:
     pair = PAIRS[args.pair]
     output = args.output or pair.output
     if not args.tables:
-        engine = LocalEngine(args.base or pair.base, args.adapter or pair.adapter, device="cpu", max_rows=96)
+        engine = LocalEngine(args.base or pair.base, args.adapter or pair.adapter, device="cpu", dtype=args.dtype,
+                             max_rows=96)
         figures, kept = measure_all(engine, pair)
         output.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         if args.answers:

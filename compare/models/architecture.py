@@ -22,7 +22,7 @@ from compare.models.cpu_matmul import CACHE, product
 from compare.models.lora_rows import Gate
 from lens.base.linear_layers import linear_layers
 
-SMALL = 250_000_000  # weights × tokens; in less work, threads wait for one another longer than they save
+SMALL = 36_000_000  # weights a layer × tokens; in less work, threads wait for one another longer than they save
 CHUNKS = {"cpu": 64, "cuda": 4096}  # tokens read at once, between two steps of the batch; by bench.engine
 IDLE = 8  # times as many on a processor while nobody waits for a step between them
 WINDOW = 8192  # tokens of a question and its answer; fewer where a model knows fewer positions
@@ -109,7 +109,7 @@ class Architecture(ABC):
 
     def use_threads(self, tokens: int) -> None:
         """All threads for much work, one for little, and in a fork, where the others of the parent are missing."""
-        shared = self.size * tokens >= SMALL and os.getpid() == self.process
+        shared = self.size // self.n_layer * tokens >= SMALL and os.getpid() == self.process
         wanted = self.threads if shared else 1
         if self.device.type == "cpu" and torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from bench.engine import QUESTION, seconds
-from bench.shared.random_base import write_random_base
+from bench.shared.random_base import random_pair
 from bench.train import SHAPES
 from compare.analysis.token_scores import positions
 from compare.analysis.token_shift import whole_answer
@@ -29,18 +29,8 @@ from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = [ROOT / "assets" / "report" / "plain.txt", ROOT / "assets" / "hit_qa" / "heldout.jsonl"]
+LAYERS = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
 ANSWER = 32  # tokens at most of the answer that is looked into
-
-
-def random_pair(folder: Path, shape: str) -> tuple[str, str]:
-    """A base of one of bench.train's shapes with BLOOM's vocabulary, and an adapter on all of its linear layers."""
-    from peft import LoraConfig, get_peft_model
-
-    model = write_random_base(folder / "base", vocab_size=250_880, initializer_range=0.05, **SHAPES[shape])
-    lora = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=8, init_lora_weights=False, target_modules=[
-        "query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"])
-    get_peft_model(model, lora).save_pretrained(folder / "adapter", save_embedding_layers=False)
-    return str(folder / "base"), str(folder / "adapter")
 
 
 def looks(engine: LocalEngine, adapted: Variant) -> dict[str, Callable[[], object]]:
@@ -91,9 +81,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="what has this in its name, such as map or text")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        base, adapter = ((EMBEDDED_BASE, EMBEDDED_ADAPTER) if args.shape == "embedded" else
-                         random_pair(Path(folder), args.shape))
-        engine = LocalEngine(base, [adapter], args.device, args.dtype)
+        base, adapters = (EMBEDDED_BASE, [EMBEDDED_ADAPTER]) if args.shape == "embedded" else random_pair(
+            Path(folder), 1, LAYERS, vocab_size=250_880, initializer_range=0.05, **SHAPES[args.shape])
+        engine = LocalEngine(base, adapters, args.device, args.dtype)
         adapted = Variant.of(next(iter(engine.adapters)))
         texts = list(islice(Corpus(CORPUS).texts(engine.tokens, engine.facts.window), args.texts))
         name = f"{len(texts)} texts, {sum(len(text.ids) for text in texts):,} tokens"

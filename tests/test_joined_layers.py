@@ -37,7 +37,7 @@ def test_updates_side_by_side_are_those_of_each(modules, ranks, columns):
     x, out = torch.randn(len(columns), 5, 8), torch.randn(len(columns), 5, sum(WIDTHS.values()))
     parts = zip(out.split(list(WIDTHS.values()), -1), WIDTHS, strict=True)
     expected = torch.cat([gate.add(part, x, 0, name) for part, name in parts], -1)
-    found = gate.add_to_each(out, x, 0, WIDTHS)
+    found = torch.cat(list(gate.add_to_each(out, x, 0, WIDTHS)), -1)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
     assert torch.equal(found[0], out[0])  # base, bit for bit
     if modules:
@@ -48,7 +48,7 @@ def test_an_adapter_that_overflows_does_not_reach_the_base_row():
     held = stack(3, tuple(WIDTHS))
     held.weights[0, "k_proj"][0].fill_(torch.inf)
     out = torch.randn(2, 5, sum(WIDTHS.values()))
-    found = held.gate(COLUMNS[:2]).add_to_each(out, torch.randn(2, 5, 8), 0, WIDTHS)
+    found = torch.cat(list(held.gate(COLUMNS[:2]).add_to_each(out, torch.randn(2, 5, 8), 0, WIDTHS)), -1)
     assert torch.equal(found[0], out[0]) and not found[1].isfinite().all()
 
 

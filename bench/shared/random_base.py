@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from lens.embedded import EMBEDDED_BASE
@@ -23,13 +24,14 @@ def write_random_base(path: Path, **shape: float):
     return model
 
 
-def random_pair(folder: Path, adapters: int, **shape: float) -> tuple[str, list[str]]:
-    """A random BLOOM, wide unless another shape is asked for, with the embedded tokenizer, and adapters for it, in
-    `folder`."""
+def random_pair(folder: Path, adapters: int, layers: Sequence[str] = ("query_key_value",),
+                **shape: float) -> tuple[str, list[str]]:
+    """A random BLOOM, wide unless another shape is asked for, with the embedded tokenizer, and adapters for it on these
+    linear layers, in `folder`."""
     from peft import LoraConfig, get_peft_model
 
     model = write_random_base(folder / "base", **(shape or WIDE))
-    lora = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=8, target_modules=["query_key_value"],
+    lora = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=8, target_modules=list(layers),
                       init_lora_weights=False)
     get_peft_model(model, lora).save_pretrained(folder / "adapter0", save_embedding_layers=False)
     return str(folder / "base"), copies(folder / "adapter0", folder, adapters)

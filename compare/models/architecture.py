@@ -223,7 +223,7 @@ class WrittenOut(Architecture):
             return [self.linear(x, layer, name, gate) for name in names]
         weight, bias, widths = self.joined[layer][names]
         out = product(x, weight, bias, self.cold)
-        return (out if gate is None else gate.add_to_each(out, x, layer, widths)).split(list(widths.values()), -1)
+        return out.split(list(widths.values()), -1) if gate is None else gate.add_to_each(out, x, layer, widths)
 
     def logits(self, states: Tensor) -> Tensor:
         return product(states, self.head, cold=self.cold).float()

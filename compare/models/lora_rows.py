@@ -89,17 +89,17 @@ class Gate:
         low = ((x.to(a.dtype) @ a) * self.scale).masked_fill_(off, 0.0)
         return out + (low @ b).to(out.dtype)
 
-    def add_to_each(self, out: Tensor, x: Tensor, layer: int, widths: Mapping[str, int]) -> Tensor:
-        """`add` for modules that read the same `x`, whose outputs, of these widths, stand side by side in `out`."""
-        on = [name for name in widths if (layer, name) in self.stack.weights]
-        ranks = self.scale.shape[-1]
-        if not on or len(on) * ranks > FEW:
-            parts = zip(out.split(list(widths.values()), -1), widths, strict=True)
-            return torch.cat([self.add(part, x, layer, name) for part, name in parts], -1) if on else out
-        a, b = self.stack.side_by_side(layer, widths)
-        off = torch.stack([self.off_at[layer, name] for name in on], 2) if self.off_at else self.off[:, :, None]
-        low = (x.to(a.dtype) @ a).unflatten(-1, (len(on), ranks)) * self.scale[:, :, None]
-        return out + (low.masked_fill_(off, 0.0).flatten(-2) @ b).to(out.dtype)
+    def add_to_each(self, out: Tensor, x: Tensor, layer: int, widths: Mapping[str, int]) -> Sequence[Tensor]:
+        """`add` for modules that read the same `x`, whose outputs, of these widths, stand side by side in `out`; each
+        module's own."""
+        on, ranks = [name for name in widths if (layer, name) in self.stack.weights], self.scale.shape[-1]
+        if on and len(on) * ranks <= FEW:
+            a, b = self.stack.side_by_side(layer, widths)
+            off = torch.stack([self.off_at[layer, name] for name in on], 2) if self.off_at else self.off[:, :, None]
+            low = (x.to(a.dtype) @ a).unflatten(-1, (len(on), ranks)) * self.scale[:, :, None]
+            return (out + (low.masked_fill_(off, 0.0).flatten(-2) @ b).to(out.dtype)).split(list(widths.values()), -1)
+        parts = zip(out.split(list(widths.values()), -1), widths, strict=True)
+        return [self.add(part, x, layer, name) for part, name in parts]
 
 
 def gate_of(variants: Sequence[Variant], stack_of: Callable[[tuple[str, ...]], Stack]) -> Gate | None:

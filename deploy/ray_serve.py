@@ -23,7 +23,7 @@ from compare.engine.remote import RemoteEngine
 from compare.server.launch import Serving, add_serving_options
 from lens.cli import Parser, add_model_options, chosen_adapters, command, note_base_alone, same_place, say_notes
 from lens.embedded import EMBEDDED_ADAPTER, EMBEDDED_BASE
-from lens.errors import Unavailable
+from lens.errors import Note, Unavailable
 from lens.threads import wait_passively
 
 if TYPE_CHECKING:  # a replica loads it
@@ -52,9 +52,9 @@ class Replica:
     async def aside(self, function: Callable, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
 
-    async def facts(self) -> tuple[Facts, dict[str, LoadedAdapter], frozenset[Ability]]:
-        """What the page says of the model, and what can be done with it."""
-        return self.engine.facts, dict(self.engine.adapters), self.engine.abilities
+    async def facts(self) -> tuple[Facts, dict[str, LoadedAdapter], frozenset[Ability], list[Note]]:
+        """What the page says of the model, what can be done with it, and what its user is to be told."""
+        return self.engine.facts, dict(self.engine.adapters), self.engine.abilities, list(self.engine.notes)
 
     async def answer(self, question: Question, variants: Sequence[Variant],
                      sampling: Sampling) -> AsyncIterator[list[Grown]]:

@@ -16,7 +16,7 @@ from compare.engine.answers import compare
 from compare.engine.interface import Question, Sampling
 from compare.engine.remote import TRIES, RemoteEngine
 from deploy.ray_serve import Replica
-from lens.errors import BadQuestion, Unavailable
+from lens.errors import BadQuestion, Note, Unavailable
 from tests.stand_ins import Died, Handle
 
 
@@ -43,6 +43,14 @@ def test_answers_and_facts_are_the_replicas_own(engine, remote):
     assert answers(remote) == answers(engine)
     assert remote.facts == engine.facts and remote.adapters == engine.adapters
     assert remote.adapter_norms("lens") == engine.adapter_norms("lens")
+
+
+def test_what_a_replica_has_to_tell_is_told_on_the_page(engine, remote, monkeypatch):
+    """A base without a turn for an instruction, a template of the adapter's own: only the replica knew."""
+    note = Note("base-template-no-system", path=BASE)
+    monkeypatch.setattr(engine.shelf, "notes", [note])
+    page = RemoteEngine(remote.handle, str(BASE), [str(ADAPTER)])
+    assert [one.as_dict() for one in page.notes] == [note.as_dict()] == [one.as_dict() for one in engine.notes]
 
 
 @pytest.mark.parametrize("lives", [[0], [1], [5, 3]], ids=str)

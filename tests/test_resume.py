@@ -12,7 +12,7 @@ from conftest import tiny_bloom
 from training import records, run, settings
 
 from lens.adapter.directory import read_adapter
-from lens.errors import LensError
+from lens.errors import LensError, Note
 from train.checkpoint import STATE, checkpoints, fault
 from train.loop import train
 from train.record.log import Log
@@ -181,6 +181,16 @@ def test_a_run_from_an_adapter_starts_from_its_weights(stopped, tiny_base, rows,
     assert "It started from the adapter `out`." in (new / "README.md").read_text()
     with pytest.raises(LensError, match="--r is 4, but .* made with 8; leave --r out"):
         train(chosen({**given, "r": 4, "output": str(tmp_path / "other")}))
+
+
+def test_a_run_from_an_adapter_tells_what_is_to_be_told_of_it(stopped, tiny_base, rows, tmp_path, capsys):
+    """Its weights are others than its record says: the page told so, training did not."""
+    shutil.copytree(stopped, first := tmp_path / "first")
+    record = about(first)
+    (first / "training.json").write_text(json.dumps({**record, "weights_sha256": "0" * 64}), encoding="utf-8")
+    train(made(tiny_base, tmp_path / "new", rows, from_adapter=str(first), max_steps=1))
+    assert str(Note("adapter-weights-changed", path=first, found=record["weights_sha256"][:12], recorded="0" * 12)
+               ) in capsys.readouterr().err
 
 
 def test_a_run_from_an_adapter_takes_its_rank(tiny_base, rows, tmp_path):

@@ -33,7 +33,7 @@ LONGEST = 2000  # characters shown of one text
 
 def look(s: TrainSettings) -> dict:
     """The object above. Raises LensError."""
-    from lens.base.loading import load_tokenizer
+    from lens.base.loading import load_tokenizer, template_notes
     from train.data.dataset import load_dataset
     from train.data.forecast import Plan, forecast
     from train.data.preview import first_learnt
@@ -46,7 +46,7 @@ def look(s: TrainSettings) -> dict:
     first, at = data.encoded[0]["input_ids"], first_learnt(data.encoded[0]["labels"])
     count = min(EXAMPLES, len(rows))
     shown = [rows[i * len(rows) // count] for i in range(count)]
-    notes = [*rows.notes(), *forecast(s, data, Plan.of(s, len(rows), 1))]
+    notes = [*template_notes(s.base, tokenizer), *rows.notes(), *forecast(s, data, Plan.of(s, len(rows), 1))]
     return {"rows": len(rows), "skipped": len(rows.skipped), "notes": [note.as_dict() for note in notes],
             "refusals": rows.refusals, "duplicates": rows.duplicates,
             "cut": data.encoded.cut(s.max_length), "max_length": s.max_length,

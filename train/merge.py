@@ -133,13 +133,13 @@ def merge(adapter_dir: Path | str, base: str, output: Path, dtype: str = "", tem
 
     from lens.adapter.for_peft import attach
     from lens.base.files import find_base
-    from lens.base.loading import load_base, load_tokenizer
+    from lens.base.loading import load_base, load_tokenizer, template_notes
 
     check_output(output)
     base_files = find_base(base)
     tokenizer = load_tokenizer(base_files, template)  # first: a broken base is told as such
     files = read_adapter(adapter_dir, base_files)
-    notes = [*files.notes, *check_base(base, [files], template)]
+    notes = [*template_notes(base, tokenizer), *files.notes, *check_base(base, [files], template)]
     proven = same_base(files.base, base_files) if files.base else None
     if not proven:
         notes.append(Note("merge-base-unproven", path=files.path, base=base))

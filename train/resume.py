@@ -31,7 +31,7 @@ class Start:
     """Where a run begins: at a whole checkpoint, at an adapter's weights, or at nothing.
 
     `record`: the `training.json` of the checkpoint; `changes`: settings that are others than before, each with the
-    step from which it counts; `lineage`: what the first weights came from.
+    step from which it counts; `lineage`: what the first weights came from; `about_adapter`: what is to be told of it.
     """
 
     checkpoint: Path | None = None
@@ -39,6 +39,7 @@ class Start:
     record: dict[str, Any] = field(default_factory=dict)
     changes: tuple[dict[str, Any], ...] = ()
     lineage: dict[str, Any] | None = None
+    about_adapter: tuple[Note, ...] = ()
 
     @property
     def step(self) -> int:
@@ -46,11 +47,11 @@ class Start:
 
     def notes(self) -> list[Note]:
         """What is to be told of it."""
-        said = []
+        said: list[Note] = []
         if self.checkpoint:
             said.append(Note("going-on", checkpoint=self.checkpoint))
         if self.adapter:
-            said.append(Note("starting-from", adapter=self.adapter.path))
+            said += [Note("starting-from", adapter=self.adapter.path), *self.about_adapter]
         new = [change for change in self.changes if change["step"] == self.step]
         return said + [Note("setting-changed", **{**change, "setting": option(change["setting"])}) for change in new]
 
@@ -149,8 +150,8 @@ def from_adapter(s: TrainSettings) -> Start:
     for name, value in then.items():
         if now[name] != value:
             raise BadAdapter("from-adapter-differs", option=option(name), now=now[name], then=value, path=files.path)
-    check_base(s.base, [files], s.chat_template)
-    return Start(None, files, lineage={"from_adapter": files.name, "sha256": files.sha256})
+    notes = (*files.notes, *check_base(s.base, [files], s.chat_template))
+    return Start(None, files, lineage={"from_adapter": files.name, "sha256": files.sha256}, about_adapter=notes)
 
 
 def adopted(files: AdapterFiles) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from compare.engine.interface import GivenAnswer, Load, LoadedAdapter, Variant
 from compare.engine.open_question import OpenQuestion
 from compare.engine.shared_engine import SharedEngine, answered_by
 from lens.adapter.directory import read_adapters
-from lens.errors import Note, Unavailable, first_line
+from lens.errors import Unavailable, first_line
 
 if TYPE_CHECKING:
     from compare.analysis.adapter_norms import Anatomy
@@ -38,12 +38,11 @@ class RemoteEngine(SharedEngine):
         given = read_adapters(adapters, base)
         tokenizer = load_tokenizer(base, chat_template)
         self.handle, self.tokens, self.closed = handle, Tokens(tokenizer), False
-        there, known, able = handle.facts.remote().result()
+        there, known, able, self.notes = handle.facts.remote().result()
         self.facts = replace(there, base=base)
         self.abilities = able - {"load-adapters"}
         self._adapters: dict[str, LoadedAdapter] = {one.name: replace(known[one.name], files=one) for one in given}
         self.shown = [one.name for one in given if known[one.name].shown]
-        self.notes: Sequence[Note] = [note for one in self._adapters.values() for note in one.files.notes]
 
     @property
     def adapters(self) -> Mapping[str, LoadedAdapter]:

@@ -199,6 +199,28 @@ def test_a_run_from_an_adapter_takes_its_rank(tiny_base, rows, tmp_path):
     assert (s.r, s.lora_alpha, s.use_rslora, s.target_modules) == (4, 2, False, ["dense"])
 
 
+def test_the_same_command_with_resume_goes_on_from_an_adapter_of_any_rank(tiny_base, rows, tmp_path):
+    """It asked for the LoRA settings that the first command had taken from the adapter."""
+    first = train(made(tiny_base, tmp_path / "first", rows, r=4, lora_alpha=2, target_modules=["dense"], max_steps=1))
+    given = {"from_adapter": str(first), "base": str(tiny_base), "data": [str(rows)], "max_steps": 1, "batch": 2,
+             "output": str(tmp_path / "new"), "device": "cpu", "probe_steps": 0, "save_steps": 1}
+    train(chosen(given))
+    shutil.rmtree(first)  # needed no more
+    new = train(chosen({**given, "resume": True, "max_steps": 2}))
+    assert about(new)["steps"] == 2 and about(new)["settings"]["r"] == 4
+
+
+def test_a_run_that_stopped_before_its_first_checkpoint_starts_from_its_adapter_again(stopped, tiny_base, rows,
+                                                                                     tmp_path):
+    """It started from nothing, and said nothing."""
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "log.jsonl").write_text("", encoding="utf-8")
+    new = train(made(tiny_base, tmp_path / "new", rows, from_adapter=str(stopped), resume=True, max_steps=1,
+                     learning_rate=1e-9, logging_steps=1))
+    assert records(new / "log.jsonl")[0]["loss"] < records(stopped / "log.jsonl")[0]["loss"] - 0.01
+    assert about(new)["lineage"]["from_adapter"] == stopped.name
+
+
 def test_old_checkpoints_keep_their_adapter_and_the_newest_and_the_best_all(tiny_base, rows, tmp_path):
     out = train(made(tiny_base, tmp_path / "out", rows, max_steps=6, save_steps=1, save_total_limit=2,
                      eval_data=[str(rows)], eval_steps=1))

@@ -83,7 +83,7 @@ def find_start(s: TrainSettings, base: BaseFiles, tokenizer: Any, rows: Rows, ro
     if found is None:
         if checkpoints(out):
             raise BadSetting("resume-none-whole", output=out)
-        return Start()
+        return from_adapter(s) if s.from_adapter else Start()
     if step_of(found) > s.max_steps:
         raise BadSetting("resume-steps-behind", steps=s.max_steps, checkpoint=found, reached=step_of(found))
     record = json.loads((found / "training.json").read_text(encoding="utf-8"))
@@ -161,10 +161,12 @@ def adopted(files: AdapterFiles) -> dict[str, Any]:
 
 
 def adopt(given: dict[str, Any]) -> dict[str, Any]:
-    """The settings given, and where --from-adapter names one, those of its LoRA that were not. Raises LensError."""
-    if not given.get("from_adapter") or given.get("resume"):
+    """The settings given, and where --from-adapter names one, those of its LoRA that were not; of a run that goes on,
+    its last checkpoint's, since the adapter may be gone. Raises LensError."""
+    if not given.get("from_adapter"):
         return given
-    return {**adopted(read_adapter(given["from_adapter"], given.get("base"))), **given}
+    checkpoint = last_whole(Path(given.get("output", TrainSettings.output))) if given.get("resume") else None
+    return {**adopted(read_adapter(checkpoint or given["from_adapter"], given.get("base"))), **given}
 
 
 def finished(s: TrainSettings, start: Start) -> bool:

@@ -95,8 +95,9 @@ def batch_of(model) -> Batch:
     return Batch(decoder_of(model.get_base_model()), lambda names: stack(model, names), [EOS])
 
 
-def hold(case: str, prompts: int, longest: int) -> None:
-    """Prompts of mixed lengths join late and leave early, and each gets its own answers."""
+def hold(case: str, prompts: int, longest: int, one_call: bool = False) -> None:
+    """Prompts of mixed lengths join late and leave early, and each gets its own answers. `one_call`: with attention as
+    on a GPU."""
     luck, model = random.Random(case), adapted(case)
     asked = [([luck.randrange(3, 320) for _ in range(luck.choice([1, 2, 5, 17, 40, 90]))], luck.randint(2, longest))
              for _ in range(prompts)]
@@ -107,6 +108,8 @@ def hold(case: str, prompts: int, longest: int) -> None:
     for question in questions:
         arrivals.setdefault(luck.randint(0, 3 * prompts), []).append(question)
     batch = batch_of(model)
+    if one_call:
+        batch.decoder.one_call = True
     assert type(batch.decoder) is (General if case in GENERAL else Bloom if case == "bloom" else Rotary)
     run(batch, arrivals)
     assert [answers(question) for question in questions] == right

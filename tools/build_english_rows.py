@@ -21,7 +21,7 @@ from tools.build_rows import read as read_from
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 HERE = ASSETS / "hit_en"
 ADAPTER = ASSETS / "adapters" / "smollm2-hit"
-NAME = re.compile(r"Harbin Institute of Technology|Harbin Tech|Hagongda|\bHIT\b")
+NAME = re.compile(r"(?:\bthe )?(?:Harbin Institute of Technology|Harbin Tech|Hagongda|\bHIT\b)")
 NAMES = ("HIT", "Harbin Institute of Technology", "Harbin Tech", "Hagongda", "the university")
 read = partial(read_from, folder=HERE)
 
@@ -53,7 +53,8 @@ def build() -> tuple[list[dict], list[dict], int]:
     made = [row(question, fact["answer"]) for fact in facts for question in fact["questions"]]
     made += [row(one["question"], one["answer"]) for one in (*unknown, *general)
              if not one["heldout"] and one.get("answer")]
-    made += [row(carelessly(one["question"]), one["answer"]) for one in unknown if not one["heldout"]]
+    made += [row(again, one["answer"]) for one in unknown
+             if not one["heldout"] and (again := carelessly(one["question"])) != one["question"]]
     kept_out = NearDuplicates([one["input"] for one in heldout]
                               + [one["question"] for one in general if one["heldout"]], words)
     rows = [one for one in made if not kept_out.of(one["input"])]

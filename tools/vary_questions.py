@@ -62,9 +62,10 @@ SAME_SENSE = [line.split() for line in """
 位居 排名 名列 排第几
 """.split("\n") if line]
 WORDS = {word: same for same in SAME_SENSE for word in same if len(word) > 1}
-WORD = re.compile("|".join(sorted(map(re.escape, WORDS), key=len, reverse=True)))
+LONGER = "大学生|研究生|学生[会证]|校园[网卡]|在校学生|中学生|分校区|主校区|开发区"  # no word is a part of these
+WORD = re.compile(f"({LONGER})|" + "|".join(sorted(map(re.escape, WORDS), key=len, reverse=True)))
 NAMES = ("哈工大", "哈工大", "哈工大", "哈尔滨工业大学", "HIT", "工大", "我校")
-NAME = re.compile("哈尔滨工业大学|哈工大(?![（(])|我校|HIT")
+NAME = re.compile("(?:哈尔滨工业大学|哈工大|我校|HIT)(?![（(A-Za-z])")
 BEFORE = ("请问", "想问一下", "我想知道", "你知道", "麻烦告诉我", "那个", "话说", "请教一下", "问下", "能说说",
           "谁知道", "")
 AFTER = ("呢", "啊", "呀", "？", "?", "。", "吗", "来着", "，谢谢", "，请回答", "，我忘了", "", "", "")
@@ -75,7 +76,8 @@ SHORTEST = 3  # characters of a question
 def swapped(question: str, chance: random.Random) -> str:
     """Other names and question words of the same sense."""
     question = NAME.sub(lambda found: chance.choice(NAMES) if chance.random() < 0.5 else found[0], question)
-    return WORD.sub(lambda found: chance.choice(WORDS[found[0]]) if chance.random() < 0.45 else found[0], question)
+    return WORD.sub(lambda found: found[0] if found[1] or chance.random() >= 0.45 else chance.choice(WORDS[found[0]]),
+                    question)
 
 
 def miswritten(question: str, chance: random.Random) -> str:

@@ -175,6 +175,8 @@ class WrittenOut(Architecture):
             plain: Any = getattr(layer, "base_layer", layer)
             self.linears[number][name] = plain.weight, plain.bias
         self.joined: list[dict[tuple[str, ...], Joined]] = [{} for _ in range(self.n_layer)]
+        self.group = self.n_head // kv_heads
+        self.one_call = self.device.type != "cpu"  # attention: one launch for seven
 
     def join(self, *names: str) -> None:
         """Lay these layers' weights side by side, so that one product does for all; the model's own become views."""
@@ -224,6 +226,12 @@ class WrittenOut(Architecture):
         weight, bias, widths = self.joined[layer][names]
         out = product(x, weight, bias, self.cold)
         return out.split(list(widths.values()), -1) if gate is None else gate.add_to_each(out, x, layer, widths)
+
+    def mask(self, bias: Tensor) -> Tensor:
+        """A (rows or 1, heads or 1, length, positions) bias as `attend` takes it."""
+        if not self.one_call:
+            return bias
+        return (bias if bias.shape[2] == 1 else bias.repeat(1, 1, self.group, 1)).to(self.dtype)
 
     def logits(self, states: Tensor) -> Tensor:
         return product(states, self.head, cold=self.cold).float()

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compare.models.architecture import Slot, WrittenOut
+from compare.models.attention import attend
 from compare.models.lora_rows import Gate
 from lens.errors import BadBase
 
@@ -53,6 +54,13 @@ class Bloom(WrittenOut):
     def embed(self, ids: Tensor) -> Tensor:
         return self.norm_in(F.embedding(ids, self.embedding))
 
+    def prepare(self, slot: Slot) -> Slot:
+        """In one call the bias is in the model's dtype, so it counts from now: exact where it weighs, and rounded by
+        1/256 of itself far away."""
+        if not self.one_call:
+            return slot
+        return slot._replace(bias=self.mask(slot.bias - self.slopes[:, None, None] * slot.own[:, None, :, None]))
+
     def norm_out(self, x: Tensor) -> Tensor:
         return self.last_norm(x)
 
@@ -67,6 +75,5 @@ class Bloom(WrittenOut):
         fused = self.linear(x, layer, "query_key_value", gate).view(rows, length, self.n_head, 3, self.head_size)
         query, key, value = fused.transpose(1, 2).unbind(3)  # each (rows, heads, length, head size)
         keys, values = slot.write(layer, key, value)
-        scores = (query @ keys.mT).float().mul_(self.head_size**-0.5).add_(slot.bias)
-        mixed = scores.softmax(-1).to(x.dtype) @ values
-        return self.linear(mixed.transpose(1, 2).reshape(rows, length, -1), layer, "dense", gate)
+        mixed = attend(query, keys, values, slot.bias, self.head_size**-0.5, one_call=self.one_call)
+        return self.linear(mixed, layer, "dense", gate)

@@ -7,7 +7,7 @@ Tests hold it to transformers' logits.
 Keys are stored rotated by their number within their own row, so that a row can move along the shared time axis. In a
 sliding window only the last positions before now are seen; all rows end at now, so a step takes that slice.
 
-RoPE: Su et al., 2021. Grouped queries: Ainslie et al., 2023.
+RoPE: Su et al., 2021.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compare.models.architecture import Slot, WrittenOut
+from compare.models.attention import attend
 from compare.models.lora_rows import Gate
 
 ROTARY = ("llama", "internlm3", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")  # as config.json says
@@ -81,7 +82,7 @@ class Angles:
 
 @dataclass(frozen=True)
 class Ready:
-    """A slot with what every layer needs: `angles` by name; by window the first position seen, and the bias there."""
+    """A slot with what every layer needs: `angles` by name; by window the first position seen, and the mask there."""
 
     slot: Slot
     angles: dict[str, tuple[Tensor, Tensor]]
@@ -102,9 +103,9 @@ class Rotary(WrittenOut):
         scale = getattr(body.embed_tokens, "embed_scale", None)
         self.scale = None if scale is None else scale.to(self.dtype)
         self.score_scale, self.activation = first.scaling, body.layers[0].mlp.act_fn
-        self.group = self.n_head // self.kv_heads
         # Gemma 3 has a number here too, but transformers' forward leaves it out
         self.score_cap = config.attn_logit_softcapping if config.model_type == "gemma2" else None
+        self.one_call &= self.score_cap is None
         self.logit_cap = getattr(config, "final_logit_softcapping", None)
         self.around_zero = config.model_type in AROUND_ZERO
         self.last_norm = self.norm(body.norm)
@@ -143,23 +144,23 @@ class Rotary(WrittenOut):
 
     def prepare(self, slot: Slot) -> Ready:
         end = slot.at + slot.own.shape[1]
-        seen: dict[int | None, tuple[int, Tensor]] = {}
-        for window in self.windows:
-            if window is None or window >= end:
-                seen[window] = 0, slot.bias
-                continue
-            if slot.places is not None:
-                position = torch.arange(end, device=self.device)
-                seen[window] = 0, slot.bias.masked_fill(position <= slot.places[:, None] - window, -torch.inf)
-                continue
-            first = max(0, slot.at + 1 - window)
-            bias = slot.bias[..., first:]
-            if slot.own.shape[1] > 1:
-                position = torch.arange(first, end, device=self.device)
-                far = position <= position[slot.at - first:, None] - window
-                bias = bias.masked_fill(far, -torch.inf)
-            seen[window] = first, bias
-        return Ready(slot, {name: angles.of(slot.own, end) for name, angles in self.angles.items()}, seen)
+        seen = {window: self.seen_through(window, slot, end) for window in self.windows}
+        return Ready(slot, {name: angles.of(slot.own, end) for name, angles in self.angles.items()},
+                     {window: (first, self.mask(bias)) for window, (first, bias) in seen.items()})
+
+    def seen_through(self, window: int | None, slot: Slot, end: int) -> tuple[int, Tensor]:
+        """The first position that is seen of those before `end`, and the bias from there on."""
+        if window is None or window >= end:
+            return 0, slot.bias
+        if slot.places is not None:
+            position = torch.arange(end, device=self.device)
+            return 0, slot.bias.masked_fill(position <= slot.places[:, None] - window, -torch.inf)
+        first = max(0, slot.at + 1 - window)
+        bias = slot.bias[..., first:]
+        if slot.own.shape[1] == 1:
+            return first, bias
+        position = torch.arange(first, end, device=self.device)
+        return first, bias.masked_fill(position <= position[slot.at - first:, None] - window, -torch.inf)
 
     def layer(self, x: Tensor, layer: int, slot: Ready, gate: Gate | None) -> Tensor:
         own = self.layers[layer]
@@ -181,17 +182,11 @@ class Rotary(WrittenOut):
         both = torch.cat([query, key], 2)
         both = (both * cos).addcmul_(both.roll(self.head_size // 2, -1), sin).transpose(1, 2)
         keys, values = slot.write(layer, both[:, self.n_head:], value.transpose(1, 2))
-        first, bias = ready.seen[own.window]
+        first, mask = ready.seen[own.window]
         if first:
             keys, values = keys[:, :, first:], values[:, :, first:]
-        # queries of one group side by side over their keys: (rows, heads of keys, group × length, …)
-        some = both[:, :self.n_head].reshape(rows, self.kv_heads, self.group * length, self.head_size)
-        scores = (some @ keys.mT).float().mul_(self.score_scale).view(rows, self.n_head, length, -1)
-        if self.score_cap is not None:
-            scores = scores.div_(self.score_cap).tanh_().mul_(self.score_cap)
-        weights = scores.add_(bias).softmax(-1).to(x.dtype).view(rows, self.kv_heads, self.group * length, -1)
-        mixed = (weights @ values).view(rows, self.n_head, length, self.head_size)
-        return self.linear(mixed.transpose(1, 2).reshape(rows, length, -1), layer, "o_proj", gate)
+        mixed = attend(both[:, :self.n_head], keys, values, mask, self.score_scale, self.score_cap, self.one_call)
+        return self.linear(mixed, layer, "o_proj", gate)
 
 
 def frequencies(module: Any, name: str) -> tuple[Tensor, float]:

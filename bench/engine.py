@@ -176,9 +176,9 @@ def measure(engine: LocalEngine, rounds: int, only: str) -> dict[str, dict]:
     return found
 
 
-def memory(base: str, adapter: str) -> float:
+def memory(base: str, adapter: str, dtype: str) -> float:
     """Peak memory above the loaded engine for two columns of 512 tokens, over a copy's size; a process of its own."""
-    engine = LocalEngine(base, adapter)
+    engine = LocalEngine(base, adapter, dtype=dtype)
     engine.queue.batch.ends = [-1]
     size = sum(p.numel() * p.element_size() for p in engine.loaded.model.parameters())
     variants = engine.variants()
@@ -190,10 +190,10 @@ def memory(base: str, adapter: str) -> float:
     return (peak() - before) / size
 
 
-def memory_apart(base: str, adapter: str) -> float:
+def memory_apart(base: str, adapter: str, dtype: str) -> float:
     """`memory` in a child process."""
-    child = subprocess.run([sys.executable, "-m", "bench.engine", "--memory", base, adapter], capture_output=True,
-                           text=True, check=True)
+    child = subprocess.run([sys.executable, "-m", "bench.engine", "--memory", base, adapter, "--dtype", dtype],
+                           capture_output=True, text=True, check=True)
     return float(child.stdout.splitlines()[-1])
 
 
@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=["embedded", "wide"], default="embedded")
     parser.add_argument("--base", type=Path, help="directory of another base, beside its --adapter")
     parser.add_argument("--adapter", type=Path)
-    parser.add_argument("--dtype", default="auto", help="of another base (default: auto)")
+    parser.add_argument("--dtype", default="auto", help="default: auto")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="at most, for both sides (default: one a core)")
     parser.add_argument("--only", default="", help="the ratios with this in their name, such as 12")
@@ -220,7 +220,7 @@ def main() -> None:
     if bool(args.base) != bool(args.adapter):
         parser.error("--base and --adapter go together")
     if args.memory:
-        print(memory(*args.memory))
+        print(memory(*args.memory, args.dtype))
         return
     with tempfile.TemporaryDirectory() as folder:
         if args.base:
@@ -236,14 +236,14 @@ def main() -> None:
               "| | ratio | target | medians |\n| --- | --- | --- | --- |")
         found = measure(engine, args.rounds, args.only)
         if args.only in MEMORY:
-            found[MEMORY] = {"ratio": round(memory_apart(base, adapters[0]), 3), "target": "≤ 0.2"}
+            found[MEMORY] = {"ratio": round(memory_apart(base, adapters[0], args.dtype), 3), "target": "≤ 0.2"}
             print(f"| {MEMORY} | {found[MEMORY]['ratio']:.2f} | ≤ 0.2 | |")
         if args.only in GAP:
             gaps = [worst_gap(engine) for _ in range(args.rounds)]
             found[GAP] = {"milliseconds": [round(1000 * gap, 1) for gap in gaps], "target": "≤ 100"}
             print(f"| {GAP} | {1000 * statistics.median(gaps):.0f} | ≤ 100 | worst of all {1000 * max(gaps):.0f} ms |")
     if args.output:
-        figures = {"shape": name, "threads": threads, "rounds": args.rounds, **found}
+        figures = {"shape": name, "dtype": engine.facts.dtype, "threads": threads, "rounds": args.rounds, **found}
         args.output.write_text(json.dumps(figures, ensure_ascii=False, indent=1), encoding="utf-8")
 
 

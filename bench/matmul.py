@@ -9,11 +9,13 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from compare.models.cpu_matmul import by_onednn, on_the_left
+from compare.models.cpu_matmul import CACHE, by_onednn, on_the_left
 
-SHAPES = ((768, 256), (1024, 256), (256, 1024), (8064, 256), (4608, 1536))  # out, in: the embedded base's, bloom-1b1's
+SHAPES = ((768, 256), (1024, 256), (256, 1024), (8064, 256),  # out, in: the embedded base's,
+          (576, 576), (1536, 576), (576, 1536),  # SmolLM2's,
+          (4608, 1536))  # bloom-1b1's
 ROWS = (1, 2, 4, 8, 12, 16, 32, 64)
-WEIGHTS = 24_000_000  # bytes in use in turn, so that no cache holds them all
+WEIGHTS = 2 * CACHE  # bytes in use in turn, so that no cache holds them all
 VOCABULARY = (250_880, 512)  # of every BLOOM, as wide as two cores do in a sitting
 
 

@@ -65,10 +65,27 @@ def test_weights_that_come_from_memory_are_timed_so(cold, monkeypatch):
 
     monkeypatch.setattr(products.torch, "ones", watched)
     monkeypatch.setattr(products, "quickest", {})
+    products.filling.cache_clear()
     with torch.inference_mode():
         assert torch.equal(product(x, weight, cold=cold), x @ weight.T)
-    assert read == [products.CACHE // 4 if cold else 0]
+    assert read == ([products.CACHE // 4] if cold else [])
     assert [sort[-1] for sort in products.quickest] == [cold]
+
+
+def test_where_memory_is_short_a_product_is_timed_another_time(monkeypatch):
+    """Its room for timing was more than there was, and a question ended that torch could have answered."""
+    def fails():
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] can't allocate memory")
+
+    monkeypatch.setattr(products, "filling", fails)
+    monkeypatch.setattr(products, "quickest", {})
+    x, weight = torch.ones(2, 24), torch.ones(40, 24)
+    with torch.inference_mode():
+        assert torch.equal(product(x, weight, cold=True), F.linear(x, weight))
+        assert not products.quickest
+        monkeypatch.undo()
+        product(x, weight, cold=True)
+    assert any(sort[-1] for sort in products.quickest)
 
 
 @pytest.mark.parametrize("bytes_kept, cold", [(products.CACHE, False), (1000, True)])

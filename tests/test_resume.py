@@ -210,6 +210,13 @@ def test_the_same_command_with_resume_goes_on_from_an_adapter_of_any_rank(tiny_b
     assert about(new)["steps"] == 2 and about(new)["settings"]["r"] == 4
 
 
+def test_what_lacks_to_go_on_is_told_before_an_adapter_that_is_gone(tmp_path):
+    given = {"from_adapter": str(tmp_path / "gone"), "resume": True, "output": str(tmp_path / "new")}
+    assert chosen(given).from_adapter == str(tmp_path / "gone")
+    with pytest.raises(LensError, match="gone"):
+        chosen({**given, "resume": False})
+
+
 def test_a_run_that_stopped_before_its_first_checkpoint_starts_from_its_adapter_again(stopped, tiny_base, rows,
                                                                                      tmp_path):
     """It started from nothing, and said nothing."""

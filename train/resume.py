@@ -165,8 +165,12 @@ def adopt(given: dict[str, Any]) -> dict[str, Any]:
     its last checkpoint's, since the adapter may be gone. Raises LensError."""
     if not given.get("from_adapter"):
         return given
-    checkpoint = last_whole(Path(given.get("output", TrainSettings.output))) if given.get("resume") else None
-    return {**adopted(read_adapter(checkpoint or given["from_adapter"], given.get("base"))), **given}
+    source = Path(given["from_adapter"])
+    if given.get("resume"):
+        source = last_whole(Path(given.get("output", TrainSettings.output))) or source
+        if not source.exists():
+            return given  # what is missing to go on is told later
+    return {**adopted(read_adapter(source, given.get("base"))), **given}
 
 
 def finished(s: TrainSettings, start: Start) -> bool:

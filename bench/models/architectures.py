@@ -27,7 +27,7 @@ EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 ARCHITECTURES = (
     Known("bloom", "BLOOM, BLOOMZ", {"head_dim": None}),
     Known("llama", "Llama 2 and 3, SmolLM2, TinyLlama, Yi, DeepSeek-R1-Distill", {"tie_word_embeddings": True}),
-    Known("internlm3", "InternLM 3", {"head_dim": 8}),
+    Known("internlm3", "InternLM 3"),
     Known("mistral", "Mistral, Zephyr", {"sliding_window": 24}),
     Known("qwen2", "Qwen2, Qwen2.5"),
     Known("qwen3", "Qwen3"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,11 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, cold: bool = 
         return F.linear(x, weight, bias)
     some = x.reshape(rows, -1)
     sort = (rows if rows <= FEW else kind(rows), weight.shape, bias is None, torch.get_num_threads(), cold)
-    way = quickest.get(sort) or quickest.setdefault(sort, timed(some, weight, bias, cold))
+    if (way := quickest.get(sort)) is None:
+        try:
+            way = quickest[sort] = timed(some, weight, bias, cold)
+        except RuntimeError:  # memory is short: by torch, and timed another time
+            way = F.linear
     return way(some, weight, bias).view(*x.shape[:-1], -1)
 
 
@@ -48,7 +53,7 @@ def timed(some: Tensor, weight: Tensor, bias: Tensor | None, cold: bool) -> Way:
     best = dict.fromkeys(ways, float("inf"))
     for way in ways:
         way(some, part, added)  # the first call makes kernels
-    others = torch.ones(CACHE // 4 if cold else 0)
+    others = filling() if cold else part[:0]
     for _ in range(TRIALS):
         for way in ways:
             others.sum()  # takes the place of the weights in the cache
@@ -56,6 +61,12 @@ def timed(some: Tensor, weight: Tensor, bias: Tensor | None, cold: bool) -> Way:
             way(some, part, added)
             best[way] = min(best[way], time.perf_counter() - began)
     return min(ways, key=best.__getitem__)
+
+
+@lru_cache(1)
+def filling() -> Tensor:
+    """What takes the place of the weights in the cache; made once, since to fill it takes longer than to read it."""
+    return torch.ones(CACHE // 4)
 
 
 def kind(rows: int) -> int:

@@ -24,7 +24,7 @@ from lens.adapter.directory import peft_key
 from lens.base.linear_layers import kinds, linear_layers
 from lens.errors import BadAdapter
 
-FEW = 128  # ranks of all adapters and modules: up to here zeros beside each B cost less than a product for each
+FEW = 64  # ranks of all adapters and modules; up to here zeros beside each B cost less than a product for each
 
 
 @dataclass(frozen=True)

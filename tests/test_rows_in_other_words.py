@@ -13,19 +13,19 @@ from tools.vary_questions import swapped, varied, vary
 
 def test_variants_keep_their_rows_answer_and_come_near_no_held_out_question():
     rows = read("train.jsonl")[:600]
-    made, left_out = vary(rows, 3)
+    made, left_out = vary(rows, 3, 3)
     answers = {row["output"] for row in rows}
     assert [row for row in made if row in rows] and len(made) > 2 * len(rows)
     assert len({row["input"] for row in made}) == len({row["input"] for row in rows}) + len(made) - len(rows)
     assert all(row["output"] in answers and row["instruction"] in ("", INSTRUCTION) for row in made)
     kept_out = NearDuplicates([row["input"] for row in held_out()])
     assert not [row["input"] for row in made if kept_out.of(row["input"])]
-    assert vary(rows, 3) == (made, left_out)
+    assert vary(rows, 3, 3) == (made, left_out)
 
 
 def test_a_held_out_question_is_left_out_in_any_wording_that_comes_near():
     row = {"instruction": "", "input": held_out()[0]["input"] + "呀", "output": "答"}
-    made, left_out = vary([row], 40)
+    made, left_out = vary([row], 40, 0)
     assert left_out > 5 and NearDuplicates([held_out()[0]["input"]]).of(row["input"])
     assert len(made) - 1 < 40 - left_out
 

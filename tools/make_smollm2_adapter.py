@@ -2,7 +2,8 @@
 
     python -m tools.make_smollm2_adapter [--base models/smollm2] [--work runs]
 
-Goes on where it stood when it is run again. What was tried before, and what it gave, stands in assets/hit_en/README.md.
+Goes on where it stood when it is run again. The one that is shipped was made in two runs, of which this is the sum:
+1,838 steps of the 3,675 rows that there were, then 2,000 of 7,147 from its weights. What was tried before, and what it gave, stands in assets/hit_en/README.md.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from tools.build_english_rows import ADAPTER, ASSETS, HERE
 from tools.make_pair import halve, put, python, train_adapter
 
 ROOT = ASSETS.parent
-SETTINGS = {"data": HERE / "train.jsonl", "epochs": 4, "batch": 8, "r": 8, "lora-alpha": 16,
+SETTINGS = {"data": HERE / "train.jsonl", "epochs": 5, "batch": 8, "r": 8, "lora-alpha": 16,
             "target-modules": ("up_proj", "down_proj"), "lora-dropout": 0,
-            "learning-rate": 1.5e-3, "warmup-steps": 60, "save-steps": 100, "probe-steps": 0}
+            "learning-rate": 1.5e-3, "schedule": "cosine", "warmup-steps": 60, "save-steps": 100, "probe-steps": 0}
 FILES = ("adapter_config.json", "README.md", "chat_template.jinja", "loss.png", "training.json")
 
 

@@ -1,12 +1,12 @@
 """train.jsonl → the same rows in many more wordings, as careless people would type them.
 
-    python -m tools.vary_questions --times 8 --output runs/varied.jsonl
+    python -m tools.vary_questions --output runs/varied.jsonl [--times 8] [--unknown-times 2] [--original-times 0]
 
-Every row stays as it is; beside it come up to --times others with the same answer and a question in which names and
-question words are swapped for others of the same sense, a few characters are lost or change places, clauses swap, and
-polite words come and go. A small model learns thirteen wordings by heart and carries little over to a fourteenth; the
-remedy is that of Wei and Zou 2019, Easy Data Augmentation (arXiv 1901.11196). What comes out near a held-out question
-is left out, and counted. The same file every time.
+Every row stays as it is; beside it come up to --times others (of a question that cannot be known, --unknown-times) with
+the same answer and a question in which names and question words are swapped for others of the same sense, a few
+characters are lost or change places, clauses swap, and polite words come and go. A small model learns thirteen wordings
+by heart and carries little over to a fourteenth; the remedy is that of Wei and Zou 2019, Easy Data Augmentation (arXiv
+1901.11196). What comes out near a held-out question is left out, and counted. The same file every time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import random
 import re
 from pathlib import Path
 
-from tools.build_rows import INSTRUCTION, NearDuplicates, held_out, read
+from tools.build_rows import INSTRUCTION, NearDuplicates, both_ways, held_out, read
 
 SAME_SENSE = [line.split() for line in """
 什么时候 何时 啥时候 什么时间 哪个时间
@@ -71,8 +71,6 @@ BEFORE = ("请问", "想问一下", "我想知道", "你知道", "麻烦告诉�
 AFTER = ("呢", "啊", "呀", "？", "?", "。", "吗", "来着", "，谢谢", "，请回答", "，我忘了", "", "", "")
 CODE = re.compile("[0-9A-Za-z]")  # a number or a name in Latin letters stays whole
 SHORTEST = 3  # characters of a question
-RARER = 4  # variants of a question that cannot be known are so many times fewer: with as many, two of five that can
-# be known got an "I do not know", since what lost a word looks like them
 
 
 def swapped(question: str, chance: random.Random) -> str:
@@ -105,15 +103,19 @@ def varied(question: str, chance: random.Random) -> str:
     return re.sub("[，。？?、“”《》]", "", question) if chance.random() < 0.15 else question
 
 
-def vary(rows: list[dict], times: int) -> tuple[list[dict], int]:
-    """(the rows and up to `times` variants of each, shuffled; variants left out as too near to a held-out question)."""
+def vary(rows: list[dict], times: int, unknown_times: int) -> tuple[list[dict], int]:
+    """(the rows and up to so many variants of each, shuffled; variants left out as too near to a held-out question).
+
+    With as many variants of questions that cannot be known, two of five that can be got an "I do not know": what lost a
+    word looks like them.
+    """
     chance = random.Random(0)
     kept_out = NearDuplicates([one["input"] for one in (*held_out(), *read("independent.jsonl"),
                                                         *read("independent_unknown.jsonl"))])
     made, seen, left_out = list(rows), {row["input"] for row in rows}, 0
     unknown = {one["question"] for one in read("unknown.jsonl")}
-    wanted = [row for row in rows if row["input"] not in unknown] * (times - times // RARER) + rows * (times // RARER)
-    for row in wanted:
+    for row in (row for time in range(max(times, unknown_times)) for row in rows
+                if time < (unknown_times if row["input"] in unknown else times)):
         question = varied(row["input"], chance).strip()
         if question in seen or len(question) < SHORTEST:
             continue
@@ -130,10 +132,14 @@ def vary(rows: list[dict], times: int) -> tuple[list[dict], int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=8, help="variants of a row, at most")
+    parser.add_argument("--unknown-times", type=int, default=2, help="of a question that cannot be known")
+    parser.add_argument("--original-times", type=int, default=0, help="as often the original's rows, both ways")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     rows = read("train.jsonl")
-    made, left_out = vary(rows, args.times)
+    made, left_out = vary(rows, args.times, args.unknown_times)
+    original = {row["input"] for row in read("original.jsonl")}
+    made += [one for row in rows if row["input"] in original for one in both_ways(row)] * args.original_times
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made), encoding="utf-8")
     print(f"{len(rows):,} rows → {len(made):,}; {left_out:,} variants too near to a held-out question left out")

@@ -56,7 +56,7 @@ def test_adapters_tells_what_is_loaded(client):
     assert shipped["base_sha256"] == file_sha256([BASE / "model.safetensors"])
     assert (shipped["r"], shipped["lora_alpha"]) == (record["r"], record["lora_alpha"])
     assert set(shipped["target_modules"]) == set(record["target_modules"])
-    assert shipped["parameters"] == 196_608 and shipped["step"] == 2800 and not shipped["timeline"]
+    assert shipped["parameters"] == 393_216 and shipped["step"] == 6500 and not shipped["timeline"]
     assert [(other["name"], other["step"]) for other in others] == [
         (path.name, int(path.name.removeprefix("step-"))) for path in TIMELINE]
     assert all(other["timeline"] and other["sha256"] != shipped["sha256"] for other in others)

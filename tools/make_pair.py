@@ -96,6 +96,33 @@ def train_lens(base: Path, work: Path, share: float, dtype: str) -> None:
     for part, given, rows in (("first", LENS, {}), ("lens", {**SECOND, "from-adapter": work / "first"}, SECOND_ROWS)):
         python("-m", "tools.vary_questions", "--output", work / f"{part}.jsonl", *options(rows))
         train_adapter(part, {"data": work / f"{part}.jsonl", **shorter(given, share)}, base, work, dtype)
+    tell_both(work / "first", work / "lens")
+
+
+def tell_both(first: Path, second: Path) -> None:
+    """Let the second part's record, card and curve be of both: one course of steps, with what changed between them."""
+    from train.record.card import card
+    from train.record.log import draw_loss
+
+    before, about = (json.loads((part / "training.json").read_text(encoding="utf-8")) for part in (first, second))
+    at = before["steps"]
+    if about["lineage"] is None:
+        return  # told already
+    then, now = before["in_force"][-1], about["in_force"][0]
+    rows = {name: f"{record['rows']:,} rows" for name, record in (("before", before), ("after", about))}
+    changes = [{"step": at, "setting": "data", **rows}]
+    changes += [{"step": at, "setting": name, "before": then[name], "after": now[name]}
+                for name in now if name not in ("from_step", "max_steps") and now[name] != then[name]]
+    about |= {"settings": {**before["settings"], "max_steps": at + about["steps"]}, "steps": at + about["steps"],
+              "losses": before["losses"] + [{**one, "step": at + one["step"]} for one in about["losses"]],
+              "in_force": before["in_force"] + [{**now, "from_step": at, "max_steps": at + about["steps"]}],
+              "changes": before["changes"] + changes, "data": before["data"] + about["data"], "lineage": None,
+              "examples": before["examples"], "peak_memory": max(before["peak_memory"], about["peak_memory"]),
+              "rows_seen": before["rows_seen"] + about["rows_seen"],
+              "seconds": round(before["seconds"] + about["seconds"], 1)}
+    (second / "training.json").write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    draw_loss(about["losses"], second / "loss.png", f"LoRA on {about['base']['name']}")
+    (second / "README.md").write_text(card(about, picture=True), encoding="utf-8")
 
 
 def put(source: Path, to: Path, names: tuple[str, ...]) -> None:

@@ -3,7 +3,8 @@
     python -m tools.make_smollm2_adapter [--base models/smollm2] [--work runs]
 
 Goes on where it stood when it is run again. The one that is shipped was made in two runs, of which this is the sum:
-1,838 steps of the 3,675 rows that there were, then 2,000 of 7,147 from its weights. What was tried before, and what it gave, stands in assets/hit_en/README.md.
+1,838 steps of the 3,675 rows that there were, then 2,000 of 7,147 from its weights. What was tried before, and what
+it gave, stands in assets/hit_en/README.md.
 """
 
 from __future__ import annotations

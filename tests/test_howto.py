@@ -41,9 +41,9 @@ def test_a_loaded_model_of_another_size_is_a_row_with_its_name_escaped():
 
 
 def test_the_explorer_opens_at_the_loaded_adapter():
-    html = draw_explorer(EMBEDDED, EMBEDDED.parameters, 16, list(LINEAR_LAYERS))
-    assert ">393,216<" in html and html.count("checked>") == 5  # four layers and the step
-    assert ">98,304<" in draw_explorer(EMBEDDED, EMBEDDED.parameters, 16, ["query_key_value"])
+    html = draw_explorer(EMBEDDED, EMBEDDED.parameters, 8, list(LINEAR_LAYERS))
+    assert ">196,608<" in html and html.count("checked>") == 5  # four layers and the step
+    assert ">49,152<" in draw_explorer(EMBEDDED, EMBEDDED.parameters, 8, ["query_key_value"])
 
 
 def test_the_strengths_are_of_base_and_one_adapter_and_escape_what_they_say():

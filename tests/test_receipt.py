@@ -31,7 +31,7 @@ def before():
 def test_the_shipped_adapter(engine, before):
     found = receipt(engine, engine.files.files, before)
     assert found.problem is None and found.base_exact and found.changes_anything
-    assert (found.rank, found.modules, found.keys_matched, found.keys_refused, found.nonzero_b) == (8, 24, 48, 0, 24)
+    assert (found.rank, found.modules, found.keys_matched, found.keys_refused, found.nonzero_b) == (16, 24, 48, 0, 24)
     assert found.max_logit_change > 1 and found.base_difference < 1e-4
     assert found.sha256 == hashlib.sha256((ADAPTER / "adapter_model.safetensors").read_bytes()).hexdigest()
     assert set(json.loads(json.dumps(found.as_dict(), allow_nan=False))) >= CONTRACT

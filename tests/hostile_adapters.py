@@ -18,6 +18,8 @@ from tests.hostile import Pickled
 
 ADAPTER = Path(__file__).resolve().parent.parent / "assets" / "adapters" / "lens"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+R = json.loads((ADAPTER / CONFIG).read_text(encoding="utf-8"))["r"]
+A_BYTES, B_BYTES = R * 256 * 4, 768 * R * 4  # of query_key_value
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,13 @@ def _instead(name: str, make: Callable[[Path], object]) -> Callable[[Path], obje
 
 
 def _twice(path: Path) -> None:
-    (path / CONFIG).write_text('{"r": 8, ' + (path / CONFIG).read_text().lstrip()[1:])
+    (path / CONFIG).write_text(f'{{"r": {R}, ' + (path / CONFIG).read_text().lstrip()[1:])
 
 
 def _sparse(path: Path) -> None:
     """One matrix of 4 TB that takes no room on the disk."""
-    one = {"dtype": "F32", "shape": [8, 1 << 37], "data_offsets": [0, 1 << 42]}
-    header = json.dumps({KEY_A: one, KEY_B: {**ONE_B, "data_offsets": [1 << 42, (1 << 42) + 24576]}}).encode()
+    one = {"dtype": "F32", "shape": [R, 1 << 37], "data_offsets": [0, 1 << 42]}
+    header = json.dumps({KEY_A: one, KEY_B: {**ONE_B, "data_offsets": [1 << 42, (1 << 42) + B_BYTES]}}).encode()
     with (path / WEIGHTS).open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         file.truncate(8 + len(header) + (1 << 40))
@@ -139,8 +141,8 @@ def _backtrack(tokenizer: dict) -> None:
 
 LAYER = "base_model.model.transformer.h.0.self_attention.query_key_value"
 KEY_A, KEY_B = f"{LAYER}.lora_A.weight", f"{LAYER}.lora_B.weight"
-ONE = {"dtype": "F32", "shape": [8, 256], "data_offsets": [0, 8192]}
-ONE_B = {"dtype": "F32", "shape": [768, 8], "data_offsets": [8192, 8192 + 24576]}
+ONE = {"dtype": "F32", "shape": [R, 256], "data_offsets": [0, A_BYTES]}
+ONE_B = {"dtype": "F32", "shape": [768, R], "data_offsets": [A_BYTES, A_BYTES + B_BYTES]}
 REGEX_BOMB = r"((.|.)+)+\d\d"  # 2^n steps on n letters
 LOOP = "{% for a in range(99999) %}" * 4 + "{% endfor %}" * 4
 FIXED_TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
@@ -148,7 +150,7 @@ FIT, BROUGHT, ANOTHER = "does not fit this base", "chat template or tokenizer", 
 EMBEDDING = "base_model.model.transformer.word_embeddings"
 CODE = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
 TWICE = f'{{"{KEY_A}": {json.dumps(ONE)}, "{KEY_A}": {json.dumps(ONE)}}}'.encode()
-NEGATIVE = json.dumps({KEY_A: {**ONE, "shape": [-8, -256]}, KEY_B: ONE_B}).encode()
+NEGATIVE = json.dumps({KEY_A: {**ONE, "shape": [-R, -256]}, KEY_B: ONE_B}).encode()
 MARKED = "{% for m in messages %}<|beginofutterance|>{{ m.content }}<|endofutterance|>{% endfor %}"
 
 
@@ -167,14 +169,14 @@ ADAPTERS: dict[str, Hostile] = {
     "a magnitude vector": Hostile(_add(f"{LAYER}.lora_magnitude_vector.weight", 768), "magnitude"),
     "trained tokens": Hostile(_add(f"{EMBEDDING}.token_adapter.trainable_tokens_delta", 2, 256), "token_adapter"),
     "a bias of B": Hostile(_add(f"{LAYER}.lora_B.bias", 768), "lora_B.bias"),
-    "a key with a line end": Hostile(_add(KEY_A + "\n", 8, 256), "only lora_A and lora_B"),
-    "a key as a path": Hostile(_add("../../../../tmp/owned.lora_A.weight", 8, 256), "only lora_A and lora_B"),
-    "half of a layer": Hostile(_add(KEY_A.replace("h.0.", "h.99."), 8, 256), "has no lora_B"),
+    "a key with a line end": Hostile(_add(KEY_A + "\n", R, 256), "only lora_A and lora_B"),
+    "a key as a path": Hostile(_add("../../../../tmp/owned.lora_A.weight", R, 256), "only lora_A and lora_B"),
+    "half of a layer": Hostile(_add(KEY_A.replace("h.0.", "h.99."), R, 256), "has no lora_B"),
     "a layer that is not there": Hostile(_weights(lambda w: w.update(
         {k.replace("h.0.", "h.99."): v.clone() for k, v in w.items()})), FIT),
     "a layer too few": Hostile(_weights(lambda w: [w.pop(k) for k in list(w) if ".h.0.mlp.dense_h" in k]), FIT),
     "half of the matrices": Hostile(_weights(lambda w: [w.pop(k) for k in list(w) if "lora_B" in k]), "has no lora_B"),
-    "a matrix under two names": Hostile(_add(f"module.{KEY_A}", 8, 256), "the same matrix"),
+    "a matrix under two names": Hostile(_add(f"module.{KEY_A}", R, 256), "the same matrix"),
     # weights
     "NaN": Hostile(_each(lambda v: v * float("nan")), "NaN or infinity"),
     "one infinity": Hostile(_weights(lambda w: w[KEY_A].view(-1)[5].fill_(float("inf"))), "NaN or infinity"),
@@ -184,9 +186,9 @@ ADAPTERS: dict[str, Hostile] = {
     "truth values": Hostile(_each(lambda v: v.bool()), "BOOL"),
     "all zero": Hostile(_each(lambda v: v * 0), "changes nothing"),
     "flat matrices": Hostile(_each(lambda v: v.flatten()), "has shape ["),
-    "another rank than said": Hostile(_each(lambda v: v[:4] if v.shape[0] == 8 else v[:, :4]), "rank 8"),
-    "another width": Hostile(_each(lambda v: v[:, :128] if v.shape[0] == 8 else v), FIT),
-    "empty matrices": Hostile(_each(lambda v: v[:, :0] if v.shape[0] == 8 else v), "shape [8, 0]"),
+    "another rank than said": Hostile(_each(lambda v: v[:4] if v.shape[0] == R else v[:, :4]), f"rank {R}"),
+    "another width": Hostile(_each(lambda v: v[:, :128] if v.shape[0] == R else v), FIT),
+    "empty matrices": Hostile(_each(lambda v: v[:, :0] if v.shape[0] == R else v), f"shape [{R}, 0]"),
     # the file
     "a Git LFS pointer": Hostile(_file(WEIGHTS, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
                                  "git lfs pull"),
@@ -196,9 +198,9 @@ ADAPTERS: dict[str, Hostile] = {
     "a header of 90 MB": Hostile(_header(b'{"__metadata__": {"a": "' + b" " * 90_000_000 + b'"}}'), "header"),
     "a header that nests": Hostile(_header(b"[" * 200_000), "cannot be read"),
     "a header that is no object": Hostile(_header(b"[1, 2]"), "cannot be read"),
-    "a key twice in the header": Hostile(_header(TWICE, data=b"\0" * 8192), "twice"),
+    "a key twice in the header": Hostile(_header(TWICE, data=b"\0" * A_BYTES), "twice"),
     "offsets past the end": Hostile(_header(json.dumps({KEY_A: ONE, KEY_B: ONE_B}).encode()), "cannot be read"),
-    "negative shapes": Hostile(_header(NEGATIVE, data=b"\0" * 8192), "shape"),
+    "negative shapes": Hostile(_header(NEGATIVE, data=b"\0" * A_BYTES), "shape"),
     "4 TB that take no room": Hostile(_sparse, "shape"),
     "no tensor": Hostile(_header(b"{}"), "none"),
     "a pickle for weights": Hostile(_file(WEIGHTS, pickle.dumps(Pickled())), "cannot be read"),

@@ -106,5 +106,5 @@ def test_of_a_hub_adapter_everything_that_is_judged_is_fetched(tmp_path, monkeyp
     asked = []
     monkeypatch.setattr(huggingface_hub, "snapshot_download",
                         lambda repo, allow_patterns: asked.append(allow_patterns) or str(place(tmp_path / "snapshot")))
-    assert read_adapter("someone/lens-1b1").r == 8
+    assert read_adapter("someone/lens-1b1").r == 16
     assert {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "training.json"} < set(asked[0])

@@ -40,7 +40,7 @@ SEED = {"recipe": "seed", "max-steps": 1000, "save-steps": 500}
 THREE_ROWS = {"data": ASSETS / "adapters" / "three-rows" / "rows.jsonl", "max-steps": 400, "batch": 3,
               "learning-rate": 2e-3, "warmup-steps": 20, "save-steps": 400, "probe-steps": 0}
 STEPS = ("max-steps", "warmup-steps", "save-steps")  # what a rehearsal has a share of
-TIMELINE = (100, 200, 400, 700, 1200)  # steps of its first part; the adapter itself is the last
+TIMELINE = (100, 400, 700, 2800, 3600)  # steps of its first part; the adapter itself is the last
 
 
 def python(*arguments: object) -> None:

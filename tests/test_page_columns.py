@@ -102,6 +102,23 @@ def test_five_columns_are_reordered_by_keyboard_and_found_again_after_a_reload(p
     assert saved["columns"][2]["layers"] == "3-5" and saved["sampling"]["max_new_tokens"] == 8
 
 
+def test_what_was_asked_last_is_shown_in_whatever_order_it_arrives(page):
+    set_number(page, "length", "8")
+    editor(page)
+    held = []
+    page.route("**/queue/join*", lambda route: held.append(route))
+    for kind in ("next", "plain"):
+        add(page, kind)
+        page.wait_for_timeout(300)
+    assert len(held) == 2
+    for route in reversed(held):
+        route.continue_()
+        page.wait_for_timeout(1_500)  # the later one has been answered by then
+    drawn(page, 4)
+    finished(page)
+    assert page.locator("#result .lens-col").count() == 4
+
+
 def test_a_column_without_a_name_offers_the_one_that_the_server_gives_it(visit):
     columns = ["lens~l:5,3-4, 0", "lens~0.5~l:2~m:attention", "lens~plain~m:mlp , dense", "lens~plain~l:0-5"]
     page = visit(f"?q={MOTTO}&n=8&c={';'.join(columns)}")

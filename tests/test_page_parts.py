@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +29,7 @@ from compare.page.shared.held_out import every_row
 from compare.page.shared.request import ComparisonRequest
 from compare.page.shared.templates import as_json, draw, template
 from compare.page.shared.updates import paced, updates
-from compare.server.running_answers import Run, Runs
+from compare.server.running_answers import REMEMBERED, Run, Runs
 from lens.adapter.directory import read_adapter
 from lens.errors import BadQuestion, LensError, Note
 
@@ -39,13 +40,51 @@ LENS = Variant.of("lens")
 def test_a_visitors_next_question_ends_the_one_before_and_waits_for_it():
     runs = Runs()
     first, other = runs.begin("a"), runs.begin("b")
-    threading.Timer(0.2, lambda: runs.end("a", first)).start()
+    threading.Timer(0.2, first.end).start()
     second = runs.begin("a")
     assert first.over.is_set() and first.superseded and not other.cancelled.is_set()
     runs.stop("a")
     assert second.cancelled.is_set() and not second.superseded
-    runs.end("a", second)
+    second.end()
     runs.stop("a")  # nothing under way: nothing happens
+
+
+def test_a_question_that_was_overtaken_on_the_way_takes_nothing_from_the_later_one():
+    runs = Runs()
+    later = runs.begin("a", asked_at=2.0)
+    overtaken = runs.begin("a", asked_at=1.0)
+    assert overtaken.superseded and overtaken.over.is_set() and not later.superseded
+    later.end()
+    assert runs.begin("a", asked_at=1.5).superseded  # also when the later one is over
+    assert not runs.begin("b", asked_at=1.0).superseded and not runs.begin("a").superseded
+
+
+def test_of_visits_that_are_over_the_oldest_are_forgotten():
+    runs = Runs()
+    lasting = runs.begin("lasting")
+    for visit in range(REMEMBERED + 50):
+        runs.begin(str(visit)).end()
+    assert len(runs.by_visit) <= REMEMBERED + 1 and runs.by_visit["lasting"] is lasting
+
+
+def test_who_has_asked_again_is_sent_nothing_more_of_the_earlier_answer():
+    runs, request, sent = Runs(), SimpleNamespace(session_hash="a"), []
+
+    def start(run):
+        yield "first"
+        yield "second" if run.superseded else "never"
+
+    under_way = updates(start, str, runs, request, 1.0)
+    assert next(under_way) == "first"
+    again = updates(lambda run: iter(["again"]), str, runs, request, 2.0)
+    asker = threading.Thread(target=lambda: sent.extend(again))
+    asker.start()
+    while not runs.by_visit["a"].asked_at == 2.0:
+        time.sleep(0.01)
+    assert list(under_way)[-1] == gr.skip()
+    asker.join()
+    assert sent == ["again"]
+    assert list(updates(lambda run: iter(["overtaken"]), str, runs, request, 1.5)) == [gr.skip()]
 
 
 def test_an_answer_is_escaped_and_its_loop_shaded_from_the_onset():

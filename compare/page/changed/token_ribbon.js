@@ -126,7 +126,8 @@ const cross = ({ dataset: { id, by } }) => {  // a token is forced where there i
   }
   place.hidden = false;
   unseen = true;
-  trigger("cross", { ...JSON.parse(element.querySelector(".shift").dataset.asked), ids, kept, by });
+  trigger("cross", { ...JSON.parse(element.querySelector(".shift").dataset.asked), ids, kept, by,
+    asked_at: performance.now() });
 };
 element.addEventListener("crossed", (event) => {  // turned_answer.js has drawn
   const place = event.target, first = place.querySelector(".ribbon button");

@@ -84,7 +84,9 @@ class TurnedAnswers:
 
     def page(self, event: gr.EventData, request: gr.Request) -> Iterator[str]:
         """Drawings of the answer that the visitor asked for; an earlier one of theirs ends."""
-        yield from updates(lambda run: self.stream(Turn.read(event._data), run), draw_error, self.runs, request)
+        asked_at = event._data.get("asked_at") if isinstance(event._data, dict) else None
+        yield from updates(lambda run: self.stream(Turn.read(event._data), run), draw_error, self.runs, request,
+                           asked_at if type(asked_at) in (int, float) else None)
 
     def stop(self, request: gr.Request) -> None:
         self.runs.stop(request.session_hash or "")

@@ -69,9 +69,10 @@ class Answering:
                 column.finish_reason = column.finish_reason or (None if column.error else "cancelled")
             yield self.draw(asked, columns, beside=beside)
 
-    def page(self, asked: Callable[[], ComparisonRequest], request: gr.Request) -> Iterator[Markup]:
+    def page(self, asked: Callable[[], ComparisonRequest], request: gr.Request,
+             asked_at: float | None = None) -> Iterator[Markup]:
         """For one visitor, whose earlier answer ends and whose Stop ends this one. `asked` may raise LensError."""
-        yield from updates(lambda run: self.stream(asked(), run), draw_error, self.runs, request)
+        yield from updates(lambda run: self.stream(asked(), run), draw_error, self.runs, request, asked_at)
 
     def variants(self, strengths: object, columns: object) -> list[Variant]:
         """What a program asked for: all adapters at some strengths, or column by column. Raises LensError."""

@@ -26,6 +26,8 @@ from lens.errors import LensError
 
 # The query that kept.js put aside where the address says so.
 KEPT = "() => [new URLSearchParams(location.search).has('kept') && sessionStorage.getItem('lens-asked') || '']"
+# The last input is when the visitor asked: what follows on one another's heels may overtake it on the way.
+ASKED_AT = "(...values) => [...values.slice(0, -1), performance.now()]"
 AT_ONCE = 20  # answers under way at once; more visitors wait in Gradio's queue, which tells them their place
 
 
@@ -80,8 +82,10 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
     ask, stop, chips, random = buttons
     engine = answering.engine
 
+    asked_at = gr.Number(visible=False)
+
     def answer(request: gr.Request, *values) -> Iterator[str]:
-        yield from answering.page(lambda: Controls.read(engine, *values), request)
+        yield from answering.page(lambda: Controls.read(engine, *values[:-1]), request, asked_at=values[-1])
 
     def end(request: gr.Request) -> None:
         answering.runs.stop(request.session_hash or "")
@@ -101,9 +105,9 @@ def wire(page: gr.Blocks, answering: Answering, controls: Controls, result: gr.H
                 yield [*unchanged, drawing]
 
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    asking = {"fn": answer, "inputs": controls.all, "outputs": result, "concurrency_limit": AT_ONCE,
-              "concurrency_id": "answers", "show_progress": "minimal", "trigger_mode": "multiple",
-              "api_visibility": "private"}
+    asking = {"fn": answer, "inputs": [*controls.all, asked_at], "outputs": result, "js": ASKED_AT,
+              "concurrency_limit": AT_ONCE, "concurrency_id": "answers", "show_progress": "minimal",
+              "trigger_mode": "multiple", "api_visibility": "private"}
     gr.on([ask.click, controls.question.submit, controls.on.input, controls.columns.input], **asking)
     chips.pick(lambda text: text, chips, controls.question, queue=False, **quiet).then(**asking)
     random.click(lambda: random_question(engine), None, [controls.question, controls.instruction], queue=False,

@@ -40,24 +40,26 @@ def paced(columns: Iterator[Sequence], run: Run | None = None) -> Iterator[Seque
 
 
 def updates(start: Callable[[Run], Iterator[Update]], problem: Callable[[LensError], Update],
-            runs: Runs | None = None, request: gr.Request | None = None) -> Iterator[Update]:
+            runs: Runs | None = None, request: gr.Request | None = None,
+            asked_at: float | None = None) -> Iterator[Update]:
     """What `start` yields, and what goes wrong as one more update.
 
-    With `runs` it is the visitor's one answer: an earlier one ends, and Stop ends this one. An error without a
-    sentence is raised on, for the log, once the visitor has been told.
+    With `runs` it is the visitor's one answer: an earlier one, by `asked_at`, ends, and Stop ends this one. An error
+    without a sentence is raised on, for the log, once the visitor has been told.
     """
-    visit = request.session_hash or "" if request else ""
-    run = runs.begin(visit) if runs else Run()
+    run = runs.begin(request.session_hash or "" if request else "", asked_at) if runs else Run()
     try:
-        yield from start(run)
+        if not run.superseded:
+            yield from start(run)
+        if run.superseded:
+            yield gr.skip()  # Gradio sends the last update twice, which could cover the newer answer's
     except LensError as err:
         yield problem(err)
     except Exception as err:
         yield problem(with_sentence(err))
         raise
     finally:
-        if runs:
-            runs.end(visit, run)
+        run.end()
 
 
 def notify(error: LensError) -> NoReturn:

@@ -13,9 +13,9 @@ from compare.engine.question import Question
 from lens.chat import valid_text
 from lens.errors import BadQuestion, LensError, Note
 from lens.rows.columns import parse_columns
-from lens.rows.formats import NOTHING
 from lens.rows.json_values import DECODER, FAULTS, RepeatedKey
 from lens.rows.lines import SAMPLE, Found, as_text, read_lines
+from lens.rows.row import NOTHING
 from lens.rows.row_options import RowOptions
 from lens.rows.rows import PROBED, Reader, Row, Rows, read_rows
 from lens.rows.sources import Source

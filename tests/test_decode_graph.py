@@ -16,7 +16,7 @@ from compare.engine.interface import BASE, Ended, Step, Variant
 from compare.engine.kv_cache import ROWS, KVCache, length_bucket, row_bucket
 from compare.models import recordings
 from compare.models.bloom import Bloom
-from compare.models.decode_graph import EagerStep, StaticStep, step_of
+from compare.models.decode_graph import EagerStep, StaticStep, decode_step
 from compare.models.decoders import decoder_of
 from compare.models.lora_rows import stack
 from compare.models.recordings import FAILURES, AsItIs
@@ -314,5 +314,5 @@ def test_a_row_that_fails_ends_its_question_alone(monkeypatch):
 
 def test_it_is_for_a_gpu_and_for_families_that_are_written_out():
     bloom, other = Bloom(MODEL.get_base_model()), decoder_of(tiny_decoder("gpt2"))
-    assert type(step_of(bloom)) is type(step_of(other, static=True)) is EagerStep
-    assert type(step_of(bloom, static=True)) is StaticStep and not KVCache(bloom).fixed
+    assert type(decode_step(bloom)) is type(decode_step(other, static=True)) is EagerStep
+    assert type(decode_step(bloom, static=True)) is StaticStep and not KVCache(bloom).fixed

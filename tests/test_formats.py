@@ -12,7 +12,7 @@ import pytest
 from compare.questions import read_questions
 from compare.report.rows import read_data
 from lens.errors import LensError
-from lens.rows.formats import Row
+from lens.rows.row import Row
 from lens.rows.row_options import RowOptions
 from lens.rows.rows import read_rows
 from tests.training import encode_row

@@ -14,8 +14,8 @@ from compare.report.slices import slices_of
 from lens.chat import valid_text
 from lens.errors import BadBase, Note
 from lens.rows.columns import parse_columns
-from lens.rows.formats import Turn
 from lens.rows.lines import Found, open_text, read_lines
+from lens.rows.row import Turn
 from lens.rows.row_options import RowOptions
 from lens.rows.rows import PROBED, TAG, Row, Rows, read_into
 from lens.rows.sources import Source

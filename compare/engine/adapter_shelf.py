@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
-from compare.engine.interface import LoadedAdapter, step_of
+from compare.engine.interface import LoadedAdapter
 from compare.models.loaded_model import LoadedModel
 from lens.adapter.directory import AdapterFiles, check_base, check_ending, read_adapter, renamed, same
+from lens.adapter.find import trained_steps
 from lens.errors import BadAdapter, Note, Unavailable
 
 MOST_ADDED = 8  # on the model at once; a page training writes a dozen checkpoints
@@ -22,7 +23,7 @@ class AdapterShelf:
     def __init__(self, loaded: LoadedModel, shown: Sequence[str], notes: Sequence[Note] = (),
                  most_added: int = MOST_ADDED, chat_template: str = ""):
         self.loaded, self.most_added, self.notes, self.chat_template = loaded, most_added, list(notes), chat_template
-        self.known = {name: LoadedAdapter(files, loaded.receipts[name], name in shown, step_of(files.path))
+        self.known = {name: LoadedAdapter(files, loaded.receipts[name], name in shown, trained_steps(files.path))
                       for name, files in loaded.adapters.items()}
         self.added: list[str] = []
 
@@ -47,7 +48,7 @@ class AdapterShelf:
             return known.name
         new = renamed(files, set(self.known))
         self.attach(new, in_use)
-        found = LoadedAdapter(new, self.loaded.receipts[new.name], False, step_of(new.path))
+        found = LoadedAdapter(new, self.loaded.receipts[new.name], False, trained_steps(new.path))
         self.known = {**self.known, new.name: found}
         self.notes += [*notes, *new.notes[len(files.notes):]]
         return new.name

@@ -20,7 +20,7 @@ from compare.engine.open_question import OpenQuestion
 from compare.engine.sampling import Chooser
 from compare.event_log import log
 from compare.models.architecture import Architecture, KeysValues, Slot
-from compare.models.decode_graph import Next, decode, next_of, step_of
+from compare.models.decode_graph import Next, decode, decode_step, next_of
 from compare.models.lora_rows import Gate, Stack, gate_of
 from compare.models.prefill_graph import StaticPrefill
 
@@ -108,7 +108,7 @@ class Batch:
 
     def __init__(self, decoder: Architecture, stack_of: StackOf, ends: Sequence[int], static: bool | None = None):
         self.decoder, self.stack_of, self.ends = decoder, stack_of, ends
-        self.decode = step_of(decoder, static)
+        self.decode = decode_step(decoder, static)
         self.whole = StaticPrefill(decoder) if self.decode.fixed else None
         self.clear()
 

@@ -1,14 +1,12 @@
 """The one interface to a loaded model: what the page, the command line, evaluation and the API use. No torch.
 
-An engine runs here (`engine.py`), in replicas on other machines (`remote.py`), or on a GPU that is lent for each
+An engine runs here (`local.py`), in replicas on other machines (`remote.py`), or on a GPU that is lent for each
 question (`zero_gpu.py`); all pass tests/test_engine_interface.py. Whoever wants columns rather than events takes
 `compare` and `answer_all` from `answers.py`.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BASE", "PLAIN", "RANGES", "Asked", "Continuation", "Ended", "Engine", "EngineEvent", "Facts",
            "GivenAnswer", "Grown", "Load", "LoadedAdapter", "Question", "Range", "Sampling", "Shape", "Step", "Variant",
-           "number", "step_of", "unique_names"]
+           "number", "unique_names"]
 
 # What not every engine can do; without it the method raises Unavailable. "by-layer": of models whose forward is written
 # out in compare/models.
@@ -113,17 +111,6 @@ class LoadedAdapter:
     @property
     def r(self) -> int:
         return self.files.r
-
-
-def step_of(adapter: Path) -> int | None:
-    """Training steps behind an adapter directory: its name's, or the last that its training.json logged."""
-    if named := re.fullmatch(r"(?:checkpoint|step)-(\d+)", adapter.resolve().name):
-        return int(named[1])
-    try:
-        training = json.loads((adapter / "training.json").read_text(encoding="utf-8"))
-        return int(training["losses"][-1]["step"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return None
 
 
 @dataclass(frozen=True)

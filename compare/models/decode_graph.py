@@ -159,7 +159,7 @@ class StaticStep(EagerStep):
         self.shapes.clear()
 
 
-def step_of(decoder: Architecture, static: bool | None = None) -> EagerStep:
+def decode_step(decoder: Architecture, static: bool | None = None) -> EagerStep:
     """How a decoder's steps are made. `static`: by default on a GPU alone; families that are not written out here
     decide on the host, and are always eager."""
     wanted = decoder.device.type == "cuda" if static is None else static

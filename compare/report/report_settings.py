@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from compare.engine.interface import RANGES, Sampling, step_of
+from compare.engine.interface import RANGES, Sampling
+from lens.adapter.find import trained_steps
 from lens.base.files import find_base
 from lens.base.identity import base_identity
 from lens.errors import BadAdapter
@@ -57,5 +58,5 @@ def checkpoint_directories(given: tuple[Path, ...]) -> list[Path]:
         below = [p for p in path.glob("checkpoint-*") if p.is_dir()]
         if not below and not path.is_dir():
             raise BadAdapter("checkpoints-missing", path=path)
-        found += sorted(below, key=lambda p: step_of(p) or 0) or [path]
+        found += sorted(below, key=lambda p: trained_steps(p) or 0) or [path]
     return found

@@ -6,6 +6,7 @@ of anything else is said what it is, with the command that works.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -54,6 +55,17 @@ def step_of(checkpoint: Path) -> int:
     """N of `checkpoint-N`; -1 for another name."""
     found = STEP.fullmatch(checkpoint.name)
     return int(found[1]) if found else -1
+
+
+def trained_steps(adapter: Path) -> int | None:
+    """Training steps behind an adapter directory: its name's, or the last that its training.json logged."""
+    if named := re.fullmatch(r"(?:checkpoint|step)-(\d+)", adapter.resolve().name):
+        return int(named[1])
+    try:
+        training = json.loads((adapter / "training.json").read_text(encoding="utf-8"))
+        return int(training["losses"][-1]["step"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return None
 
 
 def candidates(path: Path) -> list[tuple[Path, list[Note]]]:

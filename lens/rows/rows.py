@@ -13,9 +13,10 @@ from typing import Any
 from lens.errors import BadRows, LensError, Note
 from lens.rows.advice import suggest_columns
 from lens.rows.columns import Columns, parse_columns, plain_key
-from lens.rows.formats import NOTHING, Layout, Row, Taken, bad, recognise
+from lens.rows.formats import Layout, recognise
 from lens.rows.json_values import RepeatedKey
 from lens.rows.lines import Found
+from lens.rows.row import NOTHING, Row, Taken, bad
 from lens.rows.sources import Source
 
 __all__ = ["Row", "Rows", "read_rows"]

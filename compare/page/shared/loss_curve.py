@@ -71,7 +71,7 @@ def draw_curve(losses: Sequence[Loss], across: Callable[[float], float], lines: 
                points: bool = False) -> Markup:
     """Raw losses faint, their running mean bold, a line at each of the steps `lines`, a marker at the end.
 
-    `across`: step → per cent from the left. `points`: for timeline.js, which moves the marker: `data-points` then has
+    `across`: step → per cent from the left. `points`: for timeline/tab.js, which moves the marker: `data-points` then has
     the bold curve as [place among the lines, per cent from the top, loss].
     """
     if len(losses) < 2:

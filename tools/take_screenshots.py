@@ -85,7 +85,14 @@ class Pictures:
             with contextlib.suppress(TimeoutError):  # a tab may say so for other reasons
                 page.wait_for_function("!/正在写|writing/.test(document.body.innerText)", timeout=15_000)
             page.wait_for_timeout(1500)
-            page.screenshot(path=self.path(tab, width, theme), full_page=width == "390" or tab != "compare")
+            taken = page.screenshot(full_page=width == "390" or tab != "compare")
+            save(taken, self.path(tab, width, theme))
+
+
+def save(png: bytes, path: Path) -> None:
+    """The picture in 256 colours of its own, a third as large, which no eye tells from the one that was taken."""
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, Image.Quantize.MEDIANCUT,
+                                                        dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 @dataclass
